@@ -1,0 +1,189 @@
+"""Images a second and core, from JPEG file to augmented tensor: Torchreid's pipeline and ours on the same files.
+
+    python benchmarks/loader.py [folder of .jpg] [--output benchmarks/results/loader.json]
+
+Without a folder it draws its own 128 x 64 JPEG files. One process, one thread, CPU time of the process (so that other
+jobs on the machine count less), the candidates in turn, medians over the repetitions. The two end in different things:
+Torchreid in a normalised float tensor, reidlit in the uint8 tensor that a batch carries, which the model normalises on
+the device. The third candidate therefore adds that normalisation, in batches of 64, as if the CPU were the device.
+"""
+
+import argparse
+import contextlib
+import datetime
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import albumentations
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchreid.reid.data.transforms import build_transforms
+from torchreid.reid.utils.tools import read_image
+
+from reidlit.data.decode import decode
+from reidlit.data.transforms import Random2DTranslation, RandomErasing, Resize, resize, select
+
+HEIGHT, WIDTH, BATCH = 256, 128, 64
+LIBRARY = {
+    "resize": Resize(HEIGHT, WIDTH),
+    "random_flip": albumentations.HorizontalFlip(p=0.5),
+    "random_crop": Random2DTranslation(HEIGHT, WIDTH),
+    "random_erase": RandomErasing(),
+}
+RECIPES = {"flip": ["random_flip"], "flip_crop_erase": ["random_flip", "random_crop", "random_erase"]}
+Job = Callable[[Sequence[str]], object]
+
+
+class Figures(TypedDict):
+    """One candidate's speed: medians, and the range of the repetitions."""
+
+    images_per_second: float
+    microseconds: float
+    microseconds_min_max: list[float]
+
+
+def main() -> None:
+    """Measures and writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("folder", nargs="?", type=Path, help="JPEG files, e.g. Market-1501's bounding_box_train")
+    parser.add_argument("--count", type=int, default=600, help="images")
+    parser.add_argument("--repetitions", type=int, default=9)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "loader.json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    with tempfile.TemporaryDirectory() as drawn:
+        files = sorted((arguments.folder or draw(Path(drawn), arguments.count)).glob("*.jpg"))
+        if not files:
+            raise SystemExit(f"There is no .jpg file in {arguments.folder}.")
+        paths = [str(path) for path in files[:: max(len(files) // arguments.count, 1)][: arguments.count]]
+        sizes = [decode(path).shape[:2] for path in paths]
+        results = {
+            "what": "JPEG file to augmented tensor, images a second and core (CPU time, one process, one thread)",
+            "ends_in": {
+                "torchreid": "float32 CHW, normalised",
+                "reidlit": "uint8 HWC memory seen as CHW; the model normalises on the device",
+                "reidlit_normalised": "the same, stacked in batches of 64 and normalised to float32 on the same core",
+            },
+            "machine": {"cpu": cpu(), "cores": os.cpu_count(), "system": platform.system()},
+            "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+            "versions": versions(),
+            "images": {
+                "source": "drawn" if arguments.folder is None else arguments.folder.resolve().name,
+                "count": len(paths),
+                "median_height_width": [int(v) for v in np.median(sizes, axis=0)],
+                "output_height_width": [HEIGHT, WIDTH],
+            },
+            "repetitions": arguments.repetitions,
+            "recipes": {name: recipe(names, paths, arguments.repetitions) for name, names in RECIPES.items()},
+            "floor": floor(paths, arguments.repetitions),
+        }
+    arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+
+
+def recipe(names: list[str], paths: Sequence[str], repetitions: int) -> dict[str, object]:
+    """Times both libraries on one recipe."""
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints every step
+        theirs, _ = build_transforms(HEIGHT, WIDTH, names)
+    pipeline = select(LIBRARY, ["resize", *names])
+
+    def torchreid(paths: Sequence[str]) -> None:
+        for path in paths:
+            theirs(read_image(path))
+
+    def ours(number: int, path: str) -> Tensor:
+        return torch.from_numpy(pipeline(decode(path), number)).permute(2, 0, 1)
+
+    def reidlit(paths: Sequence[str]) -> None:
+        for number, path in enumerate(paths):
+            ours(number, path)
+
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+
+    def reidlit_normalised(paths: Sequence[str]) -> None:
+        for start in range(0, len(paths), BATCH):
+            batch = torch.stack([ours(number, path) for number, path in enumerate(paths[start : start + BATCH], start)])
+            batch.float().mul_(1 / (255 * std)).sub_(mean / std)
+
+    jobs: dict[str, Job] = {"torchreid": torchreid, "reidlit": reidlit, "reidlit_normalised": reidlit_normalised}
+    figures = measure(jobs, paths, repetitions)
+    peer = figures["torchreid"]["images_per_second"]
+    ratios = {name: round(figures[name]["images_per_second"] / peer, 2) for name in ("reidlit", "reidlit_normalised")}
+    return {**figures, "ratio_to_torchreid": ratios}
+
+
+def floor(paths: Sequence[str], repetitions: int) -> dict[str, Figures]:
+    """Times the parts that no pipeline can do without."""
+    images = [decode(path) for path in paths]
+    pictures = [Image.fromarray(image) for image in images]
+    jobs: dict[str, Job] = {
+        "decode": lambda paths: [decode(path).shape for path in paths],
+        "decode_pillow": lambda paths: [read_image(path).size for path in paths],
+        "resize": lambda _: [resize(image, HEIGHT, WIDTH).shape for image in images],
+        "resize_pillow": lambda _: [p.resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR).size for p in pictures],
+    }
+    return measure(jobs, paths, repetitions)
+
+
+def measure(jobs: dict[str, Job], paths: Sequence[str], repetitions: int) -> dict[str, Figures]:
+    """Runs the jobs in turn; the first round only warms up."""
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    for repetition in range(repetitions + 1):
+        for name, job in jobs.items():
+            start = time.process_time()
+            job(paths)
+            if repetition:
+                times[name].append((time.process_time() - start) / len(paths))
+    return {
+        name: Figures(
+            images_per_second=round(1 / statistics.median(seconds), 1),
+            microseconds=round(statistics.median(seconds) * 1e6, 1),
+            microseconds_min_max=[round(min(seconds) * 1e6, 1), round(max(seconds) * 1e6, 1)],
+        )
+        for name, seconds in times.items()
+    }
+
+
+def draw(folder: Path, count: int) -> Path:
+    """Writes JPEG files as large as Market-1501's: 128 x 64, some 3 kB."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        blobs = cv2.resize(rng.integers(0, 256, (16, 8, 3), np.uint8), (64, 128), interpolation=cv2.INTER_CUBIC)
+        grain = rng.normal(0, 6, blobs.shape)
+        Image.fromarray((blobs + grain).clip(0, 255).astype(np.uint8)).save(folder / f"{number:05d}.jpg", quality=90)
+    return folder
+
+
+def cpu() -> str:
+    """Names the processor."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def versions() -> dict[str, str]:
+    """Names what was measured."""
+    packages = ["torchreid", "torch", "torchvision", "pillow", "albumentations", "opencv-python-headless", "numpy"]
+    found = {"python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+if __name__ == "__main__":
+    main()

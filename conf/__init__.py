@@ -1,0 +1,1 @@
+"""Hydra configuration of reidlit, reachable as pkg://reidlit.conf."""

@@ -1,0 +1,34 @@
+"""Person re-identification on PyTorch Lightning and Hydra.
+
+The public names are imported when they are first used, so that `import reidlit` stays cheap.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reidlit.engine.module import ReIDModule
+    from reidlit.metrics import Scores, evaluate
+    from reidlit.models.build import build_model
+    from reidlit.models.weights import load_weights
+
+__version__ = "0.1.0"
+__all__ = ["ReIDModule", "Scores", "__version__", "build_model", "evaluate", "load_weights"]
+
+_HOME = {
+    "ReIDModule": "reidlit.engine.module",
+    "Scores": "reidlit.metrics",
+    "build_model": "reidlit.models.build",
+    "evaluate": "reidlit.metrics",
+    "load_weights": "reidlit.models.weights",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'reidlit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

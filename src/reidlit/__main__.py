@@ -1,0 +1,5 @@
+"""`python -m reidlit` is the command `reidlit`."""
+
+from reidlit.cli import main
+
+main()

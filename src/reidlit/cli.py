@@ -1,0 +1,90 @@
+"""The command table, and the hand-off of a command to Hydra and its task.
+
+Only Hydra is imported here: `reidlit --help` and shell completion must answer at once.
+"""
+
+import os
+import sys
+from importlib import import_module
+
+from reidlit import __version__
+from reidlit.config import CONFIG_DIR
+
+COMMANDS = {
+    "train": "train a model, then test it",
+    "test": "score a checkpoint or a weight file on a dataset",
+    "prepare": "unpack and verify a dataset's archive",
+}
+
+USAGE = f"""reidlit {__version__}: person re-identification
+
+usage: reidlit <command> [option=value ...]
+
+commands:
+{chr(10).join(f"  {name:<9}{line}" for name, line in COMMANDS.items())}
+
+examples:
+  reidlit train                                     OSNet x0.25 on drawn data, nothing to download
+  reidlit train model=osnet_x1_0 data=market1501
+  reidlit train -m model=osnet_x0_25,osnet_x0_5 seed=1,2,3
+  reidlit test data=market1501 ckpt_path=last
+
+help:
+  reidlit <command> --help         its option groups and settings
+  reidlit <command> --cfg job      the settings as they would be used
+  eval "$(reidlit train -sc install=bash)"          shell completion (bash; zsh and fish alike)
+"""
+
+
+def main() -> None:
+    """Run the command that `sys.argv` names."""
+    argv = list(sys.argv)
+    if "-sc" in argv:
+        argv = _completion_argv(argv)
+    name = argv[1] if len(argv) > 1 else "--help"
+    if name in ("-h", "--help", "help"):
+        print(USAGE)  # noqa: T201
+        return
+    if name in ("-V", "--version"):
+        print(__version__)  # noqa: T201
+        return
+    if name not in COMMANDS:
+        sys.exit(f"reidlit: no command {name!r}; there are: {', '.join(COMMANDS)}. See reidlit --help.")
+    # A console script has its own folder on the path, not the user's, where a user's own model or dataset lies.
+    sys.path.insert(0, str(os.getcwd()))  # noqa: PTH109
+    _launch(name, argv)
+
+
+def _launch(name: str, argv: list[str]) -> None:
+    """Compose the command's configuration with Hydra and run its task."""
+    import hydra
+    from omegaconf import DictConfig
+
+    def run(cfg: DictConfig) -> float | None:
+        sys.argv = argv  # Lightning starts the other ranks of a run on several devices with this command line
+        from reidlit.tasks.errors import explained
+
+        with explained(name):
+            result: float | None = import_module(f"reidlit.tasks.{name}").run(cfg)
+        return result
+
+    sys.argv = [argv[0], *argv[2:]]
+    hydra.main(config_path=str(CONFIG_DIR), config_name=name, version_base="1.3")(run)()
+
+
+def _completion_argv(argv: list[str]) -> list[str]:
+    """Take the command out of the line that the shell completes; Hydra knows only what follows it.
+
+    While the command itself is being typed, print the commands and stop.
+    """
+    line = os.environ.get("COMP_LINE", "")
+    words = line.split()
+    if not line:  # installing: any command's parser will do
+        return argv if len(argv) > 1 and argv[1] in COMMANDS else [argv[0], "train", *argv[1:]]
+    if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
+        print(" ".join(name for name in COMMANDS if name.startswith(words[1] if len(words) > 1 else "")))  # noqa: T201
+        raise SystemExit
+    shortened = line.replace(f"{words[1]} ", "", 1) if line.endswith(" ") or len(words) > 2 else line
+    os.environ["COMP_LINE"] = shortened
+    command = words[1] if words[1] in COMMANDS else "train"
+    return [argv[0], command, *(word for word in argv[1:] if word not in COMMANDS)]

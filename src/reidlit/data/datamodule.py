@@ -1,0 +1,190 @@
+"""A dataset is a LightningDataModule: it says where its files lie and lists them; all else is here."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypedDict, Unpack
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from reidlit.data.images import Images, Item, Transform, collate
+from reidlit.data.sample import Batch, Draw, Sample
+from reidlit.data.splits import EvalSet, hold_out
+
+MAX_WORKERS = 8  # more decode faster than one GPU trains
+
+Split = Literal["train", "query", "gallery"]
+
+
+class Statistics(NamedTuple):
+    """The published size of a split."""
+
+    identities: int
+    images: int
+    cameras: int
+
+
+def count(samples: Sequence[Sample]) -> Statistics:
+    """How many identities, images and cameras there are."""
+    return Statistics(len({s.pid for s in samples}), len(samples), len({s.camid for s in samples}))
+
+
+class MakeBatches(Protocol):
+    """Makes the batch sampler of one rank; conf/sampler holds such partial classes."""
+
+    def __call__(
+        self, *, samples: Sequence[Sample], batch_size: int, seed: int, rank: int, world_size: int
+    ) -> Sampler[list[Draw]]: ...
+
+
+class Loading(TypedDict):
+    """What every dataset takes besides its own options."""
+
+    train_transform: Transform
+    test_transform: Transform
+    sampler: MakeBatches
+    batch_size: int
+    test_batch_size: int
+    num_workers: int | None
+    val_fraction: float
+    seed: int
+
+
+class ReIDDataModule(pl.LightningDataModule):
+    """Loaders of one dataset. A subclass implements `samples`.
+
+    Args:
+        root: the folder that holds the datasets' folders.
+        train_transform: (H, W, 3) uint8 -> the same, with augmentation.
+        test_transform: likewise, without.
+        sampler: makes the training batches.
+        batch_size: of a training step, over all devices together.
+        test_batch_size: of one device in evaluation.
+        num_workers: processes that decode; 0 decodes in the training process, `None` takes one a core, at most eight.
+        val_fraction: share of the training identities that is held out for validation; 0 holds out none.
+        seed: of order, augmentation and the held-out identities.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    name: str
+    folder: ClassVar[str]  # below root, as Torchreid has it
+    licence: ClassVar[str]
+    paper: ClassVar[str]
+    statistics: ClassVar[dict[Split, Statistics]] = {}
+
+    def __init__(self, root: str, **loading: Unpack[Loading]) -> None:
+        super().__init__()
+        self.root = Path(root).expanduser()
+        self.loading = loading
+        for option, value, least in (
+            ("batch_size", loading["batch_size"], 1),
+            ("test_batch_size", loading["test_batch_size"], 1),
+            ("num_workers", loading["num_workers"] or 0, 0),
+            ("val_fraction", loading["val_fraction"], 0),
+        ):
+            if value < least:
+                raise ValueError(f"data.{option}={value} must be {least} or more.")
+        self.train: list[Sample] = []
+        self.val: EvalSet | None = None
+        self.test_sets: dict[str, EvalSet] = {}
+        self.labels: dict[int, int] = {}
+
+    def samples(self, split: Split) -> list[Sample]:
+        """List a split from file names, sorted, decoding nothing."""
+        raise NotImplementedError
+
+    @property
+    def directory(self) -> Path:
+        """Where this dataset lies."""
+        return self.root / self.folder
+
+    @property
+    def pids(self) -> list[int]:
+        """The training identities; a class label is the position in this list."""
+        return list(self.labels)
+
+    def setup(self, stage: str) -> None:
+        """List the splits that a stage needs.
+
+        Raises:
+            FileNotFoundError: if the dataset is not there.
+            ValueError: if a split is empty.
+        """
+        if stage == "fit" and not self.train:
+            self.train = self._listed("train")
+            if self.loading["val_fraction"] > 0:
+                self.train, self.val = hold_out(self.train, self.loading["val_fraction"], self.loading["seed"])
+            self.labels = {pid: label for label, pid in enumerate(sorted({sample.pid for sample in self.train}))}
+        if stage == "test" and not self.test_sets:
+            self.test_sets = {self.name: EvalSet(self._listed("query"), self._listed("gallery"))}
+
+    def verify(self) -> list[tuple[Split, Statistics, Statistics | None]]:
+        """Each split's size as found, and as published where it is known."""
+        splits: tuple[Split, ...] = ("train", "query", "gallery")
+        return [(split, count(self._listed(split)), self.statistics.get(split)) for split in splits]
+
+    def train_dataloader(self) -> DataLoader[Item]:
+        """Augmented batches of labelled images, (B / devices) on each device."""
+        rank, world_size = self._rank()
+        batches = self.loading["sampler"](
+            samples=self.train,
+            batch_size=self.loading["batch_size"],
+            seed=self.loading["seed"],
+            rank=rank,
+            world_size=world_size,
+        )
+        images = Images(self.train, self.loading["train_transform"], self.labels, seed=self.loading["seed"])
+        return self._loader(images, batch_sampler=batches)
+
+    def val_dataloader(self) -> list[DataLoader[Item]]:
+        """The held-out identities, if any."""
+        return [] if self.val is None else [self._eval_loader(self.val)]
+
+    def test_dataloader(self) -> dict[str, DataLoader[Item]]:
+        """One loader a test set, queries first, by the name under which its scores are logged."""
+        return {name: self._eval_loader(sets) for name, sets in self.test_sets.items()}
+
+    def _listed(self, split: Split) -> list[Sample]:
+        if not self.directory.is_dir():
+            raise FileNotFoundError(
+                f"data.root={str(self.root)!r}: {self.name} is not there, its folder would be {self.directory}. "
+                f"Unpack it with `reidlit prepare data={self.name} archive=<file>`, or give data.root or REIDLIT_DATA."
+            )
+        found = self.samples(split)
+        if not found:
+            raise ValueError(
+                f"data={self.name}: no {split} images under {self.directory}. The folder is empty or laid out "
+                "otherwise; unpack the archive again."
+            )
+        return found
+
+    def _eval_loader(self, sets: EvalSet) -> DataLoader[Item]:
+        images = Images([*sets.query, *sets.gallery], self.loading["test_transform"], num_queries=len(sets.query))
+        rank, world_size = self._rank()
+        share = range(rank, len(images), world_size)  # every image once: no padding, so the scores are exact
+        return self._loader(images, sampler=share, batch_size=self.loading["test_batch_size"])
+
+    def _loader(self, images: Images, **order: Any) -> DataLoader[Item]:
+        workers = self.loading["num_workers"]
+        if workers is None:
+            workers = min(
+                MAX_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            )
+        return DataLoader(
+            images,
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=workers > 0,
+            **order,
+        )
+
+    def _rank(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+__all__ = ["Batch", "ReIDDataModule", "Split", "Statistics"]

@@ -1,0 +1,81 @@
+"""Market-1501."""
+
+import re
+from pathlib import Path
+from typing import ClassVar, Unpack
+
+from reidlit.data.datamodule import Loading, ReIDDataModule, Split, Statistics
+from reidlit.data.sample import Sample
+
+NAME = re.compile(r"(-?\d+)_c(\d)")
+JUNK = -1  # detections that overlap a person only in part; the protocol ignores them
+FOLDERS: dict[Split, str] = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+
+
+class Market1501(ReIDDataModule):
+    """Market-1501: 1,501 identities, six cameras at a campus supermarket, boxes from a detector.
+
+    Source: Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 2015.
+    Layout: `market1501/Market-1501-v15.09.15/{bounding_box_train,query,bounding_box_test}`, or these three folders
+    directly in `market1501`; the 500,000 distractors in `images` beside them.
+    Names: `0002_c1s1_000451_03.jpg` is identity 2, camera 1. Identity 0000 is background and stays in the gallery as
+    distractor; -1 is junk and is left out.
+
+    Args:
+        root: the folder that holds `market1501`.
+        market1501_500k: whether the 500,000 distractors join the gallery.
+        loading: see `ReIDDataModule`.
+    """
+
+    name = "market1501"
+    folder = "market1501"
+    licence = "research use only; not to be redistributed"
+    paper = "Zheng et al., Scalable Person Re-identification: A Benchmark, ICCV 2015"
+    archive = "Market-1501-v15.09.15"
+    statistics: ClassVar[dict[Split, Statistics]] = {
+        "train": Statistics(751, 12_936, 6),
+        "query": Statistics(750, 3_368, 6),
+        "gallery": Statistics(751, 15_913, 6),  # with the background identity 0000
+    }
+
+    def __init__(self, root: str, market1501_500k: bool = False, **loading: Unpack[Loading]) -> None:
+        super().__init__(root, **loading)
+        self.market1501_500k = market1501_500k
+
+    def samples(self, split: Split) -> list[Sample]:
+        """List a split; see `ReIDDataModule.samples`.
+
+        Raises:
+            FileNotFoundError: if the split's folder or that of the distractors is missing.
+            ValueError: if a name does not parse or lies outside the published ranges.
+        """
+        found = [sample for path in _images(self._base / FOLDERS[split]) if (sample := _parse(path)).pid != JUNK]
+        if split == "gallery" and self.market1501_500k:
+            found += [Sample(str(path), pid=0, camid=0) for path in _images(self._base / "images")]
+        return found
+
+    @property
+    def _base(self) -> Path:
+        nested = self.directory / self.archive
+        return nested if nested.is_dir() else self.directory
+
+
+def _images(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder} does not exist: market1501 needs the folders {', '.join(FOLDERS.values())}, and `images` for the "
+            "500,000 distractors. Unpack the archive again, or give data.root."
+        )
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() == ".jpg" and not path.name.startswith("."))
+
+
+def _parse(path: Path) -> Sample:
+    match = NAME.match(path.name)  # the name alone: a folder such as exp-7_c3 must not be taken for one
+    if match is None:
+        raise ValueError(
+            f"{path} is not named as Market-1501's images are (0002_c1s1_000451_03.jpg). Rename or remove it."
+        )
+    pid, camera = int(match[1]), int(match[2])
+    if not (-1 <= pid <= 1501 and 1 <= camera <= 6):
+        raise ValueError(f"{path}: identity {pid} and camera {camera} must lie in -1 to 1501 and 1 to 6.")
+    return Sample(str(path), pid, camera - 1)

@@ -1,0 +1,44 @@
+"""What a dataset lists and what a loader yields."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypedDict
+
+from torch import Tensor
+
+
+class Sample(NamedTuple):
+    """One image, or one tracklet, of one person seen by one camera.
+
+    `path` is a file, or the tuple of a tracklet's frames in temporal order.
+    """
+
+    path: str | tuple[str, ...]
+    pid: int
+    camid: int
+    dsetid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One training example to make: which sample, and a number that no other draw of the run has.
+
+    The number seeds the augmentation, so that a batch does not depend on the count of workers or on what ran before.
+    """
+
+    index: int
+    number: int
+
+
+class Batch(TypedDict):
+    """A collated batch.
+
+    In training `pid` is the class label, 0 to C - 1; in evaluation it is the dataset's own identity number, and `query`
+    tells queries from gallery entries.
+    """
+
+    image: Tensor  # (B, 3, H, W) uint8, channels-last in memory
+    pid: Tensor  # (B,) int64
+    camid: Tensor  # (B,) int64
+    dsetid: Tensor  # (B,) int64
+    index: Tensor  # (B,) int64, position in the dataset's list
+    query: Tensor  # (B,) bool

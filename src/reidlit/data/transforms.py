@@ -1,0 +1,427 @@
+"""Augmentation of uint8 images, reproducible draw by draw.
+
+The steps are albumentations transforms, or written here where albumentations has none that does what the re-ID papers
+describe. They take and give uint8; scaling and normalisation belong to the model, on the device.
+"""
+
+import math
+import operator
+import os
+import random
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+import albumentations
+import cv2
+import numpy as np
+from PIL import Image
+
+Array: TypeAlias = np.ndarray[Any, Any]
+Donor: TypeAlias = Callable[[random.Random], Array]
+
+
+@runtime_checkable
+class Step(Protocol):
+    """What `Pipeline` asks of a step; every albumentations transform and composition has it."""
+
+    def __call__(self, *, image: Array, donor: Donor | None) -> dict[str, Any]:
+        """Takes and returns the data by name."""
+
+    def set_random_state(self, random_generator: np.random.Generator, py_random: random.Random) -> None:
+        """Makes the step draw from these two generators and from nothing else."""
+
+
+class Pipeline:
+    """Steps applied in the order given, with randomness that depends on a seed and on nothing else.
+
+    All steps share one `random.Random` and one numpy generator, which every call reseeds in place: a few microseconds,
+    where `albumentations.Compose.set_random_seed` builds new generators for every step. So an example is the same
+    whichever worker draws it, whatever that worker drew before, and no global generator is touched.
+    """
+
+    def __init__(self, transforms: Sequence[Step]) -> None:
+        """Makes the steps share their generators.
+
+        Args:
+            transforms: albumentations transforms, or anything like them. They are copied, so that pipelines made of one
+                library do not take each other's generators away.
+
+        Raises:
+            ValueError: A step is no such transform.
+        """
+        for transform in transforms:
+            _demand(
+                isinstance(transform, Step),
+                f"transforms contains {transform!r}, which is no albumentations transform. Derive it from "
+                "albumentations.ImageOnlyTransform and draw from self.py_random, so that runs stay reproducible.",
+            )
+        self.transforms = tuple(deepcopy(transform) for transform in transforms)
+        self.needs_donor = any(isinstance(transform, RandomPatch) for transform in self.transforms)
+        self._py_random = random.Random(0)
+        self._generator = np.random.Generator(np.random.PCG64(0))
+        self._state: Any = self._generator.bit_generator.state
+        for transform in self.transforms:
+            transform.set_random_state(self._generator, self._py_random)
+
+    def __call__(self, image: Array, seed: int | None = None, donor: Donor | None = None) -> Array:
+        """Applies the steps.
+
+        Args:
+            image: (H, W, 3) uint8; it is not written to.
+            seed: Any integer; equal seeds give equal results. None takes entropy from the operating system, so that
+                forked workers differ.
+            donor: Called with a generator, gives another image of the data set, (H', W', 3) uint8: see `RandomPatch`.
+
+        Returns:
+            (H_out, W_out, 3) uint8, contiguous. It may be `image` itself where no step changed anything.
+
+        Raises:
+            ValueError: The image or a step's result is not as described, or a donor is needed and missing.
+        """
+        _check(image, "image")
+        if self.needs_donor and donor is None:
+            raise ValueError("donor is None, but RandomPatch needs one: pass a function that gives another image.")
+        self._reseed(seed)
+        for transform in self.transforms:
+            image = transform(image=image, donor=donor)["image"]
+        _check(image, "the result of the transforms")
+        return np.ascontiguousarray(image)
+
+    def _reseed(self, seed: int | None) -> None:
+        number = int.from_bytes(os.urandom(8), "little") if seed is None else operator.index(seed)
+        # random.Random drops the sign: -3 and 3 would give the same image
+        self._py_random.seed(2 * number if number >= 0 else -2 * number - 1)
+        self._state["state"]["state"] = self._py_random.getrandbits(128)
+        self._generator.bit_generator.state = self._state
+
+
+def select(library: Mapping[str, Step], names: Sequence[str]) -> Pipeline:
+    """Makes a pipeline of some of a library's steps.
+
+    Args:
+        library: Steps by name.
+        names: The steps to take, in the order in which they are applied. A name may come twice.
+
+    Raises:
+        ValueError: `names` is one string, or contains a name that `library` lacks.
+    """
+    _demand(not isinstance(names, str), f"names is {names!r}; it must be a list of names, e.g. [resize, random_flip].")
+    unknown = [name for name in names if name not in library]
+    _demand(
+        not unknown,
+        f"Unknown transforms {unknown}; known are {sorted(library)}. Correct the name, or add the step to your recipe "
+        "under conf/transforms.",
+    )
+    return Pipeline([library[name] for name in names])
+
+
+def resize(image: Array, height: int, width: int) -> Array:
+    """Resizes bilinearly, without aliasing, as Pillow does.
+
+    Enlarging goes through OpenCV, which is several times faster and within one gray level of Pillow. Shrinking, on
+    either axis, goes through Pillow itself: OpenCV's bilinear filter skips pixels there, and its area filter, besides
+    being another filter, does not average at all when one axis grows (so does albumentations' `area_for_downscale`).
+
+    Args:
+        image: (H, W, 3) uint8.
+        height: Rows wanted.
+        width: Columns wanted.
+
+    Returns:
+        (height, width, 3) uint8; `image` itself if it has this size.
+    """
+    old_height, old_width = image.shape[:2]
+    if (old_height, old_width) == (height, width):
+        return image
+    if old_height <= height and old_width <= width:
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+class ImageStep(albumentations.ImageOnlyTransform):  # type: ignore[misc]  # albumentations ships no types
+    """An albumentations transform of images, with types for what its subclasses use."""
+
+    py_random: random.Random
+    random_generator: np.random.Generator
+
+
+class Resize(ImageStep):
+    """Resizes to a fixed size; see `resize`."""
+
+    def __init__(self, height: int, width: int) -> None:
+        """Takes the size of the result, in pixels."""
+        super().__init__(p=1.0)
+        self.height = _at_least("height", height, 1)
+        self.width = _at_least("width", width, 1)
+
+    def apply(self, img: Array, **_: Any) -> Array:
+        """Resizes `img`."""
+        return resize(img, self.height, self.width)
+
+
+class Random2DTranslation(ImageStep):
+    """Enlarges by an eighth and crops at a random place, or only resizes; Torchreid's `random_crop`.
+
+    Zhou and Xiang, "Torchreid: A Library for Deep Learning Person Re-Identification in PyTorch", arXiv 2019. Torchreid
+    rounds a continuous offset, which halves the chance of the outermost ones; here every offset is equally likely.
+    """
+
+    def __init__(self, height: int, width: int, p: float = 0.5) -> None:
+        """Takes the size of the result.
+
+        Args:
+            height: Rows of the result.
+            width: Columns of the result.
+            p: Probability of the crop; otherwise the whole image is resized.
+
+        Raises:
+            ValueError: A number is out of range.
+        """
+        super().__init__(p=p)
+        self.height = _at_least("height", height, 1)
+        self.width = _at_least("width", width, 1)
+
+    def should_apply(self, force_apply: bool = False) -> bool:
+        """Always: without a crop there is still the resizing to do."""
+        del force_apply
+        return True
+
+    def get_params(self) -> dict[str, Any]:
+        """Draws the offset of the crop, or none."""
+        if not super().should_apply():
+            return {"offset": None}
+        top = self.py_random.randint(0, round(self.height * 1.125) - self.height)
+        left = self.py_random.randint(0, round(self.width * 1.125) - self.width)
+        return {"offset": (top, left)}
+
+    def apply(self, img: Array, offset: tuple[int, int] | None, **_: Any) -> Array:
+        """Resizes and crops `img`."""
+        if offset is None:
+            return resize(img, self.height, self.width)
+        top, left = offset
+        large = resize(img, round(self.height * 1.125), round(self.width * 1.125))
+        return large[top : top + self.height, left : left + self.width]
+
+
+class PadCrop(ImageStep):
+    """Pads every side and crops the old size back at a random place.
+
+    Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person Re-identification", CVPR Workshops 2019.
+    """
+
+    def __init__(self, pad: int = 10, fill: Sequence[int] = (0, 0, 0), p: float = 1.0) -> None:
+        """Takes the width of the padding.
+
+        Args:
+            pad: Pixels added on every side; less than the image has.
+            fill: Colour of the padding, RGB.
+            p: Probability.
+
+        Raises:
+            ValueError: A value is out of range.
+        """
+        super().__init__(p=p)
+        self.pad = _at_least("pad", pad, 0)
+        self.fill = _colour(fill)
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draws how far the image moves."""
+        del data
+        _demand(
+            self.pad < min(params["shape"][:2]),
+            f"pad is {self.pad}, but the image has shape {params['shape']}; take a smaller pad, or resize before.",
+        )
+        return {
+            "down": self.py_random.randint(-self.pad, self.pad),
+            "right": self.py_random.randint(-self.pad, self.pad),
+        }
+
+    def apply(self, img: Array, down: int, right: int, **_: Any) -> Array:
+        """Moves `img`, which is what padding and cropping come to, without the larger image in between."""
+        height, width = img.shape[:2]
+        seen = img[max(-down, 0) : height - max(down, 0), max(-right, 0) : width - max(right, 0)]
+        top, left = max(down, 0), max(right, 0)
+        bottom, end = height - seen.shape[0] - top, width - seen.shape[1] - left
+        return cv2.copyMakeBorder(seen, top, bottom, left, end, cv2.BORDER_CONSTANT, value=self.fill)
+
+
+class RandomErasing(ImageStep):
+    """Covers a random rectangle.
+
+    Zhong et al., "Random Erasing Data Augmentation", AAAI 2020: draw an area and an aspect ratio until the rectangle
+    fits. `albumentations.Erasing` bounds the area so that every ratio fits, which on a 256 x 128 image stops at 15%
+    where the paper goes to 40%; hence this class.
+    """
+
+    def __init__(
+        self,
+        scale: Sequence[float] = (0.02, 0.4),
+        ratio: Sequence[float] = (0.3, 1 / 0.3),
+        fill: Sequence[int] | Literal["random"] = (124, 116, 104),
+        p: float = 0.5,
+    ) -> None:
+        """Takes the paper's parameters.
+
+        Args:
+            scale: Smallest and largest share of the image's area.
+            ratio: Smallest and largest height / width.
+            fill: RGB colour, by default ImageNet's mean, which normalisation makes zero; "random" is noise by pixel.
+            p: Probability.
+
+        Raises:
+            ValueError: A value is out of range.
+        """
+        super().__init__(p=p)
+        self.scale = _range("scale", scale, 1.0)
+        self.ratio = _range("ratio", ratio, math.inf)
+        self.fill = None if fill == "random" else _colour(fill)
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draws the rectangle: top, left, rows, columns; None where a hundred did not fit."""
+        del data
+        height, width = params["shape"][:2]
+        size = _rectangle(self.py_random, height, width, self.scale, self.ratio)
+        return {"box": None if size is None else (*_place(self.py_random, height, width, size), *size)}
+
+    def apply(self, img: Array, box: tuple[int, int, int, int] | None, **_: Any) -> Array:
+        """Covers `box` on a copy of `img`."""
+        if box is None:
+            return img
+        top, left, rows, columns = box
+        erased = img.copy()
+        if self.fill is None:
+            noise = self.random_generator.integers(0, 256, (rows, columns, 3), np.uint8)
+            erased[top : top + rows, left : left + columns] = noise
+        else:  # ten times as fast as assigning a colour to a numpy slice
+            cv2.rectangle(erased, (left, top, columns, rows), self.fill, cv2.FILLED)
+        return erased
+
+
+class RandomPatch(ImageStep):
+    """Pastes a random crop of another image at a random place, to imitate occlusion.
+
+    Zhou et al., "Learning Generalisable Omni-Scale Representations for Person Re-Identification", TPAMI 2021. The
+    authors keep a pool of patches cut from the images that the process has seen before. Such a pool differs with the
+    number of workers and dies with them at the end of every epoch. Here the patch is cut from an image that `donor`
+    draws from the data set, so that an example depends on its seed alone and patches exist from the first batch on. It
+    costs one more decoding in half of the examples.
+
+    The call needs `donor`, a function from `random.Random` to an (H', W', 3) uint8 image, beside `image`; `Pipeline`
+    passes it on. As in the original, a rotated patch keeps its size and has black corners.
+    """
+
+    def __init__(
+        self,
+        scale: Sequence[float] = (0.01, 0.5),
+        ratio: Sequence[float] = (0.1, 10.0),
+        p_rotate: float = 0.5,
+        limit: int = 10,
+        p_flip: float = 0.5,
+        p: float = 0.5,
+    ) -> None:
+        """Takes the paper's parameters.
+
+        Args:
+            scale: Smallest and largest share of the image's area.
+            ratio: Smallest and largest height / width of the patch.
+            p_rotate: Probability that the patch is rotated.
+            limit: Largest rotation either way, in whole degrees.
+            p_flip: Probability that the patch is mirrored.
+            p: Probability that there is a patch.
+
+        Raises:
+            ValueError: A value is out of range.
+        """
+        super().__init__(p=p)
+        self.scale = _range("scale", scale, 1.0)
+        self.ratio = _range("ratio", ratio, math.inf)
+        self.p_rotate = _probability("p_rotate", p_rotate)
+        self.limit = _at_least("limit", limit, 0)
+        self.p_flip = _probability("p_flip", p_flip)
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draws, cuts and turns the patch; None where a hundred sizes did not fit."""
+        donor = data.get("donor")
+        if donor is None:
+            raise ValueError("RandomPatch was called without donor; pass a function that gives another image.")
+        height, width = params["shape"][:2]
+        size = _rectangle(self.py_random, height, width, self.scale, self.ratio)
+        if size is None:
+            return {"patch": None, "corner": (0, 0)}
+        other = donor(self.py_random)
+        _check(other, "the donor's image")
+        top, left = _place(self.py_random, height, width, size)
+        patch = resize(other, height, width)[top : top + size[0], left : left + size[1]]
+        if self.py_random.random() < self.p_flip:
+            patch = cv2.flip(patch, 1)
+        if self.py_random.random() < self.p_rotate:
+            centre = ((size[1] - 1) / 2, (size[0] - 1) / 2)
+            turn = cv2.getRotationMatrix2D(centre, self.py_random.randint(-self.limit, self.limit), 1.0)
+            patch = cv2.warpAffine(patch, turn, (size[1], size[0]))
+        return {"patch": patch, "corner": _place(self.py_random, height, width, size)}
+
+    def apply(self, img: Array, patch: Array | None, corner: tuple[int, int], **_: Any) -> Array:
+        """Pastes `patch` on a copy of `img`."""
+        if patch is None:
+            return img
+        top, left = corner
+        pasted = img.copy()
+        pasted[top : top + patch.shape[0], left : left + patch.shape[1]] = patch
+        return pasted
+
+
+def _rectangle(
+    rng: random.Random, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[int, int] | None:
+    """Draws rows and columns of a rectangle with an area and a height / width in the ranges, smaller than the image."""
+    for _ in range(100):
+        area = rng.uniform(*scale) * height * width
+        aspect = rng.uniform(*ratio)
+        rows, columns = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < rows < height and 0 < columns < width:
+            return rows, columns
+    return None
+
+
+def _place(rng: random.Random, height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Draws the top left corner of a rectangle of `size` within the image."""
+    return rng.randint(0, height - size[0]), rng.randint(0, width - size[1])
+
+
+def _check(image: Array, name: str) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(
+            f"{name} is {image.dtype} {image.shape}; it must be uint8 (H, W, 3). Leave scaling and normalisation to "
+            "the model, which does them on the device."
+        )
+
+
+def _demand(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _at_least(name: str, value: int, least: int) -> int:
+    _demand(value >= least and value == int(value), f"{name} is {value}; it must be a whole number from {least} up.")
+    return int(value)
+
+
+def _probability(name: str, value: float) -> float:
+    _demand(0 <= value <= 1, f"{name} is {value}; it must lie between 0 and 1.")
+    return float(value)
+
+
+def _range(name: str, values: Sequence[float], most: float) -> tuple[float, float]:
+    low, high = values if len(values) == 2 else (0.0, 0.0)
+    _demand(0 < low <= high <= most, f"{name} is {values}; it must be [low, high] with 0 < low <= high <= {most}.")
+    return float(low), float(high)
+
+
+def _colour(fill: Sequence[int] | str) -> tuple[int, ...]:
+    colour = tuple(value for value in fill if isinstance(value, int) and 0 <= value <= 255)
+    _demand(
+        len(colour) == len(fill) == 3,
+        f"fill is {fill!r}; it must be three whole numbers from 0 to 255 (RandomErasing also takes 'random').",
+    )
+    return colour

@@ -1,0 +1,50 @@
+"""Two-step training: first the new layers alone, then everything."""
+
+from collections.abc import Sequence
+
+import pytorch_lightning as pl
+from torch import nn
+
+from reidlit.engine.module import ReIDModule
+from reidlit.engine.optim import named_modules
+
+
+class Freeze(pl.Callback):
+    """For the first epochs train only the named parts; the others keep their weights and batch-norm statistics.
+
+    Source: Geng et al., "Deep Transfer Learning for Person Re-identification", arXiv 2016. The learning-rate schedule
+    keeps running. What was frozen before the run stays frozen after it.
+
+    Args:
+        epochs: how many; 0 freezes nothing.
+        open_layers: dotted names of the parts that train, e.g. `classifier`, `neck`, `backbone.conv5`.
+
+    Raises:
+        ValueError: if epochs is negative.
+    """
+
+    def __init__(self, epochs: int, open_layers: Sequence[str] = ("classifier",)) -> None:
+        if epochs < 0:
+            raise ValueError(f"freeze.epochs={epochs} must be 0 or more.")
+        self.epochs = epochs
+        self.open_layers = tuple(open_layers)
+        self._frozen: list[nn.Parameter] = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: ReIDModule) -> None:  # type: ignore[override]
+        """Freeze or release, by the epoch alone, so that a resumed run does as the unbroken one."""
+        model = pl_module.model
+        if trainer.current_epoch >= self.epochs:
+            if self._frozen:
+                model.train()
+            while self._frozen:
+                self._frozen.pop().requires_grad_(True)
+            return
+        opened = named_modules(model, self.open_layers, "freeze.open_layers")
+        trained = {id(parameter) for layer in opened for parameter in layer.parameters()}
+        model.eval()
+        for layer in opened:
+            layer.train()
+        for parameter in model.parameters():
+            if parameter.requires_grad and id(parameter) not in trained:
+                parameter.requires_grad_(False)
+                self._frozen.append(parameter)

@@ -1,0 +1,44 @@
+"""W&B without surprises."""
+
+import netrc
+import os
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import CSVLogger, WandbLogger
+
+
+def wandb_logger(save_dir: str, project: str = "reidlit", offline: bool | None = None, **options: Any) -> WandbLogger:
+    """A W&B logger that never prompts.
+
+    Args:
+        save_dir: where the run's files go.
+        project: of the run on W&B.
+        offline: write files only, for `wandb sync`. `None`: offline unless an account is set up on this machine.
+        options: of `pytorch_lightning.loggers.WandbLogger`, which checks them.
+    """
+    if offline is None:
+        offline = not _has_account()
+    # The logger makes the folder itself only when online; offline wandb would fall back to a temporary one.
+    Path(save_dir).mkdir(parents=True, exist_ok=True)
+    return WandbLogger(save_dir=save_dir, project=project, offline=offline, **options)
+
+
+def _has_account() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def csv_logger(save_dir: str) -> CSVLogger:
+    """A CSV logger in `csv/`, or in `csv_2/` and so on where an earlier part of a resumed run has logged already."""
+    version = next(
+        f"csv_{n}" if n > 1 else "csv"
+        for n in count(1)
+        if not (Path(save_dir) / (f"csv_{n}" if n > 1 else "csv")).exists()
+    )
+    return CSVLogger(save_dir=save_dir, name="", version=version)

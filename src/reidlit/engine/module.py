@@ -1,0 +1,130 @@
+"""The pairing of a model and its losses as a LightningModule."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from reidlit.data.sample import Batch
+from reidlit.engine.optim import build_optimizer, build_scheduler
+from reidlit.losses import WeightedSum
+from reidlit.metrics import ReIDMetric, Scores
+from reidlit.models.model import ReIDModel
+from reidlit.spec import build
+
+Spec = Mapping[str, Any]
+RANKS = (1, 5, 10, 20)
+
+
+class ReIDModule(pl.LightningModule):
+    """Trains and evaluates a `ReIDModel`.
+
+    Its arguments are plain values and dicts that name what to build, so that a checkpoint is weights and the dict that
+    builds them: `ReIDModule.load_from_checkpoint(path)` needs nothing else.
+
+    Args:
+        model: spec of the model; is given `num_classes`.
+        pids: the training identities; a class label is the position in this list.
+        loss: `losses`, a spec each by name, and `weights`, a number each; needed for training only, as the next two.
+        optimizer: spec for `build_optimizer`.
+        scheduler: spec for `build_scheduler`.
+        image_size: height and width of the images that the model is for, in pixels.
+        evaluation: the options of `ReIDMetric`.
+        channels_last: whether to keep feature maps with channels last in memory, which convolutions prefer.
+        compile: whether to compile the model with `torch.compile`; needs a C++ compiler on the machine.
+    """
+
+    def __init__(
+        self,
+        model: Spec,
+        pids: Sequence[int],
+        loss: Spec | None = None,
+        optimizer: Spec | None = None,
+        scheduler: Spec | None = None,
+        image_size: Sequence[int] = (256, 128),
+        evaluation: Spec | None = None,
+        channels_last: bool = True,
+        compile: bool = False,  # noqa: A002
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.model: ReIDModel = build(model, num_classes=len(pids))
+        self.loss: WeightedSum | None = None
+        if loss is not None:
+            terms = {name: build(spec) for name, spec in loss["losses"].items()}
+            self.loss = WeightedSum(terms, loss.get("weights"))
+        self.metrics: dict[str, ReIDMetric] = {}
+        self.scores: dict[str, Scores] = {}
+        if channels_last:
+            self.model.to(memory_format=torch.channels_last)
+        if compile:
+            self.model.compile()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) images, uint8 or normalised -> (B, D) embeddings."""
+        return self.model.embed(image)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One step; logs the loss, each of its terms and the accuracy."""
+        if self.loss is None:
+            raise ValueError("loss=None: a module that is built without losses can be tested, not trained.")
+        output = self.model(batch["image"])
+        total, each = self.loss(output, batch["pid"])
+        size = len(batch["pid"])
+        self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
+        if len(each) > 1:
+            self.log_dict({f"train/{name}": value.detach() for name, value in each.items()}, batch_size=size)
+        accuracy = (output.logits[0].detach().argmax(1) == batch["pid"]).float().mean()
+        self.log("train/accuracy", accuracy, prog_bar=True, batch_size=size)
+        return total
+
+    def on_validation_epoch_start(self) -> None:
+        """Start counting anew."""
+        self._start(["val"])
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Embed a batch of the held-out identities."""
+        self._embed("val", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `val/mAP` and the ranks."""
+        self._finish("val", "val")
+
+    def on_test_epoch_start(self) -> None:
+        """Start counting anew, for each test set."""
+        self._start(self._test_names())
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Embed a batch of a test set."""
+        self._embed(self._test_names()[dataloader_idx], batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Log `test/<dataset>/mAP` and the ranks of each test set."""
+        for name in self._test_names():
+            self._finish(name, f"test/{name}")
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build the optimiser and the schedule, which is stepped once an epoch."""
+        optimizer = build_optimizer(self.model, self.hparams["optimizer"])
+        scheduler = build_scheduler(optimizer, self.hparams["scheduler"])
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+
+    def _test_names(self) -> list[str]:
+        return list(self.trainer.test_dataloaders or {})
+
+    def _start(self, names: Sequence[str]) -> None:
+        options = self.hparams["evaluation"] or {}
+        self.metrics = {name: ReIDMetric(**options).to(self.device) for name in names}
+
+    def _embed(self, name: str, batch: Batch) -> None:
+        metric = self.metrics[name]
+        metric.update(self(batch["image"]), batch["pid"], batch["camid"], batch["index"], batch["query"])
+
+    def _finish(self, name: str, prefix: str) -> None:
+        scores = self.metrics[name].compute()
+        self.scores[prefix] = scores
+        logged = {"mAP": scores.mAP, "mINP": scores.mINP} | {f"rank{k}": scores.rank(k) for k in RANKS}
+        self.log_dict({f"{prefix}/{key}": value for key, value in logged.items()}, rank_zero_only=True)

@@ -1,0 +1,106 @@
+"""What users hand to an evaluation, brought to one form or refused with the way out."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from reidlit.metrics.kernels import Integers
+
+# A squared distance is at most (2 |x|)^2, which must not overflow.
+LARGEST_NORM = float(np.sqrt(np.finfo(np.float32).max) / 2)
+
+
+def as_embeddings(name: str, value: ArrayLike | Tensor | None) -> Tensor:
+    """Embeddings as a float32 tensor (N, D) on their device.
+
+    Args:
+        name: The argument's name, for errors.
+        value: (N, D) array or tensor of any real type and layout.
+
+    Returns:
+        (N, D) float32, contiguous; the caller's memory where nothing had to change.
+
+    Raises:
+        ValueError: Not 2-D, empty, not numeric, or not finite in float32.
+    """
+    if value is None:
+        raise ValueError(f"{name} is None; pass embeddings (N, D), or a matrix as distance=")
+    if isinstance(value, Tensor):
+        if value.is_complex():
+            raise ValueError(f"{name} is {value.dtype}; pass real embeddings")
+        embedding = value.detach().float().contiguous()
+    else:
+        embedding = torch.from_numpy(_as_floats(name, np.asarray(value), np.float32))
+    if embedding.ndim != 2:
+        raise ValueError(f"{name} must be (N, D), got shape {tuple(embedding.shape)}; flatten each embedding first")
+    if 0 in embedding.shape:
+        raise ValueError(f"{name} is empty, shape {tuple(embedding.shape)}; pass at least one embedding")
+    bad = ~(torch.linalg.vector_norm(embedding, dim=1) <= LARGEST_NORM)  # NaN compares false
+    if bad.any():
+        raise ValueError(
+            f"{name} holds {int(bad.sum())} of {len(bad)} embeddings that are NaN, infinite or too large for float32, "
+            f"the first in row {int(bad.nonzero()[0])}; look for a diverged model or a broken image"
+        )
+    return embedding
+
+
+def as_labels(name: str, value: ArrayLike | Tensor, length: int, of: str) -> Integers:
+    """Person or camera ids as int64 (N,).
+
+    Args:
+        name: The argument's name, for errors.
+        value: (N,) integers.
+        length: The N that is needed.
+        of: What has that length, for errors.
+
+    Returns:
+        (N,) int64.
+
+    Raises:
+        ValueError: Not 1-D, not integers, or of another length.
+    """
+    labels = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+    if labels.ndim != 1 or len(labels) != length:
+        raise ValueError(f"{name} has shape {labels.shape}, but {of} needs ({length},); pass one label for each")
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"{name} has dtype {labels.dtype}; pass integers (number the identities or cameras)")
+    return labels.astype(np.int64)
+
+
+def as_distance_rows(value: NDArray[Any] | Tensor, start: int, stop: int) -> NDArray[Any]:
+    """Rows of a given distance matrix, for the kernels: only these are copied, so the matrix may be a memory map.
+
+    Args:
+        value: (Q, G) array or tensor of any real type and layout.
+        start: First row.
+        stop: Row after the last.
+
+    Returns:
+        (stop - start, G), float64 where the matrix is wider than float32 and float32 otherwise, contiguous.
+
+    Raises:
+        ValueError: Not numeric, or NaN. Infinite distances are ranks like others: the last.
+    """
+    if isinstance(value, Tensor):
+        part = value[start:stop].detach()
+        rows = (part.float() if part.dtype == torch.bfloat16 else part).cpu().numpy()  # NumPy has no bfloat16
+    else:
+        rows = value[start:stop]
+    # float16 and small integers fit in float32; the others would be given ties that they do not have.
+    narrow = np.can_cast(rows.dtype, np.float32)
+    rows = _as_floats("distance", rows, np.float32 if narrow else np.float64)
+    if np.isnan(rows).any():
+        row = start + int(np.isnan(rows).any(axis=1).argmax())
+        raise ValueError(f"distance holds NaN, first in row {row}; look for NaN in what it was computed from")
+    return rows
+
+
+def _as_floats(name: str, value: NDArray[Any], dtype: type[np.floating[Any]]) -> NDArray[Any]:
+    if value.dtype.kind not in "fiu":
+        raise ValueError(f"{name} has dtype {value.dtype}; pass real numbers")
+    # Writable and a plain array, because the kernels are compiled for that and torch warns about the rest.
+    with np.errstate(over="ignore"):  # what float32 cannot hold is reported by the caller, by its row
+        return np.require(value, dtype, ["C", "W", "E"])

@@ -1,0 +1,151 @@
+"""Retrieval scores as a torchmetrics metric."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, distributed
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from reidlit.metrics.retrieval import Scores, check_options, evaluate
+
+
+class Collected(NamedTuple):
+    """Queries or gallery as gathered from all ranks, ordered by `index`: embedding (N, D), the others (N,)."""
+
+    embedding: Tensor
+    pid: Tensor
+    camid: Tensor
+    index: Tensor
+
+
+class ReIDMetric(Metric):
+    """Collects the embeddings of query and gallery over batches and ranks, and evaluates them at the end.
+
+    Under DDP the embeddings are gathered once, in `compute`. Samples are ordered by their index and repeated ones
+    dropped, so the result is that of one process, although samplers pad the last batch.
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    embedding: list[Tensor]
+    label: list[Tensor]
+    collected: tuple[Collected, Collected]  # query and gallery of the last `compute`, for pictures and files
+
+    def __init__(
+        self,
+        metric: str = "euclidean",
+        normalize: bool = False,
+        max_rank: int = 50,
+        protocol: str = "market1501",
+    ) -> None:
+        """Choose how to evaluate; the arguments are those of `evaluate`.
+
+        Args:
+            metric: "euclidean" or "cosine".
+            normalize: Scale the embeddings to unit length first.
+            max_rank: Length of `Scores.cmc`.
+            protocol: "market1501".
+
+        Raises:
+            ValueError: The metric or the protocol is unknown, or max_rank is below 1.
+        """
+        super().__init__()
+        check_options(metric, protocol, max_rank)
+        self.metric = metric
+        self.normalize = normalize
+        self.max_rank = max_rank
+        self.protocol = protocol
+        self.add_state("embedding", [], dist_reduce_fx="cat")
+        self.add_state("label", [], dist_reduce_fx="cat")  # pid, camid, index, query: one gather instead of four
+
+    def update(self, embedding: Tensor, pid: Tensor, camid: Tensor, index: Tensor, query: Tensor) -> None:
+        """Add a batch.
+
+        Args:
+            embedding: (B, D), kept as fp32 on its device.
+            pid: (B,) identities.
+            camid: (B,) cameras.
+            index: (B,) which sample of its set each is, unique within the query set and within the gallery.
+            query: (B,) bool, True for a query and False for a gallery sample.
+
+        Raises:
+            ValueError: The shapes do not fit.
+        """
+        if embedding.ndim != 2:
+            raise ValueError(f"embedding must be (B, D), got shape {tuple(embedding.shape)}")
+        labels = {"pid": pid, "camid": camid, "index": index, "query": query}
+        for name, value in labels.items():
+            if value.shape != embedding.shape[:1]:
+                raise ValueError(f"{name} has shape {tuple(value.shape)}, but the embedding needs ({len(embedding)},)")
+        columns = [value.to(device=embedding.device, dtype=torch.int64) for value in labels.values()]
+        self.embedding.append(embedding.detach().float())
+        self.label.append(torch.stack(columns, dim=1))
+
+    def compute(self) -> Scores:
+        """Scores of everything seen by all ranks since the last reset; equal on every rank.
+
+        Raises:
+            ValueError: There is no query or no gallery, an index is used twice for different samples, or `evaluate`
+                refuses the embeddings.
+        """
+        label = dim_zero_cat(self.label).cpu().numpy() if len(self.label) else np.empty((0, 4), np.int64)
+        is_query = label[:, 3] == 1
+        for name, rows in (("query", is_query), ("gallery", ~is_query)):
+            if not rows.any():
+                raise ValueError(f"ReIDMetric has seen no {name} sample; update it with both sets before compute")
+        embedding = dim_zero_cat(self.embedding)
+        queries, gallery = _one_of_each(label, is_query, "query"), _one_of_each(label, ~is_query, "gallery")
+        self.collected = _collect(embedding, label, queries), _collect(embedding, label, gallery)
+        return evaluate(
+            *(each.embedding for each in self.collected),
+            *(each.pid for each in self.collected),
+            *(each.camid for each in self.collected),
+            metric=self.metric,
+            protocol=self.protocol,
+            normalize=self.normalize,
+            max_rank=self.max_rank,
+        )
+
+    def forward(self, *args: Any, **kwargs: Any) -> None:
+        """Update only: a batch by itself is no retrieval problem and has no scores."""
+        self.update(*args, **kwargs)
+
+    def sync(
+        self,
+        dist_sync_fn: Callable[..., Any] | None = None,
+        process_group: Any | None = None,
+        should_sync: bool = True,
+        distributed_available: Callable[..., Any] | None = None,
+    ) -> None:
+        """Gather all ranks' samples; the arguments are those of `torchmetrics.Metric.sync`."""
+        if should_sync and distributed.is_available() and distributed.is_initialized() and not self._is_synced:
+            # A rank without a sample would send a state of another shape and type, and hang the others.
+            dim = torch.tensor(self.embedding[0].shape[1] if self.embedding else 0, device=self.device)
+            distributed.all_reduce(dim, distributed.ReduceOp.MAX, group=process_group or self.process_group)
+            if not self.embedding and dim > 0:
+                self.embedding.append(torch.empty(0, int(dim), device=self.device))
+                self.label.append(torch.empty(0, 4, dtype=torch.int64, device=self.device))
+        super().sync(dist_sync_fn, process_group, should_sync, distributed_available)
+
+
+def _collect(embedding: Tensor, label: np.ndarray[Any, np.dtype[np.int64]], rows: np.ndarray[Any, Any]) -> Collected:
+    pid, camid, index = (torch.from_numpy(label[rows, column]) for column in range(3))
+    return Collected(embedding[torch.from_numpy(rows).to(embedding.device)], pid, camid, index)
+
+
+def _one_of_each(label: np.ndarray[Any, np.dtype[np.int64]], chosen: np.ndarray[Any, Any], name: str) -> Any:
+    """Rows of `label` that are chosen, by ascending index, the first of each index."""
+    rows = np.flatnonzero(chosen)
+    _, first, which = np.unique(label[rows, 2], return_index=True, return_inverse=True)
+    other = (label[rows] != label[rows[first]][which]).any(axis=1)
+    if other.any():
+        raise ValueError(
+            f"index {label[rows[other.argmax()], 2]} of the {name} set stands for samples with different pid or camid; "
+            "number the samples of each set without repetition, and evaluate each dataset with its own ReIDMetric"
+        )
+    return rows[first]

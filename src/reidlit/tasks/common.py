@@ -1,0 +1,133 @@
+"""Steps that several commands share."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities import rank_zero_only
+from rich.console import Console
+from rich.table import Table
+
+from reidlit.data.datamodule import ReIDDataModule
+from reidlit.data.transforms import select
+from reidlit.engine.checkpoint import AtomicCheckpointIO
+from reidlit.engine.module import ReIDModule
+
+RANKS = ("rank1", "rank5", "rank10", "rank20")
+
+
+def build_datamodule(cfg: DictConfig) -> ReIDDataModule:
+    """The dataset with its transforms and its sampler."""
+    recipes = ("train", "test")
+    library = {name: instantiate(step) for name, step in cfg.transforms.items() if name not in recipes}
+    train, test = (select(library, cfg.transforms[recipe]) for recipe in recipes)
+    settings = {key: value for key, value in cfg.data.items() if key not in ("height", "width")}
+    datamodule: ReIDDataModule = instantiate(
+        settings, train_transform=train, test_transform=test, sampler=instantiate(cfg.sampler), seed=cfg.seed
+    )
+    return datamodule
+
+
+def build_trainer(cfg: DictConfig, bare: bool = False) -> pl.Trainer:
+    """The Trainer, writing into the run's folder; a bare one has no loggers and only the progress bar."""
+    chosen = {"progress": cfg.callbacks.progress} if bare else cfg.callbacks
+    callbacks = [instantiate(callback) for callback in chosen.values() if callback]
+    loggers = [] if bare else [instantiate(logger) for logger in cfg.get("logger", {}).values() if logger]
+    trainer: pl.Trainer = instantiate(
+        cfg.trainer,
+        default_root_dir=str(run_dir()),
+        callbacks=callbacks,
+        logger=loggers or False,
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+    )
+    return trainer
+
+
+def test(trainer: pl.Trainer, module: ReIDModule, datamodule: ReIDDataModule) -> dict[str, float]:
+    """Score the model on every test set: `test/<dataset>/<name>` -> fraction or count."""
+    module.scores.clear()
+    trainer.test(module, datamodule, verbose=False)
+    return {f"{name}/{key}": value for name, scores in module.scores.items() for key, value in scores.as_dict().items()}
+
+
+def publish(metrics: dict[str, float]) -> None:
+    """Write `metrics.json`, print the table of results and say where the files are."""
+    write_json(run_dir() / "metrics.json", metrics)
+    report(metrics)
+    for name, path in outputs():
+        say(f"{name}: {path}")
+
+
+def outputs() -> list[tuple[str, Path]]:
+    """What the run left, for people."""
+    found = [("metrics", run_dir() / "metrics.json"), ("checkpoint", run_dir() / "checkpoints" / "last.ckpt")]
+    found += [("ranked lists", path) for path in sorted((run_dir() / "ranked_lists").glob("*.png"))]
+    return [(name, path) for name, path in found if path.is_file()]
+
+
+def run_dir() -> Path:
+    """Where this run's files go."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def plain(node: DictConfig) -> dict[str, Any]:
+    """A resolved copy without OmegaConf's types, as checkpoints hold it."""
+    container = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+    if not isinstance(container, dict):
+        raise TypeError(f"a mapping is needed, got {container!r}")
+    return {str(key): value for key, value in container.items()}
+
+
+def checkpoint_path(value: str | None, command: str = "train") -> str | None:
+    """The file that `ckpt_path` names; `last` is the newest `last.ckpt` of this folder or of the runs beside it.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    if value is None:
+        return None
+    if value != "last":
+        if not Path(value).expanduser().is_file():
+            raise FileNotFoundError(f"ckpt_path={value} does not exist: give a .ckpt file, or `last`.")
+        return str(Path(value).expanduser())
+    own = run_dir() / "checkpoints" / "last.ckpt"
+    if own.is_file():
+        return str(own)
+    runs = run_dir().parent.parent / command
+    found = sorted(runs.glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise FileNotFoundError(
+            f"ckpt_path=last: there is no {own} and no checkpoint in {runs}. Train first, or give the path of a .ckpt file."
+        )
+    return str(found[-1])
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def report(metrics: Mapping[str, float]) -> None:
+    """Print a line for each model state and dataset, in percent."""
+    table = Table(title="results in percent")
+    for heading in ("", "mAP", "mINP", "R1", "R5", "R10", "R20", "queries"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for prefix in (name.removesuffix("/mAP") for name in metrics if name.endswith("/mAP")):
+        cells = [f"{100 * metrics[f'{prefix}/{key}']:.2f}" for key in ("mAP", "mINP", *RANKS)]
+        valid, total = (metrics.get(f"{prefix}/{key}") for key in ("num_valid", "num_queries"))
+        table.add_row(prefix, *cells, f"{valid} of {total}" if total else "")
+    Console().print(table)
+
+
+def say(text: str) -> None:
+    """Print a line, on the main process only."""
+    rank_zero_only(Console().print)(text, highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,66 @@
+"""`reidlit test`: score a checkpoint or a weight file on a dataset."""
+
+import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from reidlit.engine.module import ReIDModule
+from reidlit.models.weights import load_weights, read_checkpoint
+from reidlit.tasks import common
+
+
+def run(cfg: DictConfig) -> float:
+    """Test as configured.
+
+    Returns:
+        The mAP on the first test set.
+
+    Raises:
+        ValueError: if neither or both of `ckpt_path` and `weights` are given, or they do not hold a whole model.
+    """
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    module = _trained(cfg)
+    if not _given("data.height", "data.width"):
+        cfg.data.height, cfg.data.width = module.hparams["image_size"]
+    datamodule = common.build_datamodule(cfg)
+    datamodule.prepare_data()
+    trainer = common.build_trainer(cfg)
+    metrics = common.test(trainer, module, datamodule)
+    if trainer.is_global_zero:
+        common.publish(metrics)
+    return next(value for name, value in metrics.items() if name.endswith("/mAP"))
+
+
+def _trained(cfg: DictConfig) -> ReIDModule:
+    """The module with trained weights and the evaluation that is asked for."""
+    if (cfg.ckpt_path is None) == (cfg.weights is None):
+        raise ValueError(
+            "give ckpt_path=<file.ckpt> or ckpt_path=last for a run of reidlit train, or weights=<file.pth> with model=<name>."
+        )
+    evaluation = common.plain(cfg.eval)
+    path = common.checkpoint_path(cfg.ckpt_path)
+    if path is not None:
+        if "hyper_parameters" not in (read_checkpoint(path) or {}):
+            raise ValueError(
+                f"ckpt_path={path} is no checkpoint of reidlit train. A weight file is tested with weights={path} model=<name>."
+            )
+        return ReIDModule.load_from_checkpoint(path, map_location="cpu", evaluation=evaluation)
+    # The classifier plays no part in a test, so its size is free.
+    module = ReIDModule(
+        model=common.plain(cfg.model),
+        pids=[0],
+        image_size=[cfg.data.height, cfg.data.width],
+        evaluation=evaluation,
+        **common.plain(cfg.engine),
+    )
+    report = load_weights(module.model, cfg.weights)
+    common.say(f"weights={cfg.weights}: {report}")
+    if not report.embeds:
+        raise ValueError(
+            f"weights={cfg.weights} does not hold all that makes an embedding, so its scores would mean nothing.\n{report}"
+        )
+    return module
+
+
+def _given(*names: str) -> bool:
+    return any(item.lstrip("+").startswith(f"{name}=") for item in HydraConfig.get().overrides.task for name in names)

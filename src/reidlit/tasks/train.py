@@ -1,0 +1,90 @@
+"""`reidlit train`: fit a model, test it, and leave checkpoints, metrics and ranked lists."""
+
+import sys
+
+import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from reidlit.data.datamodule import ReIDDataModule
+from reidlit.engine.module import ReIDModule
+from reidlit.models.weights import load_weights
+from reidlit.tasks import common
+
+
+def run(cfg: DictConfig) -> float | None:
+    """Train as configured.
+
+    Returns:
+        The mAP that a sweep maximises: on the held-out identities if there are any, else on the first test set.
+    """
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    resumed = common.checkpoint_path(cfg.ckpt_path)
+    trainer = common.build_trainer(cfg)
+    _refuse_parallel_sweep(trainer)
+    datamodule = common.build_datamodule(cfg)
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    module = _build_module(cfg, datamodule.pids)
+    if cfg.weights:
+        common.say(f"weights={cfg.weights}: {load_weights(module.model, cfg.weights)}")
+    for logger in trainer.loggers:
+        logger.log_hyperparams(common.plain(cfg))
+
+    metrics: dict[str, float] = {}
+    if cfg.score_untrained:
+        scores = common.test(common.build_trainer(cfg, bare=True), module, datamodule)
+        metrics |= {name.replace("test/", "untrained/", 1): value for name, value in scores.items()}
+    _fit(trainer, module, datamodule, resumed)
+    metrics |= {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+    if cfg.test and not cfg.trainer.fast_dev_run:
+        metrics |= common.test(trainer, module, datamodule)
+    if trainer.is_global_zero:
+        common.publish(metrics)
+    targets = [value for name, value in metrics.items() if name.startswith(("val/", "test/")) and name.endswith("/mAP")]
+    return targets[0] if targets else None
+
+
+def _build_module(cfg: DictConfig, pids: list[int]) -> ReIDModule:
+    return ReIDModule(
+        model=common.plain(cfg.model),
+        loss=common.plain(cfg.loss),
+        optimizer=common.plain(cfg.optimizer),
+        scheduler=common.plain(cfg.scheduler),
+        pids=pids,
+        image_size=[cfg.data.height, cfg.data.width],
+        evaluation=common.plain(cfg.eval),
+        **common.plain(cfg.engine),
+    )
+
+
+def _fit(trainer: pl.Trainer, module: ReIDModule, datamodule: ReIDDataModule, resumed: str | None) -> None:
+    if resumed:
+        common.say(f"resuming {resumed}")
+    try:
+        trainer.fit(module, datamodule, ckpt_path=resumed)
+    except SystemExit:  # Lightning leaves this way after Ctrl-C, having shut down its workers and loggers
+        if not trainer.interrupted:
+            raise
+        sys.stderr.write(
+            f"\nreidlit train: interrupted in epoch {trainer.current_epoch + 1} of {trainer.max_epochs}. The last whole "
+            f"epoch is in {common.run_dir() / 'checkpoints'}; add ckpt_path=last to the same command to go on from it.\n"
+        )
+        raise SystemExit(130) from None
+
+
+def _refuse_parallel_sweep(trainer: pl.Trainer) -> None:
+    """Refuse a sweep in which Lightning starts the ranks: they would run other jobs' values than rank 0.
+
+    Raises:
+        ValueError: if this is such a sweep.
+    """
+    if HydraConfig.get().mode is not RunMode.MULTIRUN or trainer.world_size == 1:
+        return
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if environment is None or not environment.creates_processes_externally:
+        raise ValueError(
+            f"trainer.devices={trainer.num_devices} in a sweep: each rank would train on other values. Set "
+            "trainer.devices=1, leave --multirun, or let a scheduler such as Slurm start the ranks."
+        )

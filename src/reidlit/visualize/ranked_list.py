@@ -1,0 +1,80 @@
+"""Ranked lists as a picture: each query and what the gallery answered."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image, ImageDraw, ImageFont
+
+HEIGHT, WIDTH = 160, 80  # of a shown image, in pixels
+FRAME, GAP, CAPTION, HEADER = 4, 8, 34, 30
+RIGHT, WRONG, QUERY, INK, PAPER = (34, 139, 60), (200, 40, 40), (40, 60, 160), (30, 30, 30), (255, 255, 255)
+
+
+class Shown(NamedTuple):
+    """One image of a list. `distance` and `match` are `None` for the query itself."""
+
+    path: str
+    pid: int
+    camid: int
+    distance: float | None = None
+    match: bool | None = None
+
+
+class RankedList(NamedTuple):
+    """A query and the gallery entries nearest to it, nearest first."""
+
+    query: Shown
+    entries: Sequence[Shown]
+
+
+def draw_ranked_lists(lists: Sequence[RankedList], path: Path, title: str = "") -> Path:
+    """Draw one row a query: a green frame means the same identity, a red one another.
+
+    Args:
+        lists: what to draw; at least one.
+        path: the .png file to write.
+        title: written on top.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: if there is no list.
+    """
+    if not lists:
+        raise ValueError("lists is empty: give at least one ranked list to draw.")
+    columns = 1 + max(len(ranked.entries) for ranked in lists)
+    cell = (WIDTH + 2 * FRAME + GAP, HEIGHT + 2 * FRAME + CAPTION + GAP)
+    sheet = Image.new("RGB", (columns * cell[0] + 2 * GAP, len(lists) * cell[1] + HEADER + GAP), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((GAP, GAP), title, fill=INK, font=ImageFont.load_default(14))
+    for row, ranked in enumerate(lists):
+        top = HEADER + row * cell[1]
+        _draw(sheet, draw, (GAP, top), ranked.query, QUERY, "query")
+        for column, entry in enumerate(ranked.entries, start=1):
+            left = 2 * GAP + column * cell[0]
+            _draw(sheet, draw, (left, top), entry, RIGHT if entry.match else WRONG, f"{column}: {entry.distance:.3g}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+    return path
+
+
+def _draw(
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    shown: Shown,
+    colour: tuple[int, int, int],
+    caption: str,
+) -> None:
+    left, top = corner
+    draw.rectangle((left, top, left + WIDTH + 2 * FRAME - 1, top + HEIGHT + 2 * FRAME - 1), fill=colour)
+    with Image.open(shown.path) as image:
+        sheet.paste(image.convert("RGB").resize((WIDTH, HEIGHT)), (left + FRAME, top + FRAME))
+    # The colours are also said in words, for those who cannot tell green from red.
+    verdict = {True: "same", False: "other", None: ""}[shown.match]
+    text = f"{caption} {verdict}\nid {shown.pid}, cam {shown.camid + 1}"
+    draw.multiline_text(
+        (left, top + HEIGHT + 2 * FRAME + 2), text, fill=INK, font=ImageFont.load_default(11), spacing=2
+    )

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+import torch
+
+from reidlit.metrics import pairwise_distance
+
+
+def embeddings(size, dim=32, seed=0, dtype=torch.float32):
+    return torch.randn(size, dim, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_distance_is_the_formula_in_fp32(metric, dtype):
+    query, gallery = embeddings(5, seed=1, dtype=dtype), embeddings(7, seed=2, dtype=dtype)
+    q, g = query.double().numpy(), gallery.double().numpy()
+    if metric == "euclidean":
+        expected = ((q[:, None] - g[None]) ** 2).sum(-1)
+    else:
+        expected = 1 - (q @ g.T) / np.linalg.norm(q, axis=1)[:, None] / np.linalg.norm(g, axis=1)
+    distance = pairwise_distance(query, gallery, metric)
+    assert distance.dtype == torch.float32
+    np.testing.assert_allclose(distance.numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_distance_equals_torchreid_to_the_bit(metric):
+    torchreid = pytest.importorskip("torchreid.reid.metrics")
+    query, gallery = embeddings(20, seed=1), embeddings(30, seed=2)
+    assert torch.equal(
+        pairwise_distance(query, gallery, metric), torchreid.compute_distance_matrix(query, gallery, metric)
+    )
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_autocast_and_fast_matmul_settings_do_not_reach_the_distance(metric):
+    query, gallery = embeddings(64, 512, seed=1), embeddings(300, 512, seed=2)
+    expected = pairwise_distance(query, gallery, metric)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        with torch.autocast("cpu", torch.bfloat16):
+            distance = pairwise_distance(query, gallery, metric)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert torch.equal(distance, expected)
+
+
+def test_inputs_stay_as_they_are_and_no_gradient_is_kept():
+    query = embeddings(4).requires_grad_()
+    copy = query.detach().clone()
+    assert not pairwise_distance(query, query, "cosine").requires_grad
+    assert torch.equal(query, copy)
+
+
+def test_unknown_metric_lists_the_known():
+    with pytest.raises(ValueError, match=r"metric='manhattan'.*euclidean, cosine"):
+        pairwise_distance(embeddings(2), embeddings(2), "manhattan")
+
+
+@pytest.mark.parametrize(("query", "gallery"), [((2, 3), (4, 5)), ((3,), (4, 3)), ((2, 3), (1, 4, 3))])
+def test_shapes_that_do_not_fit(query, gallery):
+    with pytest.raises(ValueError, match="query and gallery must be"):
+        pairwise_distance(torch.zeros(query), torch.zeros(gallery))

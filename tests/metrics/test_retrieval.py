@@ -1,0 +1,373 @@
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+import torch
+
+import reidlit.metrics.kernels
+import reidlit.metrics.retrieval
+from reidlit.metrics import Scores, evaluate, pairwise_distance
+
+
+def naive(distance, q_pids, g_pids, q_camids=None, g_camids=None, max_rank=50):
+    """The definition, in plain loops over a full stable sort."""
+    ap, inp, first_match, num_matches = [], [], [], []
+    for i, row in enumerate(distance):
+        hits = []
+        for j in np.argsort(row, kind="stable"):
+            same = g_pids[j] == q_pids[i]
+            if same and q_camids is not None and g_camids[j] == q_camids[i]:
+                continue
+            hits.append(same)
+        ranks = [rank for rank, hit in enumerate(hits, start=1) if hit]
+        ap.append(np.mean([(k + 1) / rank for k, rank in enumerate(ranks)]) if ranks else np.nan)
+        inp.append(len(ranks) / ranks[-1] if ranks else np.nan)
+        first_match.append(ranks[0] if ranks else 0)
+        num_matches.append(len(ranks))
+    found = [rank for rank in first_match if rank]
+    cmc = [np.mean([rank <= k for rank in found]) for k in range(1, max_rank + 1)]
+    return {
+        "cmc": cmc,
+        "mAP": np.nanmean(ap),
+        "mINP": np.nanmean(inp),
+        "num_valid": len(found),
+        "num_queries": len(distance),
+        "num_no_match": len(distance) - len(found),
+        "ap": ap,
+        "inp": inp,
+        "first_match": first_match,
+        "num_matches": num_matches,
+    }
+
+
+def assert_scores(scores, expected):
+    for name, value in expected.items():
+        np.testing.assert_allclose(getattr(scores, name), value, rtol=1e-12, atol=0, err_msg=name)
+
+
+def assert_identical(a, b):
+    for name in Scores._fields:
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
+
+
+def labels(rng, num_query=40, num_gallery=200, pids=12, cameras=3):
+    sizes = (num_query, num_gallery, num_query, num_gallery)
+    return [rng.integers(0, high, size) for high, size in zip((pids, pids, cameras, cameras), sizes, strict=True)]
+
+
+DISTANCES = {
+    "no ties": lambda rng, shape: rng.permutation(shape[0] * shape[1]).reshape(shape).astype(float),
+    "many ties": lambda rng, shape: rng.integers(0, 4, shape).astype(float),
+    "all equal": lambda _, shape: np.ones(shape),
+    "negative": lambda rng, shape: rng.normal(size=shape).round(1),
+    "signed zeros": lambda rng, shape: rng.choice([-0.0, 0.0, 1.0], shape),
+    "infinite": lambda rng, shape: rng.choice([-np.inf, 0.0, 1.0, np.inf], shape),
+}
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("kind", DISTANCES)
+def test_given_distances_equal_the_naive_loop(kind, many):
+    rng = np.random.default_rng(1)
+    ids = labels(rng, num_gallery=900, pids=2) if many else labels(rng)
+    distance = DISTANCES[kind](rng, (len(ids[0]), len(ids[1])))
+    scores = evaluate(None, None, *ids, distance=distance)
+    assert ((scores.num_matches > reidlit.metrics.kernels.FEW_MATCHES) == many).all()  # both ways of counting
+    assert_scores(scores, naive(distance, *ids))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_tiny_sets_equal_the_naive_loop(seed):
+    rng = np.random.default_rng(seed)
+    num_query, num_gallery = rng.integers(1, 6, 2)
+    ids = labels(rng, num_query, num_gallery, pids=3, cameras=2)
+    ids[0][0], ids[2][0] = ids[1][0], ids[3][0] + 1  # at least one match
+    distance = rng.integers(0, 3, (num_query, num_gallery)).astype(np.float32)
+    assert_scores(evaluate(None, None, *ids, distance=distance), naive(distance, *ids))
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_embeddings_are_ranked_by_their_distance(metric, normalize):
+    rng = np.random.default_rng(2)
+    ids = labels(rng)
+    query, gallery = (torch.from_numpy(rng.normal(size=(len(x), 16)).astype(np.float32)) for x in ids[:2])
+    scores = evaluate(query, gallery, *ids, metric=metric, normalize=normalize)
+    if normalize:
+        query, gallery = (torch.nn.functional.normalize(x) for x in (query, gallery))
+    assert_scores(scores, naive(pairwise_distance(query, gallery, metric).numpy(), *ids))
+    lengths = torch.linspace(1, 9, len(gallery))[:, None]
+    stretched = evaluate(query, gallery * lengths, *ids, metric=metric, normalize=normalize)
+    assert (stretched.mAP == pytest.approx(scores.mAP)) == (normalize or metric == "cosine")
+
+
+def test_duplicate_embeddings_are_ranked_in_gallery_order():
+    rng = np.random.default_rng(3)
+    ids = labels(rng)
+    query, gallery = (rng.integers(-2, 3, (len(x), 2)) for x in ids[:2])  # few different points; exact in fp32
+    distance = ((query[:, None] - gallery[None]) ** 2).sum(-1)
+    scores = evaluate(query, gallery, *ids)
+    assert_scores(scores, naive(distance, *ids))
+    backwards = evaluate(query, gallery[::-1], ids[0], ids[1][::-1], ids[2], ids[3][::-1])
+    assert backwards.mAP != scores.mAP
+
+
+FORMS = {
+    "float16": lambda x: x.astype(np.float16),
+    "float64": lambda x: x.astype(np.float64),
+    "int": lambda x: x.astype(int),
+    "list": lambda x: x.tolist(),
+    "big endian": lambda x: x.astype(">f4"),
+    "fortran": np.asfortranarray,
+    "strided": lambda x: np.repeat(np.repeat(x, 2, 0), 3, 1)[::2, ::3],
+    "reversed": lambda x: x[::-1].copy()[::-1],
+    "torch": torch.from_numpy,
+    "torch float16": lambda x: torch.from_numpy(x).half(),
+    "torch bfloat16": lambda x: torch.from_numpy(x).bfloat16(),
+    "torch float64": lambda x: torch.from_numpy(x).double(),
+    "torch transposed": lambda x: torch.from_numpy(x.T.copy()).T,
+    "torch with gradient": lambda x: torch.from_numpy(x).requires_grad_(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_any_type_and_layout_gives_the_same(form):
+    rng = np.random.default_rng(4)
+    ids = labels(rng)
+    query, gallery = (rng.integers(-3, 4, (len(x), 4)).astype(np.float32) for x in ids[:2])  # exact in every type
+    expected = evaluate(query, gallery, *ids)
+    assert_identical(evaluate(FORMS[form](query), FORMS[form](gallery), *ids), expected)
+    distance = ((query[:, None] - gallery[None]) ** 2).sum(-1)
+    assert_identical(evaluate(None, None, *ids, distance=FORMS[form](distance)), expected)
+
+
+def test_labels_may_be_tensors_lists_or_strided_and_need_no_order():
+    rng = np.random.default_rng(5)
+    ids = labels(rng)
+    distance = rng.random((len(ids[0]), len(ids[1])))
+    expected = evaluate(None, None, *ids, distance=distance)
+    for form in (torch.from_numpy, np.ndarray.tolist, lambda x: np.repeat(x, 2)[::2], lambda x: x.astype(np.uint8)):
+        assert_identical(evaluate(None, None, *map(form, ids), distance=distance), expected)
+    apart = [1000 - 77 * ids[0], 1000 - 77 * ids[1], ids[2], ids[3]]
+    assert_identical(evaluate(None, None, *apart, distance=distance), expected)
+
+
+def test_read_only_arrays_and_memory_maps(tmp_path):
+    rng = np.random.default_rng(6)
+    ids = labels(rng)
+    distance = rng.random((len(ids[0]), len(ids[1])))
+    np.save(tmp_path / "distance.npy", distance)
+    expected = evaluate(None, None, *ids, distance=distance)
+    assert_identical(evaluate(None, None, *ids, distance=np.load(tmp_path / "distance.npy", mmap_mode="r")), expected)
+    query = rng.random((len(ids[0]), 4), dtype=np.float32)
+    gallery = rng.random((len(ids[1]), 4), dtype=np.float32)
+    expected = evaluate(query, gallery, *ids)
+    query.flags.writeable = gallery.flags.writeable = False
+    assert_identical(evaluate(query, gallery, *ids), expected)
+
+
+def test_float64_distances_keep_their_order():
+    distance = np.array([[1.0, 1.0 - 1e-12]])
+    assert evaluate(None, None, [1], [0, 1], distance=distance).first_match.tolist() == [1]
+    assert evaluate(None, None, [1], [0, 1], distance=distance.astype(np.float32)).first_match.tolist() == [2]
+
+
+@pytest.mark.parametrize("block_size", [1, 7, 39, 40, 1000])
+def test_block_size_changes_nothing(block_size):
+    rng = np.random.default_rng(7)
+    ids = labels(rng)
+    query, gallery = (rng.integers(-3, 4, (len(x), 8)) for x in ids[:2])
+    expected = evaluate(query, gallery, *ids)
+    assert_identical(evaluate(query, gallery, *ids, block_size=block_size), expected)
+    distance = rng.integers(0, 9, (len(ids[0]), len(ids[1]))).astype(np.float32)
+    expected = evaluate(None, None, *ids, distance=distance)
+    assert_identical(evaluate(None, None, *ids, distance=distance, block_size=block_size), expected)
+
+
+def test_blocks_are_chosen_by_memory(monkeypatch):
+    rng = np.random.default_rng(8)
+    ids = labels(rng)
+    distance = rng.random((len(ids[0]), len(ids[1])))
+    expected = evaluate(None, None, *ids, distance=distance)
+    sizes = []
+
+    def spy(block, *rest):
+        sizes.append(len(block))
+        return reidlit.metrics.kernels.score_queries(block, *rest)
+
+    monkeypatch.setattr(reidlit.metrics.retrieval, "score_queries", spy)
+    monkeypatch.setattr(reidlit.metrics.retrieval, "BLOCK_BYTES", 16 * 4 * len(ids[1]))
+    assert_identical(evaluate(None, None, *ids, distance=distance), expected)
+    assert sizes == [16, 16, 8]
+
+
+def test_thread_count_changes_nothing():
+    rng = np.random.default_rng(9)
+    ids = labels(rng)
+    distance = rng.integers(0, 9, (len(ids[0]), len(ids[1]))).astype(np.float32)
+    before = numba.get_num_threads()
+    results = []
+    try:
+        for threads in range(1, before + 1):
+            numba.set_num_threads(threads)
+            results.append(evaluate(None, None, *ids, distance=distance))
+    finally:
+        numba.set_num_threads(before)
+    for result in results:
+        assert_identical(result, results[0])
+
+
+def test_agrees_with_torchreid_where_there_are_no_ties():
+    torchreid = pytest.importorskip("torchreid.reid.metrics")
+    rng = np.random.default_rng(10)
+    ids = labels(rng)
+    distance = rng.permutation(len(ids[0]) * len(ids[1])).reshape(len(ids[0]), -1).astype(np.float32)
+    cmc, mean_ap = torchreid.evaluate_rank(distance, *ids, max_rank=50, use_cython=False)
+    scores = evaluate(None, None, *ids, distance=distance)
+    np.testing.assert_allclose(scores.cmc, cmc, rtol=1e-6)  # theirs accumulates in float32
+    assert scores.mAP == pytest.approx(mean_ap, rel=1e-6)
+
+
+def test_worked_example():
+    # Ranking of query 0 (pid 1, camera 0): junk, match, other, match -> ranks 1 and 3. Query 1 has only junk.
+    distance = [[0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4]]
+    scores = evaluate(None, None, [1, 2], [1, 1, 2, 1], [0, 0], [0, 1, 0, 2], distance=distance, max_rank=3)
+    assert scores.ap[0] == pytest.approx((1 / 1 + 2 / 3) / 2)
+    assert scores.inp[0] == pytest.approx(2 / 3)
+    assert np.isnan(scores.ap[1])
+    assert np.isnan(scores.inp[1])
+    assert scores.first_match.tolist() == [1, 0]
+    assert scores.num_matches.tolist() == [2, 0]
+    assert (scores.num_valid, scores.num_queries, scores.num_no_match) == (1, 2, 1)
+    assert scores.mAP == scores.ap[0]
+    assert scores.cmc.tolist() == [1.0, 1.0, 1.0]
+    assert scores.cmc.dtype == np.float64
+
+
+def test_without_cameras_nothing_is_junk():
+    distance = [[0.1, 0.2, 0.3]]
+    assert evaluate(None, None, [1], [0, 1, 1], distance=distance).first_match.tolist() == [2]
+    assert evaluate(None, None, [1], [0, 1, 1], [5], [5, 5, 6], distance=distance).first_match.tolist() == [2]
+    with pytest.raises(ValueError, match="none of the 1 queries has a match"):
+        evaluate(None, None, [1], [0, 1, 1], [5], [5, 5, 5], distance=distance)
+
+
+def test_ranks_beyond_max_rank_and_beyond_the_gallery():
+    scores = evaluate(None, None, [0, 1], [0, 2, 2, 1], distance=[[0, 1, 2, 3]] * 2, max_rank=2)
+    assert scores.cmc.tolist() == [0.5, 0.5]
+    assert [scores.rank(k) for k in (1, 2, 3, 4, 5, 1000)] == [0.5, 0.5, 0.5, 1, 1, 1]
+    small = evaluate(None, None, [0], [1, 0], distance=[[0, 1]])
+    assert small.cmc.shape == (50,)
+    assert small.cmc.tolist() == [0] + [1] * 49
+    with pytest.raises(ValueError, match="k=0"):
+        small.rank(0)
+
+
+def test_scores_as_dict_and_pickle():
+    scores = evaluate(None, None, [0, 3], [1, 0], distance=[[0, 1]] * 2)
+    assert scores.as_dict() == {
+        "mAP": 0.5,
+        "mINP": 0.5,
+        "rank1": 0.0,
+        "rank5": 1.0,
+        "rank10": 1.0,
+        "rank20": 1.0,
+        "num_valid": 1,
+        "num_queries": 2,
+    }
+    assert "mAP=0.5" in repr(scores)
+    assert_identical(pickle.loads(pickle.dumps(scores)), scores)
+
+
+EYE = np.eye(3)
+BAD = {
+    "query None": ({"query": None}, r"query is None.*distance="),
+    "query 1-D": ({"query": np.ones(3)}, r"query must be \(N, D\), got shape \(3,\)"),
+    "gallery 3-D": ({"gallery": np.ones((3, 1, 3))}, r"gallery must be \(N, D\), got shape \(3, 1, 3\)"),
+    "query empty": ({"query": np.ones((0, 3))}, r"query is empty, shape \(0, 3\)"),
+    "gallery empty": ({"gallery": torch.ones(0, 3)}, r"gallery is empty, shape \(0, 3\)"),
+    "dimensions": ({"gallery": np.ones((3, 4))}, "query has 3 dimensions and gallery has 4"),
+    "NaN": ({"gallery": np.diag([1, np.nan, 1])}, r"gallery holds 1 of 3 embeddings that are NaN.*row 1"),
+    "infinite": ({"query": torch.diag(torch.tensor([1, 1, -torch.inf]))}, r"query holds 1 of 3 .*row 2"),
+    "too large": ({"query": EYE * 1e30}, r"query holds 3 of 3 .*too large for float32.*row 0"),
+    "too large to cast": ({"query": EYE * 1e300}, r"query holds 3 of 3 .*too large for float32.*row 0"),
+    "text": ({"query": np.full((3, 3), "a")}, "query has dtype <U1; pass real numbers"),
+    "complex": ({"gallery": torch.ones(3, 3, dtype=torch.complex64)}, "gallery is torch.complex64"),
+    "metric": ({"metric": "l1"}, "metric='l1' is unknown; choose one of euclidean, cosine"),
+    "protocol": ({"protocol": "vehicle"}, "protocol='vehicle' is unknown; choose one of market1501"),
+    "max_rank": ({"max_rank": 0}, "max_rank=0 must be at least 1"),
+    "block_size": ({"block_size": 0}, "block_size=0 must be at least 1"),
+    "q_pids length": ({"q_pids": [0, 1]}, r"q_pids has shape \(2,\), but the query set needs \(3,\)"),
+    "g_pids length": ({"g_pids": [0, 1, 2, 3]}, r"g_pids has shape \(4,\), but the gallery needs \(3,\)"),
+    "g_pids 2-D": ({"g_pids": [[0, 1, 2]]}, r"g_pids has shape \(1, 3\)"),
+    "q_pids float": ({"q_pids": [0.0, 1.0, 2.0]}, "q_pids has dtype float64; pass integers"),
+    "q_camids missing": ({"g_camids": [1, 1, 1]}, "q_camids is None while the other camids are given"),
+    "g_camids missing": ({"q_camids": [1, 1, 1]}, "g_camids is None while the other camids are given"),
+    "g_camids length": ({"q_camids": [1, 1, 1], "g_camids": [1]}, r"g_camids has shape \(1,\)"),
+    "no match": ({"q_pids": [7, 8, 9]}, "none of the 3 queries has a match.*q_pids and g_pids"),
+    "distance shape": ({"distance": np.ones(3)}, r"distance must be \(Q, G\) and not empty, got shape \(3,\)"),
+    "distance empty": ({"distance": torch.ones(0, 3)}, r"distance must be \(Q, G\) and not empty"),
+    "distance size": ({"distance": np.ones((2, 3))}, r"q_pids has shape \(3,\), but the query set needs \(2,\)"),
+    "distance NaN": ({"distance": EYE * [np.nan, 1, 1]}, "distance holds NaN, first in row 0"),
+    "distance text": ({"distance": np.full((3, 3), "a")}, "distance has dtype <U1"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_errors_name_the_argument_and_its_value(case):
+    change, message = BAD[case]
+    good = {"query": EYE, "gallery": EYE, "q_pids": [0, 1, 2], "g_pids": [0, 1, 2]}
+    with pytest.raises(ValueError, match=message):
+        evaluate(**(good | change))
+
+
+def test_row_of_a_nan_distance_counts_from_the_matrix_start():
+    distance = np.ones((5, 2))
+    distance[3, 1] = np.nan
+    with pytest.raises(ValueError, match="first in row 3"):
+        evaluate(None, None, [0] * 5, [0, 1], distance=distance, block_size=2)
+
+
+IMPORT_COPY = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("kernels", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+import numpy as np
+none = np.zeros(0, np.int64)
+print(module.position(np.zeros(0), none, 0.0, 0))
+"""
+
+
+def test_kernels_run_where_no_cache_can_be_written(tmp_path):
+    copy = tmp_path / "package" / "kernels.py"
+    copy.parent.mkdir()
+    shutil.copy(Path(reidlit.metrics.kernels.__file__), copy)
+    nowhere = tmp_path / "file"  # a file where a folder is wanted stops even the superuser
+    for blocked in (nowhere, copy.parent / "__pycache__"):
+        blocked.touch()
+    environment = {key: value for key, value in os.environ.items() if key != "NUMBA_CACHE_DIR"}
+    environment |= {"HOME": str(nowhere), "XDG_CACHE_HOME": str(nowhere), "PYTHONDONTWRITEBYTECODE": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", IMPORT_COPY, str(copy)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == "0\n"
+
+
+def test_numba_that_refuses_to_cache_still_compiles(monkeypatch):
+    njit = numba.njit
+
+    def refusing(**options):
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(**options)
+
+    monkeypatch.setattr(numba, "njit", refusing)
+    assert reidlit.metrics.kernels.jit()(lambda x: x + 1)(1) == 2

@@ -1,0 +1,105 @@
+"""Weight files: every form that is met, and every one that must be refused."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import reidlit
+from reidlit.models.weights import read_checkpoint
+
+
+@pytest.fixture
+def model():
+    return reidlit.build_model("osnet_x0_25", num_classes=20)
+
+
+def test_training_file_of_torchreid(model, tmp_path, torchreid_model):
+    """Theirs hold `module.` prefixes and a NumPy scalar, which weights-only loading refuses by default."""
+    theirs = torchreid_model("osnet_x0_25")
+    state = {f"module.{name}": tensor for name, tensor in theirs.state_dict().items()}
+    content = {"state_dict": state, "epoch": 60, "rank1": np.float64(0.912), "optimizer": {"state": {}}}
+    torch.save(content, tmp_path / "model.pth.tar-60")
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / "model.pth.tar-60", weights_only=True)
+    report = reidlit.load_weights(model, tmp_path / "model.pth.tar-60")
+    assert report.embeds
+    torch.testing.assert_close(model.state_dict()["neck.0.weight"], theirs.state_dict()["fc.0.weight"])
+
+
+def test_numpy_scalar_written_by_numpy_1(tmp_path):
+    """NumPy renamed the module that rebuilds its scalars; files from before must load too."""
+    torch.save({"rank1": np.float64(0.5)}, tmp_path / "new.pth")
+    renamed = (tmp_path / "new.pth").read_bytes()
+    assert b"numpy._core.multiarray" in renamed
+    torch.save({"rank1": np.float64(0.5)}, tmp_path / "old.pth", pickle_module=_numpy_1_pickle())
+    assert b"numpy.core.multiarray" in (tmp_path / "old.pth").read_bytes()
+    assert read_checkpoint(tmp_path / "old.pth") == {"rank1": 0.5}
+
+
+def _numpy_1_pickle():
+    class Module:
+        class Pickler(pickle._Pickler):
+            def save_global(self, obj, name=None):
+                if getattr(obj, "__name__", "") == "scalar":
+                    self.write(b"cnumpy.core.multiarray\nscalar\n")
+                    self.memoize(obj)
+                else:
+                    super().save_global(obj, name)
+
+            dispatch = pickle._Pickler.dispatch.copy()
+
+        dump = staticmethod(pickle.dump)
+
+    return Module
+
+
+def test_other_classifier_is_reported_and_left_alone(model, tmp_path, torchreid_model):
+    torch.save(torchreid_model("osnet_x0_25", num_classes=5).state_dict(), tmp_path / "w.pth")
+    before = model.classifier.weight.clone()
+    report = reidlit.load_weights(model, tmp_path / "w.pth")
+    assert report.embeds
+    assert report.mismatched["classifier.weight"] == ((5, 512), (20, 512))
+    assert "(5, 512) there and (20, 512) here" in str(report)
+    assert torch.equal(model.classifier.weight, before)
+
+
+@pytest.mark.parametrize("other", ["osnet_x1_0", "resnet50"])
+def test_another_architecture_is_refused_and_changes_nothing(other, model, tmp_path, torchreid_model):
+    torch.save(torchreid_model(other).state_dict(), tmp_path / "w.pth")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(ValueError, match="another architecture"):
+        reidlit.load_weights(model, tmp_path / "w.pth")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_missing_file_is_an_error(model):
+    with pytest.raises(FileNotFoundError, match="nowhere.pth does not exist"):
+        reidlit.load_weights(model, "nowhere.pth")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a weight file", b"PK\x03\x04 cut short"])
+def test_damaged_file_is_an_error(content, model, tmp_path):
+    (tmp_path / "bad.pth").write_bytes(content)
+    with pytest.raises(ValueError, match=r"bad\.pth is not a readable weight file"):
+        reidlit.load_weights(model, tmp_path / "bad.pth")
+
+
+def test_file_without_tensors_is_an_error(model, tmp_path):
+    torch.save({"state_dict": {}, "epoch": 3}, tmp_path / "empty.pth")
+    with pytest.raises(ValueError, match="holds no named tensors"):
+        reidlit.load_weights(model, tmp_path / "empty.pth")
+
+
+def test_code_in_a_file_never_runs(model, tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    for name, save in (("zip.pth", torch.save), ("raw.pth", lambda obj, path: path.write_bytes(pickle.dumps(obj)))):
+        save({"state_dict": Payload()}, tmp_path / name)
+        with pytest.raises(ValueError, match="could run code"):
+            reidlit.load_weights(model, tmp_path / name)
+    assert not (tmp_path / "ran").exists()
