@@ -5,7 +5,7 @@
 Without a folder it draws its own 128 x 64 JPEG files. One process, one thread, CPU time of the process (so that other
 jobs on the machine count less), the candidates in turn, medians over the repetitions. The two end in different things:
 Torchreid in a normalised float tensor, reidlit in the uint8 tensor that a batch carries, which the model normalises on
-the device. The third candidate therefore adds that normalisation, in batches of 64, as if the CPU were the device.
+the device. One candidate therefore adds that normalisation, as if the CPU were the device.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import albumentations
 import cv2
@@ -73,9 +73,10 @@ def main() -> None:
         results = {
             "what": "JPEG file to augmented tensor, images a second and core (CPU time, one process, one thread)",
             "ends_in": {
-                "torchreid": "float32 CHW, normalised",
-                "reidlit": "uint8 HWC memory seen as CHW; the model normalises on the device",
-                "reidlit_normalised": "the same, stacked in batches of 64 and normalised to float32 on the same core",
+                "torchreid": "float32 CHW, normalised, one image",
+                "reidlit": "uint8 HWC memory seen as CHW, one image; the model normalises on the device",
+                "*_batch": "the same, stacked in batches of 64, which is what a loader's worker hands over",
+                "reidlit_batch_normalised": "the batch made float32 and normalised on the same core",
             },
             "machine": {"cpu": cpu(), "cores": os.cpu_count(), "system": platform.system()},
             "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
@@ -100,30 +101,63 @@ def recipe(names: list[str], paths: Sequence[str], repetitions: int) -> dict[str
         theirs, _ = build_transforms(HEIGHT, WIDTH, names)
     pipeline = select(LIBRARY, ["resize", *names])
 
-    def torchreid(paths: Sequence[str]) -> None:
-        for path in paths:
-            theirs(read_image(path))
+    def their_image(_: int, path: str) -> Tensor:
+        tensor: Tensor = theirs(read_image(path))
+        return tensor
 
-    def ours(number: int, path: str) -> Tensor:
-        return torch.from_numpy(pipeline(decode(path), number)).permute(2, 0, 1)
+    def our_array(number: int, path: str) -> np.ndarray[Any, Any]:
+        return pipeline(decode(path), number)
 
-    def reidlit(paths: Sequence[str]) -> None:
-        for number, path in enumerate(paths):
-            ours(number, path)
+    def their_batch(paths: Sequence[str]) -> Tensor:
+        return torch.stack([their_image(number, path) for number, path in enumerate(paths)])
+
+    def our_batch(paths: Sequence[str]) -> Tensor:
+        arrays = [our_array(number, path) for number, path in enumerate(paths)]
+        return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
 
     mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
     std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
 
-    def reidlit_normalised(paths: Sequence[str]) -> None:
-        for start in range(0, len(paths), BATCH):
-            batch = torch.stack([ours(number, path) for number, path in enumerate(paths[start : start + BATCH], start)])
-            batch.float().mul_(1 / (255 * std)).sub_(mean / std)
+    def our_normalised_batch(paths: Sequence[str]) -> Tensor:
+        return our_batch(paths).float().mul_(1 / (255 * std)).sub_(mean / std)
 
-    jobs: dict[str, Job] = {"torchreid": torchreid, "reidlit": reidlit, "reidlit_normalised": reidlit_normalised}
+    def their_tensors(paths: Sequence[str]) -> None:
+        for number, path in enumerate(paths):
+            their_image(number, path)
+
+    def our_tensors(paths: Sequence[str]) -> None:
+        for number, path in enumerate(paths):
+            torch.from_numpy(our_array(number, path)).permute(2, 0, 1)
+
+    jobs: dict[str, Job] = {
+        "torchreid": their_tensors,
+        "reidlit": our_tensors,
+        "torchreid_batch": in_batches(their_batch),
+        "reidlit_batch": in_batches(our_batch),
+        "reidlit_batch_normalised": in_batches(our_normalised_batch),
+    }
     figures = measure(jobs, paths, repetitions)
-    peer = figures["torchreid"]["images_per_second"]
-    ratios = {name: round(figures[name]["images_per_second"] / peer, 2) for name in ("reidlit", "reidlit_normalised")}
-    return {**figures, "ratio_to_torchreid": ratios}
+    return {
+        **figures,
+        "ratio_image": ratio(figures, "reidlit", "torchreid"),
+        "ratio_batch": ratio(figures, "reidlit_batch", "torchreid_batch"),
+        "ratio_batch_normalised": ratio(figures, "reidlit_batch_normalised", "torchreid_batch"),
+    }
+
+
+def in_batches(make: Callable[[Sequence[str]], Tensor]) -> Job:
+    """Makes and drops one batch after the other."""
+
+    def job(paths: Sequence[str]) -> None:
+        for start in range(0, len(paths), BATCH):
+            make(paths[start : start + BATCH])
+
+    return job
+
+
+def ratio(figures: dict[str, Figures], ours: str, theirs: str) -> float:
+    """Says how many times as many images a second we make."""
+    return round(figures[theirs]["microseconds"] / figures[ours]["microseconds"], 2)
 
 
 def floor(paths: Sequence[str], repetitions: int) -> dict[str, Figures]:

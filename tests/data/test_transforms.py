@@ -129,6 +129,15 @@ class TestPipeline:
         random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
         assert all((ALL(IMAGE, seed, donor) == expected[seed]).all() for seed in range(20))
 
+    @pytest.mark.parametrize("name", ["resize", "random_crop", "pad_crop", "random_patch", "random_erase"])
+    def test_short_way_equals_an_albumentations_call(self, name):
+        pipeline = select(LIBRARY, [name])
+        step = pipeline.transforms[0]
+        for seed in range(20):
+            expected = pipeline(RAMP, seed, donor)
+            pipeline._reseed(seed)
+            assert (step(image=RAMP, donor=donor)["image"] == expected).all()
+
     def test_input_is_not_written_to(self):
         image = RAMP.copy()
         image.flags.writeable = False

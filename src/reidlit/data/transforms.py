@@ -84,7 +84,10 @@ class Pipeline:
             raise ValueError("donor is None, but RandomPatch needs one: pass a function that gives another image.")
         self._reseed(seed)
         for transform in self.transforms:
-            image = transform(image=image, donor=donor)["image"]
+            if isinstance(transform, ImageStep):
+                image = transform.augment(image, donor)
+            else:
+                image = transform(image=image, donor=donor)["image"]
         _check(image, "the result of the transforms")
         return np.ascontiguousarray(image)
 
@@ -140,10 +143,29 @@ def resize(image: Array, height: int, width: int) -> Array:
 
 
 class ImageStep(albumentations.ImageOnlyTransform):  # type: ignore[misc]  # albumentations ships no types
-    """An albumentations transform of images, with types for what its subclasses use."""
+    """An albumentations transform of images, with types for what its subclasses use and a short way in."""
 
     py_random: random.Random
     random_generator: np.random.Generator
+
+    def augment(self, image: Array, donor: Donor | None) -> Array:
+        """Does what a call does for a lone image, in a third of the time: no replay, no targets, no copy to contiguous.
+
+        Args:
+            image: (H, W, 3) uint8, contiguous or a view.
+            donor: As for `Pipeline`.
+
+        Returns:
+            (H_out, W_out, 3) uint8, contiguous or a view.
+        """
+        self.params: dict[str, Any] = {}
+        if not self.should_apply():
+            return image
+        params = {**self.get_params(), "shape": image.shape}
+        params.update(self.get_params_dependent_on_data(params, {"image": image, "donor": donor}))
+        self.params = params
+        augmented: Array = self.apply(image, **params)
+        return augmented
 
 
 class Resize(ImageStep):

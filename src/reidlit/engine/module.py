@@ -72,6 +72,7 @@ class ReIDModule(pl.LightningModule):
         if self.loss is None:
             raise ValueError("loss=None: a module that is built without losses can be tested, not trained.")
         output = self.model(batch["image"])
+        total: Tensor
         total, each = self.loss(output, batch["pid"])
         size = len(batch["pid"])
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 
@@ -29,5 +30,5 @@ class WeightedSum(nn.Module):
     def forward(self, output: object, pid: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum, and each loss by its name, unweighted."""
         each = {name: loss(output, pid) for name, loss in self.losses.items()}
-        first, *others = (self.weights[name] * value for name, value in each.items())
-        return sum(others, start=first), each
+        total = torch.stack([self.weights[name] * value for name, value in each.items()]).sum()
+        return total, each

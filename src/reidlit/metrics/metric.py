@@ -1,7 +1,8 @@
 """Retrieval scores as a torchmetrics metric."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from torchmetrics.utilities import dim_zero_cat
 from reidlit.metrics.retrieval import Scores, check_options, evaluate
 
 
-class Collected(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Collected:
     """Queries or gallery as gathered from all ranks, ordered by `index`: embedding (N, D), the others (N,)."""
 
     embedding: Tensor

@@ -1,6 +1,8 @@
 """Steps that several commands share."""
 
 import json
+import logging
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ def build_datamodule(cfg: DictConfig) -> ReIDDataModule:
 
 def build_trainer(cfg: DictConfig, bare: bool = False) -> pl.Trainer:
     """The Trainer, writing into the run's folder; a bare one has no loggers and only the progress bar."""
+    _quiet()
     chosen = {"progress": cfg.callbacks.progress} if bare else cfg.callbacks
     callbacks = [instantiate(callback) for callback in chosen.values() if callback]
     loggers = [] if bare else [instantiate(logger) for logger in cfg.get("logger", {}).values() if logger]
@@ -48,6 +51,18 @@ def build_trainer(cfg: DictConfig, bare: bool = False) -> pl.Trainer:
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
     )
     return trainer
+
+
+def _quiet() -> None:
+    """Leave out what Lightning says to people who configure it by hand."""
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    for text in (
+        "The number of training batches",  # small sets log less often
+        "Total length of `list` across ranks is zero",  # no held-out identities, so no validation
+        "`isinstance(treespec, LeafSpec)`",  # inside Lightning
+        ".*does not have many workers",  # data.num_workers is chosen for the machine
+    ):
+        warnings.filterwarnings("ignore", message=text)
 
 
 def test(trainer: pl.Trainer, module: ReIDModule, datamodule: ReIDDataModule) -> dict[str, float]:

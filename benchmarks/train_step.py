@@ -1,0 +1,210 @@
+"""Seconds a training step takes on the CPU: Torchreid's and ours, from the same weights on the same images.
+
+    python benchmarks/train_step.py [--threads 2] [--output benchmarks/results/train_step.json]
+
+A step is forward, label-smoothed cross entropy, backward, AMSGrad, the loss as a number and the accuracy, in fp32.
+Torchreid's is its own model, loss and optimiser as its engine runs them. Ours is `build_model`, `CrossEntropy` and
+`build_optimizer` with conf/optimizer/amsgrad.yaml and channels last, as `ReIDModule` runs them, without Lightning's loop.
+By default one thread and CPU time, so that other jobs on the machine count less; with more threads, wall time. The two
+in turn, medians over the repetitions; the ratio is the median of the ratios of neighbouring repetitions.
+"""
+
+import argparse
+import contextlib
+import datetime
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchreid.reid import losses, metrics, models, optim
+
+from reidlit import build_model
+from reidlit.config import option
+from reidlit.engine.optim import build_optimizer
+from reidlit.losses import CrossEntropy
+
+CLASSES = 751
+LR = 3e-4
+CASES = [("osnet_x0_25", 128, 64, 64), ("osnet_x0_25", 256, 128, 64), ("resnet50", 256, 128, 16)]
+Step = Callable[[], float]
+
+
+def main() -> None:
+    """Measures and writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--threads", type=int, default=1, help="1: CPU time is measured, else wall time")
+    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "train_step.json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    clock = time.process_time if arguments.threads == 1 else time.perf_counter
+    flops, bandwidth = machine_rates(clock)
+    results = {
+        "what": "seconds of one fp32 training step on the CPU",
+        "clock": "CPU time of the process" if arguments.threads == 1 else "wall time",
+        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "threads": arguments.threads},
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "versions": {name: importlib.metadata.version(name) for name in ("torchreid", "torch", "reidlit")},
+        "load_average_at_start": round(os.getloadavg()[0], 1),
+        "rates": {"matrix_product_gflops": round(flops / 1e9, 1), "add_gigabytes_per_s": round(bandwidth / 1e9, 1)},
+        "floor": "each convolution and linear layer three times (forward, and backward to input and weight) at these "
+        "rates, the slower of arithmetic and memory traffic; norms, ReLU and gates taken as free",
+        "repetitions": arguments.repetitions,
+        "cases": [case(*which, arguments.repetitions, clock, flops, bandwidth) for which in CASES],
+    }
+    arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+
+
+def case(
+    name: str, height: int, width: int, batch: int, repetitions: int, clock: Step, flops: float, bandwidth: float
+) -> dict[str, object]:
+    """Times both on one model and image size."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(batch, 3, height, width, generator=generator)
+    pid = torch.randint(0, CLASSES, (batch,), generator=generator)
+    torch.manual_seed(0)
+    with contextlib.redirect_stdout(io.StringIO()):
+        theirs = models.build_model(name, CLASSES, loss="softmax", pretrained=False)
+    ours = build_model(name, CLASSES)
+    copy_weights(theirs, ours)
+    estimate = floor(theirs, image, flops, bandwidth)
+    steps = {"torchreid": their_step(theirs, image, pid), "reidlit": our_step(ours, image, pid)}
+    first = {which: step() for which, step in steps.items()}
+    if abs(first["torchreid"] - first["reidlit"]) > 1e-4 * abs(first["torchreid"]):
+        raise SystemExit(f"{name}: the two do not compute the same loss: {first}")
+    seconds: dict[str, list[float]] = {which: [] for which in steps}
+    for repetition in range(repetitions + 1):
+        for which, step in steps.items():
+            start = clock()
+            step()
+            if repetition:
+                seconds[which].append(clock() - start)
+    ratios = [a / b for a, b in zip(seconds["torchreid"], seconds["reidlit"], strict=True)]
+    return {
+        "model": name,
+        "height_width": [height, width],
+        "batch": batch,
+        "first_loss": first,
+        "seconds": {which: round(statistics.median(values), 4) for which, values in seconds.items()},
+        "seconds_min_max": {which: [round(min(v), 4), round(max(v), 4)] for which, v in seconds.items()},
+        "ratio": round(statistics.median(ratios), 2),
+        "ratio_min_max": [round(min(ratios), 2), round(max(ratios), 2)],
+        "floor_seconds": round(estimate, 4),
+    }
+
+
+def their_step(model: Any, image: Tensor, pid: Tensor) -> Step:
+    """Does what `ImageSoftmaxEngine.forward_backward` does."""
+    optimizer = optim.build_optimizer(model, optim="amsgrad", lr=LR, adam_beta2=0.999)
+    criterion = losses.CrossEntropyLoss(CLASSES, use_gpu=False, label_smooth=True)
+    model.train()
+
+    def step() -> float:
+        output = model(image)
+        loss = criterion(output, pid)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        value = float(loss.item())
+        metrics.accuracy(output, pid)[0].item()
+        return value
+
+    return step
+
+
+def our_step(model: nn.Module, image: Tensor, pid: Tensor) -> Step:
+    """Does what `ReIDModule` does; the batch arrives with channels last, as the loader makes it."""
+    model = model.to(memory_format=torch.channels_last).train()
+    image = image.contiguous(memory_format=torch.channels_last)
+    spec = option("optimizer", "amsgrad")
+    groups = {key: spec.pop(key) for key in ("new_layers", "base_lr_mult")}
+    optimizer = build_optimizer(model, spec | {"lr": LR}, **groups)
+    criterion = CrossEntropy(label_smoothing=0.1)
+
+    def step() -> float:
+        output = model(image)
+        loss = criterion(output, pid)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        (output.logits[0].detach().argmax(1) == pid).float().mean().item()
+        return float(loss.item())
+
+    return step
+
+
+def copy_weights(theirs: nn.Module, ours: nn.Module) -> None:
+    """Gives our model Torchreid's weights, by the end of their names.
+
+    Raises:
+        ValueError: if one of ours has no counterpart.
+    """
+    source = theirs.state_dict()
+    target = ours.state_dict()
+    for key, value in target.items():
+        if key in ("mean", "std"):
+            continue
+        name = key.removeprefix("backbone.").replace("neck.", "fc.", 1)
+        if name not in source or source[name].shape != value.shape:
+            raise ValueError(f"{key} has no counterpart in Torchreid's model.")
+        value.copy_(source[name])
+
+
+def floor(model: nn.Module, image: Tensor, flops: float, bandwidth: float) -> float:
+    """Seconds that a step's convolutions and linear layers take at the machine's rates."""
+    total = 0.0
+
+    def count(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        nonlocal total
+        weight = module.get_parameter("weight")
+        rows = output.numel() / weight.shape[0]
+        arithmetic = 2 * rows * weight.numel() / flops
+        traffic = 4 * (inputs[0].numel() + output.numel() + weight.numel()) / bandwidth
+        total += 3 * max(arithmetic, traffic)
+
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    with torch.no_grad():
+        model.eval()(image)
+        embedding = torch.zeros(len(image), model.get_parameter("classifier.weight").shape[1])
+        model.get_submodule("classifier")(embedding)
+    for hook in hooks:
+        hook.remove()
+    return total
+
+
+def machine_rates(clock: Step) -> tuple[float, float]:
+    """The best of several: flops a second of a matrix product, bytes a second of an addition out of cache."""
+    left, right = torch.randn(1536, 1536), torch.randn(1536, 1536)
+    values = torch.randn(16 << 20)
+    into = torch.empty_like(values)
+    products, additions = [], []
+    for _ in range(8):
+        start = clock()
+        torch.mm(left, right)
+        middle = clock()
+        torch.add(values, 1.0, out=into)
+        products.append(middle - start)
+        additions.append(clock() - middle)
+    return 2 * 1536**3 / min(products), 8 * values.numel() / min(additions)
+
+
+def cpu() -> str:
+    """Names the processor."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+if __name__ == "__main__":
+    main()
