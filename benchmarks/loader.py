@@ -33,7 +33,8 @@ from torchreid.reid.data.transforms import build_transforms
 from torchreid.reid.utils.tools import read_image
 
 from reidlit.data.decode import decode
-from reidlit.data.transforms import Random2DTranslation, RandomErasing, Resize, resize, select
+from reidlit.data.pipeline import select
+from reidlit.data.transforms import Random2DTranslation, RandomErasing, Resize, resize
 
 HEIGHT, WIDTH, BATCH = 256, 128, 64
 LIBRARY = {
@@ -78,7 +79,14 @@ def main() -> None:
                 "*_batch": "the same, stacked in batches of 64, which is what a loader's worker hands over",
                 "reidlit_batch_normalised": "the batch made float32 and normalised on the same core",
             },
-            "machine": {"cpu": cpu(), "cores": os.cpu_count(), "system": platform.system()},
+            "machine": {
+                "cpu": cpu(),
+                "cores": os.cpu_count(),
+                "system": platform.system(),
+                "load_before": round(
+                    os.getloadavg()[0], 1
+                ),  # other jobs share caches and memory: read ratios, not rates
+            },
             "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
             "versions": versions(),
             "images": {

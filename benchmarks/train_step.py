@@ -126,9 +126,7 @@ def our_step(model: nn.Module, image: Tensor, pid: Tensor) -> Step:
     """Does what `ReIDModule` does; the batch arrives with channels last, as the loader makes it."""
     model = model.to(memory_format=torch.channels_last).train()
     image = image.contiguous(memory_format=torch.channels_last)
-    spec = option("optimizer", "amsgrad")
-    groups = {key: spec.pop(key) for key in ("new_layers", "base_lr_mult")}
-    optimizer = build_optimizer(model, spec | {"lr": LR}, **groups)
+    optimizer = build_optimizer(model, option("optimizer", "amsgrad") | {"lr": LR})
     criterion = CrossEntropy(label_smoothing=0.1)
 
     def step() -> float:

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from reidlit.data.market1501 import Market1501
+from reidlit.data.pipeline import Pipeline
 from reidlit.data.samplers import RandomBatches
-from reidlit.data.transforms import Pipeline, Resize
+from reidlit.data.transforms import Resize
 
 NAMES = {
     "bounding_box_train": ["0002_c1s1_000451_03.jpg", "0002_c2s1_000451_01.jpg", "0007_c3s3_077419_03.jpg"],

@@ -76,7 +76,7 @@ def test_another_architecture_is_refused_and_changes_nothing(other, model, tmp_p
 
 
 def test_missing_file_is_an_error(model):
-    with pytest.raises(FileNotFoundError, match="nowhere.pth does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pth does not exist"):
         reidlit.load_weights(model, "nowhere.pth")
 
 

@@ -1,16 +1,13 @@
-"""Augmentation of uint8 images, reproducible draw by draw.
+"""Augmentation of uint8 images, where albumentations has no transform that does what the re-ID papers describe.
 
-The steps are albumentations transforms, or written here where albumentations has none that does what the re-ID papers
-describe. They take and give uint8; scaling and normalisation belong to the model, on the device.
+Images stay uint8; scaling and normalisation belong to the model, on the device. Every random choice is drawn from a
+transform's own generators, which `Pipeline` seeds.
 """
 
 import math
-import operator
-import os
 import random
-from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
 
 import albumentations
 import cv2
@@ -19,104 +16,6 @@ from PIL import Image
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Donor: TypeAlias = Callable[[random.Random], Array]
-
-
-@runtime_checkable
-class Step(Protocol):
-    """What `Pipeline` asks of a step; every albumentations transform and composition has it."""
-
-    def __call__(self, *, image: Array, donor: Donor | None) -> dict[str, Any]:
-        """Takes and returns the data by name."""
-
-    def set_random_state(self, random_generator: np.random.Generator, py_random: random.Random) -> None:
-        """Makes the step draw from these two generators and from nothing else."""
-
-
-class Pipeline:
-    """Steps applied in the order given, with randomness that depends on a seed and on nothing else.
-
-    All steps share one `random.Random` and one numpy generator, which every call reseeds in place: a few microseconds,
-    where `albumentations.Compose.set_random_seed` builds new generators for every step. So an example is the same
-    whichever worker draws it, whatever that worker drew before, and no global generator is touched.
-    """
-
-    def __init__(self, transforms: Sequence[Step]) -> None:
-        """Makes the steps share their generators.
-
-        Args:
-            transforms: albumentations transforms, or anything like them. They are copied, so that pipelines made of one
-                library do not take each other's generators away.
-
-        Raises:
-            ValueError: A step is no such transform.
-        """
-        for transform in transforms:
-            _demand(
-                isinstance(transform, Step),
-                f"transforms contains {transform!r}, which is no albumentations transform. Derive it from "
-                "albumentations.ImageOnlyTransform and draw from self.py_random, so that runs stay reproducible.",
-            )
-        self.transforms = tuple(deepcopy(transform) for transform in transforms)
-        self.needs_donor = any(isinstance(transform, RandomPatch) for transform in self.transforms)
-        self._py_random = random.Random(0)
-        self._generator = np.random.Generator(np.random.PCG64(0))
-        self._state: Any = self._generator.bit_generator.state
-        for transform in self.transforms:
-            transform.set_random_state(self._generator, self._py_random)
-
-    def __call__(self, image: Array, seed: int | None = None, donor: Donor | None = None) -> Array:
-        """Applies the steps.
-
-        Args:
-            image: (H, W, 3) uint8; it is not written to.
-            seed: Any integer; equal seeds give equal results. None takes entropy from the operating system, so that
-                forked workers differ.
-            donor: Called with a generator, gives another image of the data set, (H', W', 3) uint8: see `RandomPatch`.
-
-        Returns:
-            (H_out, W_out, 3) uint8, contiguous. It may be `image` itself where no step changed anything.
-
-        Raises:
-            ValueError: The image or a step's result is not as described, or a donor is needed and missing.
-        """
-        _check(image, "image")
-        if self.needs_donor and donor is None:
-            raise ValueError("donor is None, but RandomPatch needs one: pass a function that gives another image.")
-        self._reseed(seed)
-        for transform in self.transforms:
-            if isinstance(transform, ImageStep):
-                image = transform.augment(image, donor)
-            else:
-                image = transform(image=image, donor=donor)["image"]
-        _check(image, "the result of the transforms")
-        return np.ascontiguousarray(image)
-
-    def _reseed(self, seed: int | None) -> None:
-        number = int.from_bytes(os.urandom(8), "little") if seed is None else operator.index(seed)
-        # random.Random drops the sign: -3 and 3 would give the same image
-        self._py_random.seed(2 * number if number >= 0 else -2 * number - 1)
-        self._state["state"]["state"] = self._py_random.getrandbits(128)
-        self._generator.bit_generator.state = self._state
-
-
-def select(library: Mapping[str, Step], names: Sequence[str]) -> Pipeline:
-    """Makes a pipeline of some of a library's steps.
-
-    Args:
-        library: Steps by name.
-        names: The steps to take, in the order in which they are applied. A name may come twice.
-
-    Raises:
-        ValueError: `names` is one string, or contains a name that `library` lacks.
-    """
-    _demand(not isinstance(names, str), f"names is {names!r}; it must be a list of names, e.g. [resize, random_flip].")
-    unknown = [name for name in names if name not in library]
-    _demand(
-        not unknown,
-        f"Unknown transforms {unknown}; known are {sorted(library)}. Correct the name, or add the step to your recipe "
-        "under conf/transforms.",
-    )
-    return Pipeline([library[name] for name in names])
 
 
 def resize(image: Array, height: int, width: int) -> Array:
@@ -372,7 +271,7 @@ class RandomPatch(ImageStep):
         if size is None:
             return {"patch": None, "corner": (0, 0)}
         other = donor(self.py_random)
-        _check(other, "the donor's image")
+        check_image(other, "the donor's image")
         top, left = _place(self.py_random, height, width, size)
         patch = resize(other, height, width)[top : top + size[0], left : left + size[1]]
         if self.py_random.random() < self.p_flip:
@@ -411,7 +310,8 @@ def _place(rng: random.Random, height: int, width: int, size: tuple[int, int]) -
     return rng.randint(0, height - size[0]), rng.randint(0, width - size[1])
 
 
-def _check(image: Array, name: str) -> None:
+def check_image(image: Array, name: str) -> None:
+    """Raises ValueError unless `image` is (H, W, 3) uint8 and not empty."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(
             f"{name} is {image.dtype} {image.shape}; it must be uint8 (H, W, 3). Leave scaling and normalisation to "

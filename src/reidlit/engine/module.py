@@ -50,7 +50,8 @@ class ReIDModule(pl.LightningModule):
         compile: bool = False,  # noqa: A002
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)  # the task logs the whole configuration
+        ReIDMetric(**(evaluation or {}))  # a mistake here must not wait until the training is over
         self.model: ReIDModel = build(model, num_classes=len(pids))
         self.loss: WeightedSum | None = None
         if loss is not None:

@@ -11,15 +11,18 @@ import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
 from reidlit.data.datamodule import ReIDDataModule
-from reidlit.data.transforms import select
+from reidlit.data.pipeline import select
 from reidlit.engine.checkpoint import AtomicCheckpointIO
+from reidlit.engine.memory import keep_freed_memory
 from reidlit.engine.module import ReIDModule
+from reidlit.tasks.errors import interruptible
 
 RANKS = ("rank1", "rank5", "rank10", "rank20")
 
@@ -50,6 +53,8 @@ def build_trainer(cfg: DictConfig, bare: bool = False) -> pl.Trainer:
         plugins=[AtomicCheckpointIO()],
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
     )
+    if isinstance(trainer.accelerator, CPUAccelerator):
+        keep_freed_memory()
     return trainer
 
 
@@ -68,7 +73,8 @@ def _quiet() -> None:
 def test(trainer: pl.Trainer, module: ReIDModule, datamodule: ReIDDataModule) -> dict[str, float]:
     """Score the model on every test set: `test/<dataset>/<name>` -> fraction or count."""
     module.scores.clear()
-    trainer.test(module, datamodule, verbose=False)
+    with interruptible(trainer, "test", "Nothing was written; run the same command again."):
+        trainer.test(module, datamodule, verbose=False)
     return {f"{name}/{key}": value for name, scores in module.scores.items() for key, value in scores.as_dict().items()}
 
 

@@ -5,9 +5,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytorch_lightning as pl
 from hydra.errors import HydraException
 
 USER_ERRORS = (ValueError, OSError, HydraException)
+
+
+INTERRUPTED = 130  # what a shell gives for Ctrl-C
 
 
 @contextmanager
@@ -23,6 +27,21 @@ def explained(command: str) -> Iterator[None]:
             raise
         sys.stderr.write(f"reidlit {command}: {message(error)}\n")
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\nreidlit {command}: interrupted.\n")
+        raise SystemExit(INTERRUPTED) from None
+
+
+@contextmanager
+def interruptible(trainer: pl.Trainer, doing: str, way_out: str) -> Iterator[None]:
+    """Say how to go on after Ctrl-C, once Lightning has shut down its workers and loggers."""
+    try:
+        yield
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        sys.stderr.write(f"\nreidlit: interrupted ({doing}, epoch {trainer.current_epoch + 1}). {way_out}\n")
+        raise SystemExit(INTERRUPTED) from None
 
 
 def message(error: BaseException) -> str:

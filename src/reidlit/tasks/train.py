@@ -1,7 +1,5 @@
 """`reidlit train`: fit a model, test it, and leave checkpoints, metrics and ranked lists."""
 
-import sys
-
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -9,8 +7,9 @@ from omegaconf import DictConfig
 
 from reidlit.data.datamodule import ReIDDataModule
 from reidlit.engine.module import ReIDModule
-from reidlit.models.weights import load_weights
+from reidlit.models.weights import load_weights, read_checkpoint
 from reidlit.tasks import common
+from reidlit.tasks.errors import interruptible
 
 
 def run(cfg: DictConfig) -> float | None:
@@ -27,6 +26,8 @@ def run(cfg: DictConfig) -> float | None:
     datamodule.prepare_data()
     datamodule.setup("fit")
     module = _build_module(cfg, datamodule.pids)
+    if resumed:
+        _check_same_run(resumed, module)
     if cfg.weights:
         common.say(f"weights={cfg.weights}: {load_weights(module.model, cfg.weights)}")
     for logger in trainer.loggers:
@@ -59,19 +60,31 @@ def _build_module(cfg: DictConfig, pids: list[int]) -> ReIDModule:
     )
 
 
+def _check_same_run(path: str, module: ReIDModule) -> None:
+    """Compare what a checkpoint was trained with, which else fails with pages of tensor names.
+
+    Raises:
+        ValueError: if its model or its identities are others.
+    """
+    then = (read_checkpoint(path) or {}).get("hyper_parameters", {})
+    for name, what, way in (("model", "another model", "model="), ("pids", "other identities", "data= and seed=")):
+        if then.get(name) != module.hparams[name]:
+            raise ValueError(
+                f"ckpt_path={path} was trained with {what}, so it cannot be resumed here. Give the {way} of that run, or "
+                "start a new run from its weights with weights=<the same file>."
+            )
+
+
 def _fit(trainer: pl.Trainer, module: ReIDModule, datamodule: ReIDDataModule, resumed: str | None) -> None:
     if resumed:
         common.say(f"resuming {resumed}")
-    try:
+    with interruptible(
+        trainer,
+        "train",
+        f"The last whole epoch is in {common.run_dir() / 'checkpoints'}; add ckpt_path=last"
+        " to the same command to go on from it.",
+    ):
         trainer.fit(module, datamodule, ckpt_path=resumed)
-    except SystemExit:  # Lightning leaves this way after Ctrl-C, having shut down its workers and loggers
-        if not trainer.interrupted:
-            raise
-        sys.stderr.write(
-            f"\nreidlit train: interrupted in epoch {trainer.current_epoch + 1} of {trainer.max_epochs}. The last whole "
-            f"epoch is in {common.run_dir() / 'checkpoints'}; add ckpt_path=last to the same command to go on from it.\n"
-        )
-        raise SystemExit(130) from None
 
 
 def _refuse_parallel_sweep(trainer: pl.Trainer) -> None:

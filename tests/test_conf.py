@@ -1,0 +1,82 @@
+"""Every option of conf/ composes, names what exists, and gives it arguments that it takes."""
+
+import inspect
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from reidlit.config import CONFIG_DIR, options
+from reidlit.spec import locate
+
+GROUPS = sorted(p.name for p in CONFIG_DIR.iterdir() if p.is_dir() and list(p.glob("*.yaml")) and p.name != "loading")
+CASES = [f"{group}={name}" for group in GROUPS for name in options(group)]
+# Given by the code that builds the object, or read by it before.
+RUNTIME = {
+    "model": {"num_classes", "in_features"},
+    "optimizer": {"params", "new_layers", "base_lr_mult"},
+    "scheduler": {"optimizer", "warmup_epochs", "warmup_factor"},
+    "data": {"train_transform", "test_transform", "sampler", "seed", "height", "width"},
+    "sampler": {"samples", "batch_size", "seed", "rank", "world_size"},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hydra():
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        yield
+
+
+def targets(node):
+    """Every mapping with a `_target_` below a node."""
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield node
+        for key in node:
+            if not OmegaConf.is_interpolation(node, key) and not OmegaConf.is_missing(node, key):
+                yield from targets(node[key])
+    elif isinstance(node, ListConfig):
+        for child in node:
+            yield from targets(child)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_option_composes_and_fits(case):
+    group = case.split("=")[0]
+    command = "train"
+    cfg = compose(command, overrides=[case])
+    nodes = list(targets(cfg if group == "experiment" else cfg[group]))
+    assert nodes or group in ("eval", "engine", "experiment")
+    for node in nodes:
+        target = locate(node["_target_"])
+        known = accepted(target)
+        given = {str(key) for key in node} - {"_target_", "_partial_"}
+        owner = next((name for name in RUNTIME if any(node is each for each in targets(cfg[name]))), group)
+        unknown = given - known - RUNTIME.get(owner, set())
+        assert not unknown, f"{node['_target_']} does not take {unknown}"
+
+
+def accepted(target):
+    """The keyword arguments of a callable; a typed `**loading` counts with the keys of its TypedDict."""
+    names = set()
+    for name, parameter in inspect.signature(target).parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            from reidlit.data.datamodule import Loading, ReIDDataModule
+
+            assert issubclass(target, ReIDDataModule), f"{target} swallows unknown arguments"
+            names |= set(Loading.__annotations__)
+        else:
+            names.add(name)
+    return names
+
+
+def test_triplet_brings_identity_batches_unless_told_otherwise():
+    assert compose("train", ["loss=triplet"]).sampler._target_.endswith("IdentityBatches")
+    assert compose("train", ["loss=softmax_triplet"]).sampler._target_.endswith("IdentityBatches")
+    assert compose("train", ["loss=softmax_triplet", "sampler=random"]).sampler._target_.endswith("RandomBatches")
+    assert compose("train").sampler._target_.endswith("RandomBatches")
+
+
+def test_package_data_is_reachable():
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        assert compose("test").weights is None

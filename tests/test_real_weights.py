@@ -1,0 +1,50 @@
+"""The published weights on the real benchmark, where both are at hand.
+
+Set REIDLIT_DATA to the folder with market1501, and REIDLIT_WEIGHTS to that with osnet_x0_25_market1501.pth.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import reidlit as package
+
+DATA = Path(os.environ.get("REIDLIT_DATA", "data"))
+WEIGHTS = Path(os.environ.get("REIDLIT_WEIGHTS", "data")) / "osnet_x0_25_market1501.pth"
+
+
+@pytest.mark.skipif(not WEIGHTS.is_file(), reason="the published weights are not at hand")
+def test_published_weights_fit():
+    model = package.build_model("osnet_x0_25", num_classes=751)
+    report = package.load_weights(model, WEIGHTS)
+    assert (report.missing, report.unexpected, report.mismatched) == ((), (), {})
+    assert torch.isfinite(model.eval()(torch.zeros(1, 3, 256, 128)).embedding).all()
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(
+    not (WEIGHTS.is_file() and (DATA / "market1501").is_dir()), reason="Market-1501 or the weights are not at hand"
+)
+@pytest.mark.parametrize(("metric", "rank1", "mAP"), [("euclidean", 0.9118, 0.7494), ("cosine", 0.9148, 0.7739)])
+def test_published_accuracy(metric, rank1, mAP, tmp_path, monkeypatch):
+    import sys
+
+    from reidlit import cli
+
+    arguments = [
+        "data=market1501",
+        f"data.root={DATA.resolve()}",
+        f"weights={WEIGHTS.resolve()}",
+        f"eval.metric={metric}",
+    ]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["reidlit", "test", *arguments, f"hydra.run.dir={tmp_path}/run"])
+    cli.main()
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert found["test/market1501/rank1"] == pytest.approx(rank1, abs=5e-4)
+    assert found["test/market1501/mAP"] == pytest.approx(mAP, abs=5e-4)
+    if metric == "euclidean":
+        assert found["test/market1501/mINP"] == pytest.approx(0.37, abs=5e-4)
