@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypedDict, Unpack
 
+import cv2
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from reidlit.data.images import Images, Item, Transform, collate
-from reidlit.data.sample import Batch, Draw, Sample
+from reidlit.data.sample import Draw, Sample
 from reidlit.data.splits import EvalSet, hold_out
 
 MAX_WORKERS = 8  # more decode faster than one GPU trains
@@ -180,6 +181,7 @@ class ReIDDataModule(pl.LightningDataModule):
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,
+            worker_init_fn=_one_thread,
             **order,
         )
 
@@ -187,4 +189,7 @@ class ReIDDataModule(pl.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
 
-__all__ = ["Batch", "ReIDDataModule", "Split", "Statistics"]
+def _one_thread(worker: int) -> None:
+    """OpenCV's own threads would compete with the other workers and with the training."""
+    del worker
+    cv2.setNumThreads(0)

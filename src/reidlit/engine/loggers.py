@@ -2,27 +2,38 @@
 
 import netrc
 import os
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 
 
-def wandb_logger(save_dir: str, project: str = "reidlit", offline: bool | None = None, **options: Any) -> WandbLogger:
+def wandb_logger(
+    save_dir: str,
+    project: str = "reidlit",
+    offline: bool | None = None,
+    name: str | None = None,
+    group: str | None = None,
+    tags: Sequence[str] = (),
+) -> WandbLogger:
     """A W&B logger that never prompts.
 
     Args:
         save_dir: where the run's files go.
         project: of the run on W&B.
         offline: write files only, for `wandb sync`. `None`: offline unless an account is set up on this machine.
-        options: of `pytorch_lightning.loggers.WandbLogger`, which checks them.
+        name: of the run; W&B invents one.
+        group: under which W&B shows runs together.
+        tags: to find it by.
     """
     if offline is None:
         offline = not _has_account()
     # The logger makes the folder itself only when online; offline wandb would fall back to a temporary one.
     Path(save_dir).mkdir(parents=True, exist_ok=True)
-    return WandbLogger(save_dir=save_dir, project=project, offline=offline, **options)
+    return WandbLogger(
+        save_dir=save_dir, project=project, offline=offline, name=name, group=group, tags=list(tags) or None
+    )
 
 
 def _has_account() -> bool:

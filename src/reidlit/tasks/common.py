@@ -30,7 +30,7 @@ RANKS = ("rank1", "rank5", "rank10", "rank20")
 def build_datamodule(cfg: DictConfig) -> ReIDDataModule:
     """The dataset with its transforms and its sampler."""
     recipes = ("train", "test")
-    library = {name: instantiate(step) for name, step in cfg.transforms.items() if name not in recipes}
+    library = {name: instantiate(step, _convert_="all") for name, step in cfg.transforms.items() if name not in recipes}
     train, test = (select(library, cfg.transforms[recipe]) for recipe in recipes)
     settings = {key: value for key, value in cfg.data.items() if key not in ("height", "width")}
     datamodule: ReIDDataModule = instantiate(
