@@ -2,11 +2,12 @@
 
     python benchmarks/train_step.py [--threads 2] [--output benchmarks/results/train_step.json]
 
-A step is forward, label-smoothed cross entropy, backward, AMSGrad, the loss as a number and the accuracy, in fp32.
-Torchreid's is its own model, loss and optimiser as its engine runs them. Ours is `build_model`, `CrossEntropy` and
-`build_optimizer` with conf/optimizer/amsgrad.yaml and channels last, as `ReIDModule` runs them, without Lightning's loop.
-By default one thread and CPU time, so that other jobs on the machine count less; with more threads, wall time. The two
-in turn, medians over the repetitions; the ratio is the median of the ratios of neighbouring repetitions.
+A step is forward, label-smoothed cross entropy, backward, AMSGrad, the loss as a number and the accuracy. Torchreid's is
+its own model, loss and optimiser as its engine runs them. Ours is `build_model`, `CrossEntropy` and `build_optimizer` with
+conf/optimizer/amsgrad.yaml, channels last and `keep_freed_memory`, as `reidlit train` runs them, without Lightning's loop.
+`reidlit_bf16` is ours with trainer.precision=bf16-mixed, another class of precision, for comparison only.
+Each side runs in processes of its own, since the memory setting is one of the process; the processes alternate. With one
+thread CPU time is measured, so that other jobs count less, with more threads wall time. Medians over all steps.
 """
 
 import argparse
@@ -18,6 +19,8 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,27 +32,34 @@ from torchreid.reid import losses, metrics, models, optim
 
 from reidlit import build_model
 from reidlit.config import option
+from reidlit.engine.memory import keep_freed_memory
 from reidlit.engine.optim import build_optimizer
 from reidlit.losses import CrossEntropy
 
 CLASSES = 751
 LR = 3e-4
 CASES = [("osnet_x0_25", 128, 64, 64), ("osnet_x0_25", 256, 128, 64), ("resnet50", 256, 128, 16)]
+SIDES = ("torchreid", "reidlit", "reidlit_bf16")
 Step = Callable[[], float]
 
 
 def main() -> None:
-    """Measures and writes the results."""
+    """Measures and writes the results; a child process measures one side of one case."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--threads", type=int, default=1, help="1: CPU time is measured, else wall time")
-    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2, help="1: CPU time is measured, else wall time")
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each side")
+    parser.add_argument("--steps", type=int, default=5, help="in each process, after one that is not counted")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "train_step.json")
+    parser.add_argument("--child", nargs=2, metavar=("CASE", "SIDE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     clock = time.process_time if arguments.threads == 1 else time.perf_counter
+    if arguments.child:
+        print(json.dumps(measure(CASES[int(arguments.child[0])], arguments.child[1], arguments.steps, clock)))
+        return
     flops, bandwidth = machine_rates(clock)
     results = {
-        "what": "seconds of one fp32 training step on the CPU",
+        "what": "seconds of one training step on the CPU; fp32, but for reidlit_bf16",
         "clock": "CPU time of the process" if arguments.threads == 1 else "wall time",
         "machine": {"cpu": cpu(), "cores": os.cpu_count(), "threads": arguments.threads},
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
@@ -58,49 +68,66 @@ def main() -> None:
         "rates": {"matrix_product_gflops": round(flops / 1e9, 1), "add_gigabytes_per_s": round(bandwidth / 1e9, 1)},
         "floor": "each convolution and linear layer three times (forward, and backward to input and weight) at these "
         "rates, the slower of arithmetic and memory traffic; norms, ReLU and gates taken as free",
-        "repetitions": arguments.repetitions,
-        "cases": [case(*which, arguments.repetitions, clock, flops, bandwidth) for which in CASES],
+        "cases": [case(index, arguments, flops, bandwidth) for index in range(len(CASES))],
     }
     arguments.output.write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
 
 
-def case(
-    name: str, height: int, width: int, batch: int, repetitions: int, clock: Step, flops: float, bandwidth: float
-) -> dict[str, object]:
-    """Times both on one model and image size."""
+def case(index: int, arguments: argparse.Namespace, flops: float, bandwidth: float) -> dict[str, object]:
+    """Times all sides on one model and image size, process by process."""
+    name, height, width, batch = CASES[index]
+    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+    first: dict[str, float] = {}
+    for _ in range(arguments.rounds):
+        for side in SIDES:
+            command = [sys.executable, __file__, "--threads", arguments.threads, "--steps", arguments.steps]
+            done = subprocess.run(
+                [str(word) for word in (*command, "--child", index, side)], capture_output=True, text=True, check=True
+            )
+            measured = json.loads(done.stdout.splitlines()[-1])
+            first[side] = measured["first_loss"]
+            seconds[side] += measured["seconds"]
+    if abs(first["torchreid"] - first["reidlit"]) > 1e-4 * abs(first["torchreid"]):
+        raise SystemExit(f"{name}: the two do not compute the same loss: {first}")
+    median = {side: statistics.median(values) for side, values in seconds.items()}
+    with contextlib.redirect_stdout(io.StringIO()):
+        model = models.build_model(name, CLASSES, loss="softmax", pretrained=False)
+    return {
+        "model": name,
+        "height_width": [height, width],
+        "batch": batch,
+        "first_loss": first,
+        "seconds": {side: round(value, 4) for side, value in median.items()},
+        "seconds_min_max": {side: [round(min(v), 4), round(max(v), 4)] for side, v in seconds.items()},
+        "ratio": round(median["torchreid"] / median["reidlit"], 2),
+        "ratio_bf16": round(median["torchreid"] / median["reidlit_bf16"], 2),
+        "floor_seconds": round(floor(model, torch.zeros(batch, 3, height, width), flops, bandwidth), 4),
+    }
+
+
+def measure(which: tuple[str, int, int, int], side: str, steps: int, clock: Step) -> dict[str, object]:
+    """Times one side in this process, from weights and images that are the same for all."""
+    name, height, width, batch = which
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(batch, 3, height, width, generator=generator)
     pid = torch.randint(0, CLASSES, (batch,), generator=generator)
     torch.manual_seed(0)
     with contextlib.redirect_stdout(io.StringIO()):
         theirs = models.build_model(name, CLASSES, loss="softmax", pretrained=False)
-    ours = build_model(name, CLASSES)
-    copy_weights(theirs, ours)
-    estimate = floor(theirs, image, flops, bandwidth)
-    steps = {"torchreid": their_step(theirs, image, pid), "reidlit": our_step(ours, image, pid)}
-    first = {which: step() for which, step in steps.items()}
-    if abs(first["torchreid"] - first["reidlit"]) > 1e-4 * abs(first["torchreid"]):
-        raise SystemExit(f"{name}: the two do not compute the same loss: {first}")
-    seconds: dict[str, list[float]] = {which: [] for which in steps}
-    for repetition in range(repetitions + 1):
-        for which, step in steps.items():
-            start = clock()
-            step()
-            if repetition:
-                seconds[which].append(clock() - start)
-    ratios = [a / b for a, b in zip(seconds["torchreid"], seconds["reidlit"], strict=True)]
-    return {
-        "model": name,
-        "height_width": [height, width],
-        "batch": batch,
-        "first_loss": first,
-        "seconds": {which: round(statistics.median(values), 4) for which, values in seconds.items()},
-        "seconds_min_max": {which: [round(min(v), 4), round(max(v), 4)] for which, v in seconds.items()},
-        "ratio": round(statistics.median(ratios), 2),
-        "ratio_min_max": [round(min(ratios), 2), round(max(ratios), 2)],
-        "floor_seconds": round(estimate, 4),
-    }
+    if side == "torchreid":
+        step = their_step(theirs, image, pid)
+    else:
+        keep_freed_memory()
+        ours = build_model(name, CLASSES)
+        copy_weights(theirs, ours)
+        step = our_step(ours, image, pid, bf16=side == "reidlit_bf16")
+    first, seconds = step(), []
+    for _ in range(steps):
+        start = clock()
+        step()
+        seconds.append(clock() - start)
+    return {"first_loss": first, "seconds": seconds}
 
 
 def their_step(model: Any, image: Tensor, pid: Tensor) -> Step:
@@ -122,7 +149,7 @@ def their_step(model: Any, image: Tensor, pid: Tensor) -> Step:
     return step
 
 
-def our_step(model: nn.Module, image: Tensor, pid: Tensor) -> Step:
+def our_step(model: nn.Module, image: Tensor, pid: Tensor, bf16: bool) -> Step:
     """Does what `ReIDModule` does; the batch arrives with channels last, as the loader makes it."""
     model = model.to(memory_format=torch.channels_last).train()
     image = image.contiguous(memory_format=torch.channels_last)
@@ -130,8 +157,9 @@ def our_step(model: nn.Module, image: Tensor, pid: Tensor) -> Step:
     criterion = CrossEntropy(label_smoothing=0.1)
 
     def step() -> float:
-        output = model(image)
-        loss = criterion(output, pid)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            output = model(image)
+            loss = criterion(output, pid)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -50,7 +50,11 @@ def test_same_losses_for_twenty_steps(loss, batches, tmp_path, torchreid_model):
     """
     theirs = torchreid_model("osnet_x0_25", PEOPLE, loss="softmax" if loss == "softmax" else "triplet").train()
     torch.save(theirs.state_dict(), tmp_path / "start.pth")
-    optimizer = option("optimizer", "amsgrad") | {"betas": [0.9, 0.99], "fused": False}  # the 0.99 is its function's
+    optimizer = option("optimizer", "amsgrad") | {
+        "lr": 3e-4,
+        "betas": [0.9, 0.99],
+        "fused": False,
+    }  # the 0.99 is its function's
     spec = {key: value for key, value in option("loss", loss).items() if key != "defaults"}
     ours = ReIDModule(
         model=option("model", "osnet_x0_25"),
@@ -73,12 +77,12 @@ def test_same_losses_for_twenty_steps(loss, batches, tmp_path, torchreid_model):
         step.step()
         losses.append(value.item())
     assert losses == pytest.approx(expected, rel=1e-4)
-    assert losses[-1] < 0.95 * losses[0]
+    assert losses[-1] < losses[0]
 
 
 def test_the_fast_layout_and_optimiser_compute_the_same_step(batches):
-    """Channels last and fused: the default of a run; one step, before rounding is amplified."""
-    image, pid = batches[0]
+    """Channels last and fused are the default of a run; in float64, where rounding does not hide a difference."""
+    image, pid = batches[0][0].double(), batches[0][1]
     weights = []
     for fast in (False, True):
         torch.manual_seed(0)
@@ -87,10 +91,11 @@ def test_the_fast_layout_and_optimiser_compute_the_same_step(batches):
             pids=list(range(PEOPLE)),
             loss=option("loss", "softmax"),
             channels_last=fast,
-        ).train()
+        )
+        module.double().train()
         step = build_optimizer(module.model, {"_target_": "torch.optim.SGD", "lr": 0.1, "fused": fast})
         module.loss(module.model(image), pid)[0].backward()
         step.step()
         weights.append(module.model.state_dict())
     for name, tensor in weights[0].items():
-        torch.testing.assert_close(weights[1][name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+        torch.testing.assert_close(weights[1][name], tensor, rtol=1e-7, atol=1e-9, msg=name)

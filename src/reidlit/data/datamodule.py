@@ -37,7 +37,8 @@ class MakeBatches(Protocol):
 
     def __call__(
         self, *, samples: Sequence[Sample], batch_size: int, seed: int, rank: int, world_size: int
-    ) -> Sampler[list[Draw]]: ...
+    ) -> Sampler[list[Draw]]:
+        """The batch sampler of one rank; `batch_size` is that of all ranks together."""
 
 
 class Loading(TypedDict):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 
-from pytorch_lightning.loggers import CSVLogger, WandbLogger
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 
 def wandb_logger(
@@ -53,3 +53,10 @@ def csv_logger(save_dir: str) -> CSVLogger:
         if not (Path(save_dir) / (f"csv_{n}" if n > 1 else "csv")).exists()
     )
     return CSVLogger(save_dir=save_dir, name="", version=version)
+
+
+def finish(loggers: Sequence[Logger]) -> None:
+    """End the run of each W&B logger, so that a sweep's next job in this process begins its own and the file is whole."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()

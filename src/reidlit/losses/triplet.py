@@ -56,6 +56,6 @@ class Triplet(nn.Module):
 
 def euclidean(features: Tensor) -> Tensor:
     """(N, D) -> (N, N) Euclidean distances whose gradient stays finite where features coincide."""
-    norm = features.pow(2).sum(1)
-    squared = torch.addmm(norm[:, None] + norm[None, :], features, features.T, alpha=-2)
+    norm = features.pow(2).sum(1, keepdim=True).expand(-1, len(features))
+    squared = torch.addmm(norm + norm.T, features, features.T, alpha=-2)
     return squared.clamp(min=1e-12).sqrt()

@@ -6,6 +6,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from reidlit.data.datamodule import ReIDDataModule
+from reidlit.engine.loggers import finish
 from reidlit.engine.module import ReIDModule
 from reidlit.models.weights import load_weights, read_checkpoint
 from reidlit.tasks import common
@@ -20,11 +21,14 @@ def run(cfg: DictConfig) -> float | None:
     """
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     resumed = common.checkpoint_path(cfg.ckpt_path)
-    trainer = common.build_trainer(cfg)
-    _refuse_parallel_sweep(trainer)
     datamodule = common.build_datamodule(cfg)
     datamodule.prepare_data()
     datamodule.setup("fit")
+    # Short epochs would otherwise pass without a line in the logs.
+    cfg.trainer.log_every_n_steps = min(cfg.trainer.log_every_n_steps, len(datamodule.train_dataloader()))
+    trainer = common.build_trainer(cfg)
+    _refuse_parallel_sweep(trainer)
+    _refuse_best_of_nothing(trainer, datamodule)
     module = _build_module(cfg, datamodule.pids)
     if resumed:
         _check_same_run(resumed, module)
@@ -43,6 +47,7 @@ def run(cfg: DictConfig) -> float | None:
         metrics |= common.test(trainer, module, datamodule)
     if trainer.is_global_zero:
         common.publish(metrics)
+    finish(trainer.loggers)
     targets = [value for name, value in metrics.items() if name.startswith(("val/", "test/")) and name.endswith("/mAP")]
     return targets[0] if targets else None
 
@@ -85,6 +90,19 @@ def _fit(trainer: pl.Trainer, module: ReIDModule, datamodule: ReIDDataModule, re
         " to the same command to go on from it.",
     ):
         trainer.fit(module, datamodule, ckpt_path=resumed)
+
+
+def _refuse_best_of_nothing(trainer: pl.Trainer, datamodule: ReIDDataModule) -> None:
+    """Refuse to choose by a score that is never computed.
+
+    Raises:
+        ValueError: if a checkpoint callback monitors held-out identities and none are held out.
+    """
+    for callback in trainer.checkpoint_callbacks:
+        if str(getattr(callback, "monitor", None)).startswith("val/") and datamodule.val is None:
+            raise ValueError(
+                "callbacks=best chooses by val/mAP, but data.val_fraction=0 holds no identities out: set it to 0.1, say."
+            )
 
 
 def _refuse_parallel_sweep(trainer: pl.Trainer) -> None:
