@@ -1,5 +1,7 @@
 """Ranked lists drawn after a test."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -8,7 +10,9 @@ import pytorch_lightning as pl
 import torch
 
 from reidlit.data.datamodule import ReIDDataModule
+from reidlit.data.sample import Sample
 from reidlit.engine.module import ReIDModule
+from reidlit.metrics import ReIDMetric
 from reidlit.metrics.top_k import top_k
 from reidlit.visualize.ranked_list import RankedList, Shown, draw_ranked_lists
 
@@ -38,31 +42,33 @@ class RankedLists(pl.Callback):
             return
         datamodule = cast("ReIDDataModule", trainer.datamodule)  # type: ignore[attr-defined]
         for name, sets in datamodule.test_sets.items():
-            metric = pl_module.metrics[name]
-            query, gallery = metric.collected
-            chosen = np.sort(np.random.default_rng(0).permutation(len(query.index))[: self.queries])
-            rows = torch.from_numpy(chosen)
-            same = query.pid[rows, None] == gallery.pid[None]
-            junk = same & (query.camid[rows, None] == gallery.camid[None])
-            distance, index = top_k(
-                query.embedding[rows], gallery.embedding, self.top_k, junk, metric.metric, metric.normalize
-            )
-            samples = [*sets.query, *sets.gallery]
-            lists = []
-            for row, distances, entries in zip(chosen, distance.tolist(), index.tolist(), strict=True):
-                asked = samples[query.index[row]]
-                answers = [
-                    Shown(
-                        str(samples[position].path),
-                        samples[position].pid,
-                        samples[position].camid,
-                        far,
-                        asked.pid == samples[position].pid,
-                    )
-                    for far, position in zip(distances, gallery.index[entries].tolist(), strict=True)
-                    if far != float("inf")
-                ]
-                lists.append(RankedList(Shown(str(asked.path), asked.pid, asked.camid), answers))
             scores = pl_module.scores[f"test/{name}"]
             title = f"{name}: mAP {100 * scores.mAP:.1f}, rank-1 {100 * scores.rank(1):.1f}"
+            lists = self._lists(pl_module.metrics[name], [*sets.query, *sets.gallery])
             draw_ranked_lists(lists, self.folder / f"{name}.png", title)
+
+    def _lists(self, metric: ReIDMetric, samples: Sequence[Sample]) -> list[RankedList]:
+        """The lists of some queries, without what the protocol leaves out."""
+        query, gallery = metric.collected
+        rows = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(len(query.index))[: self.queries]))
+        same = query.pid[rows, None] == gallery.pid[None]
+        junk = same & (query.camid[rows, None] == gallery.camid[None])
+        embedding = query.embedding[rows.to(query.embedding.device)]
+        distance, index = top_k(embedding, gallery.embedding, self.top_k, junk, metric.metric, metric.normalize)
+        return [
+            RankedList(
+                _shown(samples[asked]),
+                [
+                    _shown(samples[position], far, samples[position].pid == samples[asked].pid)
+                    for far, position in zip(distances, positions, strict=True)
+                    if far != math.inf
+                ],
+            )
+            for asked, distances, positions in zip(
+                query.index[rows].tolist(), distance.tolist(), gallery.index[index].tolist(), strict=True
+            )
+        ]
+
+
+def _shown(sample: Sample, distance: float | None = None, match: bool | None = None) -> Shown:
+    return Shown(str(sample.path), sample.pid, sample.camid, distance, match)

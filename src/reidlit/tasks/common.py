@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.accelerators import CPUAccelerator
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
@@ -51,7 +51,9 @@ def build_trainer(cfg: DictConfig, bare: bool = False) -> pl.Trainer:
         callbacks=callbacks,
         logger=loggers or False,
         plugins=[AtomicCheckpointIO()],
+        # Lightning would add its own where ours are switched off.
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
     )
     if isinstance(trainer.accelerator, CPUAccelerator):
         keep_freed_memory()
@@ -140,11 +142,11 @@ def report(metrics: Mapping[str, float]) -> None:
     """Print a line for each model state and dataset, in percent."""
     table = Table(title="results in percent")
     for heading in ("", "mAP", "mINP", "R1", "R5", "R10", "R20", "queries"):
-        table.add_column(heading, justify="right" if heading else "left")
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for prefix in (name.removesuffix("/mAP") for name in metrics if name.endswith("/mAP")):
         cells = [f"{100 * metrics[f'{prefix}/{key}']:.2f}" for key in ("mAP", "mINP", *RANKS)]
         valid, total = (metrics.get(f"{prefix}/{key}") for key in ("num_valid", "num_queries"))
-        table.add_row(prefix, *cells, f"{valid} of {total}" if total else "")
+        table.add_row(prefix, *cells, f"{valid}/{total}" if total else "")
     Console().print(table)
 
 

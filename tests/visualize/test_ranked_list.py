@@ -1,0 +1,46 @@
+"""Ranked lists as pictures."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reidlit.visualize.ranked_list import (
+    FRAME,
+    GAP,
+    HEADER,
+    QUERY,
+    RIGHT,
+    WIDTH,
+    WRONG,
+    RankedList,
+    Shown,
+    draw_ranked_lists,
+)
+
+
+@pytest.fixture
+def image(tmp_path):
+    Image.fromarray(np.full((128, 64, 3), 77, np.uint8)).save(tmp_path / "person.png")
+    return str(tmp_path / "person.png")
+
+
+def test_frames_say_who_is_right(image, tmp_path):
+    entries = [Shown(image, 1, 2, 0.5, True), Shown(image, 9, 3, 0.7, False)]
+    path = draw_ranked_lists([RankedList(Shown(image, 1, 0), entries)], tmp_path / "new" / "lists.png", "a title")
+    with Image.open(path) as sheet:
+        cell = WIDTH + 2 * FRAME + GAP
+        corners = [GAP, 2 * GAP + cell, 2 * GAP + 2 * cell]
+        assert [sheet.getpixel((left + 1, HEADER + 1)) for left in corners] == [QUERY, RIGHT, WRONG]
+        assert sheet.getpixel((GAP + FRAME + WIDTH // 2, HEADER + 80)) == (77, 77, 77)
+
+
+def test_shorter_lists_leave_their_row_open(image, tmp_path):
+    query = Shown(image, 1, 0)
+    lists = [RankedList(query, [Shown(image, 1, 1, 0.1, True)] * 3), RankedList(query, [])]
+    with Image.open(draw_ranked_lists(lists, tmp_path / "lists.png")) as sheet:
+        assert sheet.width > 4 * WIDTH
+
+
+def test_nothing_to_draw_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="lists is empty"):
+        draw_ranked_lists([], tmp_path / "lists.png")
