@@ -28,7 +28,7 @@ lint: setup ## ruff, mypy and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/codespell src tests conf benchmarks docs README.md CHANGELOG.md
+	$(BIN)/codespell src tests conf benchmarks README.md CHANGELOG.md
 
 format: setup ## rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .

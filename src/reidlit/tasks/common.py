@@ -65,6 +65,7 @@ def _quiet() -> None:
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     for text in (
         "Total length of `list` across ranks is zero",  # no held-out identities, so no validation
+        "It is recommended to use `self.log",  # the scores are equal on all ranks already
         "`isinstance.treespec, LeafSpec.`",  # inside Lightning
         ".*does not have many workers",  # data.num_workers is chosen for the machine
     ):
