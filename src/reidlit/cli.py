@@ -6,6 +6,7 @@ Only Hydra is imported here: `reidlit --help` and shell completion must answer a
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 
 from reidlit import __version__
 from reidlit.config import CONFIG_DIR
@@ -43,15 +44,15 @@ def main() -> None:
         argv = _completion_argv(argv)
     name = argv[1] if len(argv) > 1 else "--help"
     if name in ("-h", "--help", "help"):
-        print(USAGE)  # noqa: T201
+        sys.stdout.write(f"{USAGE}\n")
         return
     if name in ("-V", "--version"):
-        print(__version__)  # noqa: T201
+        sys.stdout.write(f"{__version__}\n")
         return
     if name not in COMMANDS:
         sys.exit(f"reidlit: no command {name!r}; there are: {', '.join(COMMANDS)}. See reidlit --help.")
     # A console script has its own folder on the path, not the user's, where a user's own model or dataset lies.
-    sys.path.insert(0, str(os.getcwd()))  # noqa: PTH109
+    sys.path.insert(0, str(Path.cwd()))
     _launch(name, argv)
 
 
@@ -82,7 +83,8 @@ def _completion_argv(argv: list[str]) -> list[str]:
     if not line:  # installing: any command's parser will do
         return argv if len(argv) > 1 and argv[1] in COMMANDS else [argv[0], "train", *argv[1:]]
     if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
-        print(" ".join(name for name in COMMANDS if name.startswith(words[1] if len(words) > 1 else "")))  # noqa: T201
+        typed = words[1] if len(words) > 1 else ""
+        sys.stdout.write(" ".join(name for name in COMMANDS if name.startswith(typed)) + "\n")
         raise SystemExit
     shortened = line.replace(f"{words[1]} ", "", 1) if line.endswith(" ") or len(words) > 2 else line
     os.environ["COMP_LINE"] = shortened

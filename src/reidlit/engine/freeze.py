@@ -1,6 +1,7 @@
 """Two-step training: first the new layers alone, then everything."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import pytorch_lightning as pl
 from torch import nn
@@ -30,9 +31,9 @@ class Freeze(pl.Callback):
         self.open_layers = tuple(open_layers)
         self._frozen: list[nn.Parameter] = []
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: ReIDModule) -> None:  # type: ignore[override]
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Freeze or release, by the epoch alone, so that a resumed run does as the unbroken one."""
-        model = pl_module.model
+        model = cast("ReIDModule", pl_module).model
         if trainer.current_epoch >= self.epochs:
             if self._frozen:
                 model.train()

@@ -34,7 +34,7 @@ class ReIDModule(pl.LightningModule):
         image_size: height and width of the images that the model is for, in pixels.
         evaluation: the options of `ReIDMetric`.
         channels_last: whether to keep feature maps with channels last in memory, which convolutions prefer.
-        compile: whether to compile the model with `torch.compile`; needs a C++ compiler on the machine.
+        compile_model: whether to compile the model with `torch.compile`; needs a C++ compiler on the machine.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ReIDModule(pl.LightningModule):
         image_size: Sequence[int] = (256, 128),
         evaluation: Spec | None = None,
         channels_last: bool = True,
-        compile: bool = False,  # noqa: A002
+        compile_model: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)  # the task logs the whole configuration
@@ -61,7 +61,7 @@ class ReIDModule(pl.LightningModule):
         self.scores: dict[str, Scores] = {}
         if channels_last:
             self.model.to(memory_format=torch.channels_last)
-        if compile:
+        if compile_model:
             self.model.compile()
 
     def forward(self, image: Tensor) -> Tensor:

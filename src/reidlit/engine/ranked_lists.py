@@ -36,15 +36,15 @@ class RankedLists(pl.Callback):
         self.queries = queries
         self.top_k = top_k
 
-    def on_test_end(self, trainer: pl.Trainer, pl_module: ReIDModule) -> None:  # type: ignore[override]
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw, on the main process."""
         if not self.queries or not trainer.is_global_zero:
             return
-        datamodule = cast("ReIDDataModule", trainer.datamodule)  # type: ignore[attr-defined]
+        module, datamodule = cast("ReIDModule", pl_module), cast("ReIDDataModule", getattr(trainer, "datamodule", None))
         for name, sets in datamodule.test_sets.items():
-            scores = pl_module.scores[f"test/{name}"]
+            scores = module.scores[f"test/{name}"]
             title = f"{name}: mAP {100 * scores.mAP:.1f}, rank-1 {100 * scores.rank(1):.1f}"
-            lists = self._lists(pl_module.metrics[name], [*sets.query, *sets.gallery])
+            lists = self._lists(module.metrics[name], [*sets.query, *sets.gallery])
             draw_ranked_lists(lists, self.folder / f"{name}.png", title)
 
     def _lists(self, metric: ReIDMetric, samples: Sequence[Sample]) -> list[RankedList]:
