@@ -60,3 +60,15 @@ def test_a_checkpoint_of_another_architecture_is_refused(tmp_path):
     torch.save(content, tmp_path / "m.ckpt")
     with pytest.raises(RuntimeError, match="size mismatch"):
         ReIDModule.load_from_checkpoint(tmp_path / "m.ckpt")
+
+
+def test_a_checkpoint_does_not_fetch_imagenet_weights_again():
+    """OSNet has none to fetch, so a spec that asks for them cannot be built."""
+    module = ReIDModule(model=option("model", "osnet_x0_25"), pids=[0, 1])
+    started = {**dict(module.hparams), "model": option("model", "osnet_x0_25") | {"pretrained": True}}
+    with pytest.raises(ValueError, match="pretrained=True"):
+        ReIDModule(**started)
+    checkpoint = {"hyper_parameters": started}
+    module.on_save_checkpoint(checkpoint)
+    assert ReIDModule(**checkpoint["hyper_parameters"]).hparams["model"]["pretrained"] is False
+    assert started["model"]["pretrained"] is True

@@ -108,6 +108,11 @@ class ReIDModule(pl.LightningModule):
         for name in self._test_names():
             self._finish(name, f"test/{name}")
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record a model that starts from nothing: a checkpoint brings its weights and must not fetch others first."""
+        saved = checkpoint["hyper_parameters"]
+        checkpoint["hyper_parameters"] = {**saved, "model": without_fetching(saved["model"])}
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser and the schedule, which is stepped once an epoch."""
         optimizer = build_optimizer(self.model, self.hparams["optimizer"])
@@ -130,3 +135,8 @@ class ReIDModule(pl.LightningModule):
         self.scores[prefix] = scores
         logged = {"mAP": scores.mAP, "mINP": scores.mINP} | {f"rank{k}": scores.rank(k) for k in RANKS}
         self.log_dict({f"{prefix}/{key}": value for key, value in logged.items()}, rank_zero_only=True)
+
+
+def without_fetching(model: Spec) -> dict[str, Any]:
+    """A model's spec without the ImageNet weights that it may have started from."""
+    return {**model, "pretrained": False} if "pretrained" in model else dict(model)

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from reidlit.data.datamodule import ReIDDataModule
 from reidlit.engine.loggers import finish
-from reidlit.engine.module import ReIDModule
+from reidlit.engine.module import ReIDModule, without_fetching
 from reidlit.models.weights import load_weights, read_checkpoint
 from reidlit.tasks import common
 from reidlit.tasks.errors import interruptible
@@ -72,8 +72,9 @@ def _check_same_run(path: str, module: ReIDModule) -> None:
         ValueError: if its model or its identities are others.
     """
     then = (read_checkpoint(path) or {}).get("hyper_parameters", {})
+    now = {"model": without_fetching(module.hparams["model"]), "pids": module.hparams["pids"]}
     for name, what, way in (("model", "another model", "model="), ("pids", "other identities", "data= and seed=")):
-        if then.get(name) != module.hparams[name]:
+        if then.get(name) != now[name]:
             raise ValueError(
                 f"ckpt_path={path} was trained with {what}, so it cannot be resumed here. Give the {way} of that run, or "
                 "start a new run from its weights with weights=<the same file>."
