@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reidlit.engine.module import ReIDModule
-    from reidlit.metrics import Scores, evaluate
+    from reidlit.metrics import Scores, evaluate, rerank
     from reidlit.models.build import build_model
     from reidlit.models.weights import load_weights
 
 __version__ = "0.1.0"
-__all__ = ["ReIDModule", "Scores", "__version__", "build_model", "evaluate", "load_weights"]
+__all__ = ["ReIDModule", "Scores", "__version__", "build_model", "evaluate", "load_weights", "rerank"]
 
 _HOME = {
     "ReIDModule": "reidlit.engine.module",
@@ -21,6 +21,7 @@ _HOME = {
     "build_model": "reidlit.models.build",
     "evaluate": "reidlit.metrics",
     "load_weights": "reidlit.models.weights",
+    "rerank": "reidlit.metrics",
 }
 
 

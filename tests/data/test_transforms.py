@@ -186,6 +186,8 @@ class TestResize:
         expected = np.asarray(Image.fromarray(IMAGE).resize(size[::-1], Image.Resampling.BILINEAR)).astype(int)
         difference = np.abs(resize(IMAGE, *size) - expected)
         assert difference.max() <= 1
+        assert (resize(IMAGE, *size, exact=True) == expected).all()
+        assert (Pipeline([Resize(*size, exact=True)])(IMAGE) == expected).all()
 
     @pytest.mark.parametrize("size", [(64, 32), (127, 63), (256, 40), (100, 128)])
     def test_shrinking_equals_pillow(self, size):
@@ -403,7 +405,7 @@ class TestRecipes:
         pipeline = select(library, cfg.train)
         assert " ".join(type(step).__name__ for step in pipeline.transforms) == train
         assert pipeline(IMAGE, 0).shape == (256, 128, 3)
-        assert (select(library, cfg.test)(IMAGE) == resize(IMAGE, 256, 128)).all()
+        assert (select(library, cfg.test)(IMAGE) == resize(IMAGE, 256, 128, exact=True)).all()
 
     def test_command_line(self, composed):
         names = "[resize,random_flip,random_crop,random_patch,color_jitter,random_erase]"

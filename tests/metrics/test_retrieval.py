@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+import reidlit.metrics.distance
 import reidlit.metrics.kernels
-import reidlit.metrics.retrieval
 from reidlit.metrics import Scores, evaluate, pairwise_distance
+from reidlit.metrics.distance import EmbeddingDistances, GivenDistances, parts
 
 
 def naive(distance, q_pids, g_pids, q_camids=None, g_camids=None, max_rank=50):
@@ -78,7 +79,6 @@ def test_given_distances_equal_the_naive_loop(kind, many):
     ids = labels(rng, num_gallery=900, pids=2) if many else labels(rng)
     distance = DISTANCES[kind](rng, (len(ids[0]), len(ids[1])))
     scores = evaluate(None, None, *ids, distance=distance)
-    assert ((scores.num_matches > reidlit.metrics.kernels.FEW_MATCHES) == many).all()  # both ways of counting
     assert_scores(scores, naive(distance, *ids))
 
 
@@ -190,21 +190,23 @@ def test_block_size_changes_nothing(block_size):
     assert_identical(evaluate(None, None, *ids, distance=distance, block_size=block_size), expected)
 
 
-def test_blocks_are_chosen_by_memory(monkeypatch):
-    rng = np.random.default_rng(8)
-    ids = labels(rng)
-    distance = rng.random((len(ids[0]), len(ids[1])))
-    expected = evaluate(None, None, *ids, distance=distance)
-    sizes = []
+def test_blocks_are_of_equal_size_and_chosen_by_memory(monkeypatch):
+    monkeypatch.setattr(reidlit.metrics.distance, "BLOCK_BYTES", 16 * 4 * 200)
+    distances = GivenDistances(np.zeros((40, 200), np.float32))
+    assert [(start, stop) for start, stop, _ in parts(distances)] == [(0, 14), (14, 28), (28, 40)]
+    assert [stop - start for start, stop, _ in parts(distances, size=25)] == [20, 20]
 
-    def spy(block, *rest):
-        sizes.append(len(block))
-        return reidlit.metrics.kernels.score_queries(block, *rest)
 
-    monkeypatch.setattr(reidlit.metrics.retrieval, "score_queries", spy)
-    monkeypatch.setattr(reidlit.metrics.retrieval, "BLOCK_BYTES", 16 * 4 * len(ids[1]))
-    assert_identical(evaluate(None, None, *ids, distance=distance), expected)
-    assert sizes == [16, 16, 8]
+def test_rounding_depends_on_neither_block_size_nor_order():
+    rng = np.random.default_rng(70)
+    for num_gallery, dim in ((200, 128), (5, 700), (70, 3)):
+        query, gallery = (torch.from_numpy(rng.normal(size=(n, dim)).astype(np.float32)) for n in (130, num_gallery))
+        whole = EmbeddingDistances(query, gallery).block(0, 130).finished().copy()
+        for size in (1, 2, 17, 64, 100):
+            for start, stop, block in parts(EmbeddingDistances(query, gallery), size=size):
+                np.testing.assert_array_equal(block.finished(), whole[start:stop])
+        order = torch.from_numpy(rng.permutation(130))
+        np.testing.assert_array_equal(EmbeddingDistances(query[order], gallery).block(0, 130).finished(), whole[order])
 
 
 def test_thread_count_changes_nothing():
@@ -301,7 +303,7 @@ BAD = {
     "complex": ({"gallery": torch.ones(3, 3, dtype=torch.complex64)}, "gallery is torch.complex64"),
     "metric": ({"metric": "l1"}, "metric='l1' is unknown; choose one of euclidean, cosine"),
     "protocol": ({"protocol": "vehicle"}, "protocol='vehicle' is unknown; choose one of market1501"),
-    "max_rank": ({"max_rank": 0}, "max_rank=0 must be at least 1"),
+    "max_rank": ({"max_rank": 0}, "max_rank=0 must be an integer from 1"),
     "block_size": ({"block_size": 0}, "block_size=0 must be at least 1"),
     "q_pids length": ({"q_pids": [0, 1]}, r"q_pids has shape \(2,\), but the query set needs \(3,\)"),
     "g_pids length": ({"g_pids": [0, 1, 2, 3]}, r"g_pids has shape \(4,\), but the gallery needs \(3,\)"),
@@ -340,8 +342,7 @@ spec = importlib.util.spec_from_file_location("kernels", sys.argv[1])
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 import numpy as np
-none = np.zeros(0, np.int64)
-print(module.position(np.zeros(0), none, 0.0, 0))
+print(module.rank_in_row(np.zeros(3), 0))
 """
 
 
@@ -358,7 +359,7 @@ def test_kernels_run_where_no_cache_can_be_written(tmp_path):
         [sys.executable, "-c", IMPORT_COPY, str(copy)], env=environment, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
-    assert run.stdout == "0\n"
+    assert run.stdout == "1\n"
 
 
 def test_numba_that_refuses_to_cache_still_compiles(monkeypatch):

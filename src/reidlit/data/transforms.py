@@ -18,7 +18,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 Donor: TypeAlias = Callable[[random.Random], Array]
 
 
-def resize(image: Array, height: int, width: int) -> Array:
+def resize(image: Array, height: int, width: int, exact: bool = False) -> Array:
     """Resizes bilinearly, without aliasing, as Pillow does.
 
     Enlarging goes through OpenCV, which is several times faster and within one gray level of Pillow. Shrinking, on
@@ -29,6 +29,7 @@ def resize(image: Array, height: int, width: int) -> Array:
         image: (H, W, 3) uint8.
         height: Rows wanted.
         width: Columns wanted.
+        exact: Enlarge by Pillow as well: published figures were measured so, and re-ranking moves by 0.05 % mAP.
 
     Returns:
         (height, width, 3) uint8; `image` itself if it has this size.
@@ -36,7 +37,7 @@ def resize(image: Array, height: int, width: int) -> Array:
     old_height, old_width = image.shape[:2]
     if (old_height, old_width) == (height, width):
         return image
-    if old_height <= height and old_width <= width:
+    if old_height <= height and old_width <= width and not exact:
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
@@ -70,15 +71,16 @@ class ImageStep(albumentations.ImageOnlyTransform):  # type: ignore[misc]  # alb
 class Resize(ImageStep):
     """Resizes to a fixed size; see `resize`."""
 
-    def __init__(self, height: int, width: int) -> None:
-        """Takes the size of the result, in pixels."""
+    def __init__(self, height: int, width: int, exact: bool = False) -> None:
+        """Takes the size of the result, in pixels, and whether to enlarge exactly as Pillow does."""
         super().__init__(p=1.0)
+        self.exact = exact
         self.height = _at_least("height", height, 1)
         self.width = _at_least("width", width, 1)
 
     def apply(self, img: Array, **_: Any) -> Array:
         """Resizes `img`."""
-        return resize(img, self.height, self.width)
+        return resize(img, self.height, self.width, self.exact)
 
 
 class Random2DTranslation(ImageStep):

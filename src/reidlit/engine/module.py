@@ -16,7 +16,6 @@ from reidlit.models.model import ReIDModel
 from reidlit.spec import build
 
 Spec = Mapping[str, Any]
-RANKS = (1, 5, 10, 20)
 
 
 class ReIDModule(pl.LightningModule):
@@ -32,7 +31,8 @@ class ReIDModule(pl.LightningModule):
         optimizer: spec for `build_optimizer`.
         scheduler: spec for `build_scheduler`.
         image_size: height and width of the images that the model is for, in pixels.
-        evaluation: the options of `ReIDMetric`.
+        evaluation: the options of `reidlit.evaluate`, `postprocess` as a list of specs; and `flip`, whether to average
+            the embeddings of an image and of its mirror image.
         channels_last: whether to keep feature maps with channels last in memory, which convolutions prefer.
         compile_model: whether to compile the model with `torch.compile`; needs a C++ compiler on the machine.
     """
@@ -51,7 +51,7 @@ class ReIDModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)  # the task logs the whole configuration
-        ReIDMetric(**(evaluation or {}))  # a mistake here must not wait until the training is over
+        self._metric()  # a mistake here must not wait until the training is over
         self.model: ReIDModel = build(model, num_classes=len(pids))
         self.loss: WeightedSum | None = None
         if loss is not None:
@@ -85,7 +85,7 @@ class ReIDModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start counting anew."""
-        self._start(["val"])
+        self._start(["val"], verification=False, camera_pairs=False, top_k=0)  # not read every epoch
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Embed a batch of the held-out identities."""
@@ -122,19 +122,26 @@ class ReIDModule(pl.LightningModule):
     def _test_names(self) -> list[str]:
         return list(self.trainer.test_dataloaders or {})
 
-    def _start(self, names: Sequence[str]) -> None:
-        options = self.hparams["evaluation"] or {}
-        self.metrics = {name: ReIDMetric(**options).to(self.device) for name in names}
+    def _metric(self, **instead: Any) -> ReIDMetric:
+        options = {**(self.hparams["evaluation"] or {}), **instead}
+        options.pop("flip", None)
+        options["postprocess"] = [build(step) for step in options.get("postprocess", ())]
+        return ReIDMetric(**options)
+
+    def _start(self, names: Sequence[str], **instead: Any) -> None:
+        self.metrics = {name: self._metric(**instead).to(self.device) for name in names}
 
     def _embed(self, name: str, batch: Batch) -> None:
-        metric = self.metrics[name]
-        metric.update(self(batch["image"]), batch["pid"], batch["camid"], batch["index"], batch["query"])
+        embedding = self(batch["image"])
+        if (self.hparams["evaluation"] or {}).get("flip"):
+            embedding = (embedding + self(batch["image"].flip(-1))) / 2
+        self.metrics[name].update(embedding, batch["pid"], batch["camid"], batch["index"], batch["query"])
 
     def _finish(self, name: str, prefix: str) -> None:
         scores = self.metrics[name].compute()
         self.scores[prefix] = scores
-        logged = {"mAP": scores.mAP, "mINP": scores.mINP} | {f"rank{k}": scores.rank(k) for k in RANKS}
-        self.log_dict({f"{prefix}/{key}": value for key, value in logged.items()}, rank_zero_only=True)
+        logged = {f"{prefix}/{key}": value for key, value in scores.as_dict().items() if not key.startswith("num_")}
+        self.log_dict(logged, rank_zero_only=True)
 
 
 def without_fetching(model: Spec) -> dict[str, Any]:

@@ -7,13 +7,11 @@ from typing import cast
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 
 from reidlit.data.datamodule import ReIDDataModule
 from reidlit.data.sample import Sample
 from reidlit.engine.module import ReIDModule
-from reidlit.metrics import ReIDMetric
-from reidlit.metrics.top_k import top_k
+from reidlit.metrics import ReIDMetric, Scores
 from reidlit.visualize.ranked_list import RankedList, Shown, draw_ranked_lists
 
 
@@ -23,7 +21,7 @@ class RankedLists(pl.Callback):
     Args:
         folder: where `<dataset>.png` goes.
         queries: how many, drawn at random with a fixed seed; 0 draws none.
-        top_k: how many gallery images each.
+        top_k: how many gallery images each, no more than eval.top_k.
 
     Raises:
         ValueError: if a number is out of range.
@@ -44,30 +42,31 @@ class RankedLists(pl.Callback):
         for name, sets in datamodule.test_sets.items():
             scores = module.scores[f"test/{name}"]
             title = f"{name}: mAP {100 * scores.mAP:.1f}, rank-1 {100 * scores.rank(1):.1f}"
-            lists = self._lists(module.metrics[name], [*sets.query, *sets.gallery])
+            lists = self._lists(scores, module.metrics[name], [*sets.query, *sets.gallery])
+            if not lists:  # no ranked lists were asked for, or the queries are no images
+                continue
             draw_ranked_lists(lists, self.folder / f"{name}.png", title)
 
-    def _lists(self, metric: ReIDMetric, samples: Sequence[Sample]) -> list[RankedList]:
+    def _lists(self, scores: Scores, metric: ReIDMetric, samples: Sequence[Sample]) -> list[RankedList]:
         """The lists of some queries, without what the protocol leaves out."""
         query, gallery = metric.collected
-        rows = torch.from_numpy(np.sort(np.random.default_rng(0).permutation(len(query.index))[: self.queries]))
-        same = query.pid[rows, None] == gallery.pid[None]
-        junk = same & (query.camid[rows, None] == gallery.camid[None])
-        embedding = query.embedding[rows.to(query.embedding.device)]
-        distance, index = top_k(embedding, gallery.embedding, self.top_k, junk, metric.metric, metric.normalize)
-        return [
-            RankedList(
-                _shown(samples[asked]),
-                [
-                    _shown(samples[position], far, samples[position].pid == samples[asked].pid)
-                    for far, position in zip(distances, positions, strict=True)
-                    if far != math.inf
-                ],
-            )
-            for asked, distances, positions in zip(
-                query.index[rows].tolist(), distance.tolist(), gallery.index[index].tolist(), strict=True
-            )
-        ]
+        if scores.nearest is None or scores.num_queries != len(query.index):
+            return []
+        is_root = metric.options.get("metric", "euclidean") == "euclidean" and not metric.options.get("postprocess")
+        lists = []
+        for row in np.sort(np.random.default_rng(0).permutation(scores.num_queries)[: self.queries]):
+            asked = samples[int(query.index[row])]
+            listed = zip(scores.nearest.distance[row, : self.top_k], scores.nearest.indices[row], strict=False)
+            entries = []
+            for distance, index in listed:
+                if index < 0:
+                    break
+                found = samples[int(gallery.index[index])]
+                # The square is enough for a ranking, but not for a reader.
+                far = math.sqrt(max(distance, 0)) if is_root else float(distance)
+                entries.append(_shown(found, far, found.pid == asked.pid))
+            lists.append(RankedList(_shown(asked), entries))
+        return lists
 
 
 def _shown(sample: Sample, distance: float | None = None, match: bool | None = None) -> Shown:

@@ -47,6 +47,20 @@ def as_embeddings(name: str, value: ArrayLike | Tensor | None) -> Tensor:
     return embedding
 
 
+def as_pair(query: ArrayLike | Tensor | None, gallery: ArrayLike | Tensor | None) -> tuple[Tensor, Tensor]:
+    """Query (Q, D) and gallery (G, D) embeddings in float32 on the gallery's device.
+
+    Raises:
+        ValueError: One of them is not (N, D), empty or not finite, or they differ in D.
+    """
+    q, g = as_embeddings("query", query), as_embeddings("gallery", gallery)
+    if q.shape[1] != g.shape[1]:
+        raise ValueError(
+            f"query has {q.shape[1]} dimensions and gallery has {g.shape[1]}; embed both sets with the same model"
+        )
+    return q.to(g.device), g
+
+
 def as_labels(name: str, value: ArrayLike | Tensor, length: int, of: str) -> Integers:
     """Person or camera ids as int64 (N,).
 

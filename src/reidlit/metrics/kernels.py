@@ -1,7 +1,10 @@
-"""Numba kernels: the ranks of each query's matches, and what follows from them."""
+"""Numba kernels over a block of distances: none sorts a row, and all are plain loops, which compile in a second.
+
+The work is a comparison for each match and gallery entry, 16 to an instruction: less than the inner products took.
+"""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -11,21 +14,14 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-# Up to here one vectorised pass over the row for each match is faster than a binary search for each entry of the row.
-FEW_MATCHES = 128
+# Entries that one match after the other is compared with while they stay in the first-level cache.
+CHUNK = 4096
+# Entries of which only the minimum is looked at while a list of nearest entries is full.
+GLANCE = 64
 
 
-class QueryScores(NamedTuple):
-    """One entry a query: AP and INP (NaN without a match), 1-based rank of the first match (0 without), match count."""
-
-    ap: Floats
-    inp: Floats
-    first_match: Integers
-    num_matches: Integers
-
-
-def jit(*, parallel: bool = False) -> Callable[[Function], Function]:
-    """`numba.njit` that keeps its types, frees the GIL and caches what it compiled where it can.
+def jit() -> Callable[[Function], Function]:
+    """`numba.njit` that keeps its types, frees the GIL for `workers.share` and caches what it compiled where it can.
 
     Numba caches in NUMBA_CACHE_DIR, beside the module or in the user's cache folder. Where it may write to none of them,
     as in a read-only container, some of its versions refuse to decorate: then the cache is left out.
@@ -33,104 +29,222 @@ def jit(*, parallel: bool = False) -> Callable[[Function], Function]:
 
     def decorate(function: Function) -> Function:
         try:
-            compiled = numba.njit(parallel=parallel, nogil=True, cache=True)(function)
+            compiled = numba.njit(nogil=True, cache=True)(function)
         except RuntimeError:
-            compiled = numba.njit(parallel=parallel, nogil=True)(function)
+            compiled = numba.njit(nogil=True)(function)
         return cast("Function", compiled)
 
     return decorate
 
 
 @jit()
-def count_up_to(row: NDArray[Any], distance: float, index: int) -> int:
-    """Number of entries of the row that come before (distance, index) in a stable ascending sort, itself included."""
-    count = 0
-    for j in range(index + 1):
-        count += row[j] <= distance
-    for j in range(index + 1, len(row)):
-        count += row[j] < distance
+def finish_row(row: NDArray[Any], base: float, offset: NDArray[Any], factor: float) -> None:
+    """Turn inner products into distances, in place: `(base + offset) + factor * product`."""
+    factor = row.dtype.type(factor)  # a float64 would double the work
+    for j in range(len(row)):
+        row[j] = (base + offset[j]) + factor * row[j]
+
+
+@jit()
+def finish_rows(values: NDArray[Any], base: NDArray[Any], offset: NDArray[Any], factor: float) -> None:
+    """`finish_row` for each row of (B, G) with its base (B,)."""
+    for i in range(len(values)):
+        finish_row(values[i], base[i], offset, factor)
+
+
+@jit()
+def count_within(part: NDArray[Any], distance: float) -> np.int32:
+    """Number of entries that are `distance` or less."""
+    count = np.int32(0)  # as wide as a float32, so that the loop fills its vectors
+    for j in range(len(part)):
+        count = np.int32(count + np.int32(part[j] <= distance))
     return count
 
 
 @jit()
-def position(distances: NDArray[Any], indices: Integers, distance: float, index: int) -> int:
-    """Where (distance, index) belongs among pairs sorted by distance, then index."""
-    low, length = 0, len(distances)
-    while length > 0:
-        half = length // 2
-        middle = low + half
-        if distances[middle] < distance or (distances[middle] == distance and indices[middle] < index):
-            low = middle + 1
-            length -= half + 1
-        else:
-            length = half
-    return low
+def count_below(part: NDArray[Any], distance: float) -> np.int32:
+    """Number of entries that are less than `distance`."""
+    count = np.int32(0)
+    for j in range(len(part)):
+        count = np.int32(count + np.int32(part[j] < distance))
+    return count
 
 
 @jit()
-def match_ranks(row: NDArray[Any], matches: Integers, junk: Integers) -> Integers:
-    """1-based ranks of the matches in the stable argsort of the row without its junk, ascending.
-
-    The row is not sorted, only the few matches are; what comes before each of them is counted.
-
-    Args:
-        row: (G,) distances of one query, without NaN.
-        matches: Ascending gallery indices.
-        junk: Gallery indices to leave out, none of them a match.
-
-    Returns:
-        As many ranks as matches.
-    """
-    order = np.argsort(row[matches], kind="mergesort")  # stable, so ties stay in gallery order
-    indices = matches[order]
-    distances = row[indices]
-    # added[k]: entries between match k - 1 (exclusive) and match k (inclusive); its running sum is the rank.
-    added = np.zeros(len(matches) + 1, np.int64)
-    for j in junk:
-        added[position(distances, indices, row[j], j)] -= 1
-    few = len(matches) <= FEW_MATCHES
-    if not few:
-        for j in range(len(row)):
-            added[position(distances, indices, row[j], j)] += 1
-    ranks = np.cumsum(added[:-1])
-    if few:
-        for k in range(len(matches)):
-            ranks[k] += count_up_to(row, distances[k], indices[k])
-    return ranks
+def rank_in_row(row: NDArray[Any], chosen: int) -> int:
+    """1-based rank of an entry in the stable argsort of the row: how many come up to it, itself included."""
+    distance = row[chosen]
+    return int(count_within(row[: chosen + 1], distance) + count_below(row[chosen + 1 :], distance))
 
 
-@jit(parallel=True)
-def score_queries(
-    distance: NDArray[Any], entries: Integers, is_match: NDArray[np.bool_], offsets: Integers
-) -> tuple[Floats, Floats, Integers, Integers]:
-    """Score a block of queries, each by itself: neither the block nor the threads change a result.
+@jit()
+def ranks_in_row(row: NDArray[Any], chosen: Integers, ranks: Integers) -> None:
+    """`rank_in_row` of several entries, a piece of the row at a time, so that it stays in the cache.
 
     Args:
-        distance: (B, G) float32 or float64, without NaN.
-        entries: (M,) gallery indices that are a match or junk, query after query, ascending within a query.
-        is_match: (M,) which of them are matches; the others are junk.
-        offsets: (B + 1,) query i owns `entries[offsets[i]:offsets[i + 1]]`.
-
-    Returns:
-        The fields of `QueryScores`, (B,) each.
+        row: (G,) distances, without NaN.
+        chosen: (M,) positions.
+        ranks: (M,) is set to the ranks.
     """
-    size = distance.shape[0]
-    ap = np.full(size, np.nan)
-    inp = np.full(size, np.nan)
-    first_match = np.zeros(size, np.int64)
-    num_matches = np.zeros(size, np.int64)
-    for i in numba.prange(size):
-        own = entries[offsets[i] : offsets[i + 1]]
-        kept = is_match[offsets[i] : offsets[i + 1]]
-        matches = own[kept]
-        count = len(matches)
-        if count > 0:
-            ranks = match_ranks(distance[i], matches, own[~kept])
-            precision = 0.0
-            for k in range(count):
-                precision += (k + 1) / ranks[k]
-            ap[i] = precision / count
-            inp[i] = count / ranks[-1]
-            first_match[i] = ranks[0]
-            num_matches[i] = count
-    return ap, inp, first_match, num_matches
+    for k in range(len(chosen)):
+        ranks[k] = 0
+    for start in range(0, len(row), CHUNK):
+        stop = min(start + CHUNK, len(row))
+        for k in range(len(chosen)):
+            distance = row[chosen[k]]
+            # Of equal distances the one with the lower index comes first.
+            split = min(max(chosen[k] + 1, start), stop)
+            ranks[k] += count_within(row[start:split], distance) + count_below(row[split:stop], distance)
+
+
+@jit()
+def match_ranks(
+    values: NDArray[Any],
+    matches: Integers,
+    match_offsets: Integers,
+    junk: Integers,
+    junk_offsets: Integers,
+    base: NDArray[Any],
+    offset: NDArray[Any],
+    factor: float,
+    unfinished: bool,
+    ranks: Integers,
+) -> None:
+    """Ranks of each query's matches among the gallery without the query's junk; finishes unfinished rows on the way.
+
+    Each query is treated by itself: neither the block nor the threads change a result. Offsets count from the first query
+    of all, so that a thread can be given some rows of everything else.
+
+    Args:
+        values: (B, G) distances without NaN, or inner products if unfinished.
+        matches: (M,) gallery indices, query after query, ascending within a query.
+        match_offsets: (B + 1,) query i owns `matches[match_offsets[i]:match_offsets[i + 1]]`.
+        junk: Gallery indices to leave out, likewise.
+        junk_offsets: (B + 1,).
+        base: (B,), as `offset` and `factor` for `finish_row`.
+        offset: (G,).
+        factor: Of the inner product.
+        unfinished: Whether the rows are to be finished.
+        ranks: (M,) is set to the 1-based ranks.
+    """
+    for i in range(len(values)):
+        row = values[i]
+        if unfinished:
+            finish_row(row, base[i], offset, factor)
+        start, stop = match_offsets[i], match_offsets[i + 1]
+        ranks_in_row(row, matches[start:stop], ranks[start:stop])
+        for j in junk[junk_offsets[i] : junk_offsets[i + 1]]:
+            for m in range(start, stop):
+                other = matches[m]
+                ranks[m] -= row[j] < row[other] or (row[j] == row[other] and j < other)
+
+
+@jit()
+def group_ranks(
+    values: NDArray[Any],
+    matches: Integers,
+    match_offsets: Integers,
+    order: Integers,
+    place: Integers,
+    group: Integers,
+    group_offsets: Integers,
+    ranks: Integers,
+) -> None:
+    """Rank of each match among the gallery entries of its own group, such as those of one camera.
+
+    Args:
+        values: (B, G) distances without NaN.
+        matches: As for `match_ranks`.
+        match_offsets: Likewise.
+        order: (G,) gallery indices, group after group, ascending within a group.
+        place: (G,) where each gallery entry stands in `order`.
+        group: (G,) the group of each gallery entry, from 0.
+        group_offsets: (groups + 1,) group c is `order[group_offsets[c]:group_offsets[c + 1]]`.
+        ranks: (M,) is set to the 1-based ranks.
+    """
+    for i in range(len(values)):
+        row = values[i]
+        grouped = np.empty_like(row)
+        for j in range(len(order)):
+            grouped[j] = row[order[j]]
+        for m in range(match_offsets[i], match_offsets[i + 1]):
+            start, stop = group_offsets[group[matches[m]]], group_offsets[group[matches[m]] + 1]
+            ranks[m] = rank_in_row(grouped[start:stop], place[matches[m]] - start)
+
+
+@jit()
+def count_bins(values: NDArray[Any], counts: NDArray[np.uint32], shift: int) -> None:
+    """Add a block to a histogram of distances over bins of equal leading bits (`bins.bin_of`).
+
+    Args:
+        values: (B, G) distances without NaN.
+        counts: (bins,), changed in place.
+        shift: Bits of a float32 that a bin leaves out.
+    """
+    middle = len(counts) // 2
+    for i in range(len(values)):
+        bits = (values[i].astype(np.float32) + np.float32(0)).view(np.int32)  # -0 + 0 is 0
+        for j in range(len(bits)):
+            key = bits[j] ^ ((bits[j] >> 31) & 0x7FFFFFFF)
+            counts[(key >> shift) + middle] += np.uint32(1)
+
+
+@jit()
+def insert(distances: NDArray[Any], indices: Integers, held: int, distance: float, index: int) -> None:
+    """Insert into `held` sorted entries, behind equal distances; the last entry of a full list falls out."""
+    last = min(held, len(distances) - 1)
+    while last > 0 and distances[last - 1] > distance:
+        distances[last], indices[last] = distances[last - 1], indices[last - 1]
+        last -= 1
+    distances[last], indices[last] = distance, index
+
+
+@jit()
+def nearest_in_row(row: NDArray[Any], distances: NDArray[Any], indices: Integers) -> None:
+    """List the smallest entries of a row, smallest first and ties by position.
+
+    Args:
+        row: (G,) distances, without NaN; infinite ones are never listed.
+        distances: (k,) filled with infinity; is set to the entries.
+        indices: (k,) filled with -1; is set to their positions.
+    """
+    held = 0
+    bound = distances[-1]
+    for start in range(0, len(row), GLANCE):
+        part = row[start : start + GLANCE]
+        if len(part) == GLANCE:
+            least = part[0]
+            for j in range(len(part)):
+                least = min(least, part[j])
+            if least >= bound:
+                continue
+        for j in range(len(part)):
+            if part[j] < bound:  # an equal one comes later than k others
+                insert(distances, indices, held, part[j], start + j)
+                held = min(held + 1, len(distances))
+                bound = distances[-1]
+
+
+@jit()
+def nearest(
+    values: NDArray[Any], junk: Integers, junk_offsets: Integers, distances: NDArray[Any], indices: Integers
+) -> None:
+    """`nearest_in_row` for each row of (B, G) without the query's junk, which is given as for `match_ranks`.
+
+    Args:
+        values: (B, G) distances, without NaN.
+        junk: (J,).
+        junk_offsets: (B + 1,).
+        distances: (B, k) filled with infinity; is set to the nearest distances.
+        indices: (B, k) filled with -1; is set to their gallery indices.
+    """
+    for i in range(len(values)):
+        row = values[i]
+        own = junk[junk_offsets[i] : junk_offsets[i + 1]]
+        saved = np.empty(len(own), row.dtype)
+        for k in range(len(own)):
+            saved[k] = row[own[k]]
+            row[own[k]] = np.inf
+        nearest_in_row(row, distances[i], indices[i])
+        for k in range(len(own)):
+            row[own[k]] = saved[k]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor, distributed
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from reidlit.metrics.retrieval import Scores, check_options, evaluate
+from reidlit.metrics.retrieval import Options, check_options, evaluate
+from reidlit.metrics.scores import Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,30 +39,18 @@ class ReIDMetric(Metric):
     label: list[Tensor]
     collected: tuple[Collected, Collected]  # query and gallery of the last `compute`, for pictures and files
 
-    def __init__(
-        self,
-        metric: str = "euclidean",
-        normalize: bool = False,
-        max_rank: int = 50,
-        protocol: str = "market1501",
-    ) -> None:
-        """Choose how to evaluate; the arguments are those of `evaluate`.
+    def __init__(self, **options: Unpack[Options]) -> None:
+        """Choose how to evaluate.
 
         Args:
-            metric: "euclidean" or "cosine".
-            normalize: Scale the embeddings to unit length first.
-            max_rank: Length of `Scores.cmc`.
-            protocol: "market1501".
+            **options: Those of `evaluate`.
 
         Raises:
-            ValueError: The metric or the protocol is unknown, or max_rank is below 1.
+            ValueError: An unknown option or value.
         """
         super().__init__()
-        check_options(metric, protocol, max_rank)
-        self.metric = metric
-        self.normalize = normalize
-        self.max_rank = max_rank
-        self.protocol = protocol
+        check_options(options)
+        self.options = options
         self.add_state("embedding", [], dist_reduce_fx="cat")
         self.add_state("label", [], dist_reduce_fx="cat")  # pid, camid, index, query: one gather instead of four
 
@@ -71,7 +60,7 @@ class ReIDMetric(Metric):
         Args:
             embedding: (B, D), kept as fp32 on its device.
             pid: (B,) identities.
-            camid: (B,) cameras.
+            camid: (B,) cameras; where all are negative, no camera is known.
             index: (B,) which sample of its set each is, unique within the query set and within the gallery.
             query: (B,) bool, True for a query and False for a gallery sample.
 
@@ -103,15 +92,10 @@ class ReIDMetric(Metric):
         embedding = dim_zero_cat(self.embedding)
         queries, gallery = _one_of_each(label, is_query, "query"), _one_of_each(label, ~is_query, "gallery")
         self.collected = _collect(embedding, label, queries), _collect(embedding, label, gallery)
-        return evaluate(
-            *(each.embedding for each in self.collected),
-            *(each.pid for each in self.collected),
-            *(each.camid for each in self.collected),
-            metric=self.metric,
-            protocol=self.protocol,
-            normalize=self.normalize,
-            max_rank=self.max_rank,
-        )
+        query, gallery = self.collected
+        known = bool((query.camid >= 0).any() or (gallery.camid >= 0).any())
+        camids = (query.camid, gallery.camid) if known else (None, None)
+        return evaluate(query.embedding, gallery.embedding, query.pid, gallery.pid, *camids, **self.options)
 
     def forward(self, *args: Any, **kwargs: Any) -> None:
         """Update only: a batch by itself is no retrieval problem and has no scores."""

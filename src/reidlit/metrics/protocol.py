@@ -1,34 +1,38 @@
 """Evaluation protocols: which gallery entries count for a query, and which are left out."""
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reidlit.metrics.kernels import Integers
+
+PROTOCOLS = ("market1501", "cuhk03", "multi_query", "centroid")
 
 
 class Relevance(NamedTuple):
     """The gallery entries that are a match or junk of each query; every other entry is a distractor.
 
-    `entries` (M,) are gallery indices, query after query and ascending within a query, `is_match` (M,) tells matches
-    from junk, and query i owns `entries[offsets[i]:offsets[i + 1]]`.
+    `matches` (M,) and `junk` (J,) are gallery indices, query after query and ascending within a query; query i owns
+    `matches[match_offsets[i]:match_offsets[i + 1]]`, and likewise of the junk.
     """
 
-    entries: Integers
-    is_match: NDArray[np.bool_]
-    offsets: Integers
+    matches: Integers
+    match_offsets: Integers
+    junk: Integers
+    junk_offsets: Integers
+
+    @property
+    def match_rows(self) -> Integers:
+        """(M,) the query of each match."""
+        return np.repeat(np.arange(len(self.match_offsets) - 1), np.diff(self.match_offsets))
+
+    @property
+    def junk_rows(self) -> Integers:
+        """(J,) the query of each junk entry."""
+        return np.repeat(np.arange(len(self.junk_offsets) - 1), np.diff(self.junk_offsets))
 
 
-class RelevanceRule(Protocol):
-    """What a protocol makes of a gallery: a rule that is asked for one block of queries after the other."""
-
-    def __call__(self, q_pids: Integers, q_camids: Integers | None) -> Relevance:
-        """Relevance of the gallery for queries with these labels, (B,) each."""
-
-
-class Market1501Rule:
+class CrossCamera:
     """A match has the query's pid and another camera; the same pid seen by the same camera is junk.
 
     Source: Liang Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 2015.
@@ -49,14 +53,12 @@ class Market1501Rule:
         """Relevance of the gallery for queries with these labels, (B,) each."""
         starts = np.searchsorted(self.sorted_pids, q_pids, side="left")
         counts = np.searchsorted(self.sorted_pids, q_pids, side="right") - starts
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        offsets = np.concatenate([[0], np.cumsum(counts)])
         # Entry m of query i lies m - offsets[i] places after the start of the query's group.
         entries = self.order[np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)]
         if q_camids is None or self.g_camids is None:
             is_match = np.ones(len(entries), np.bool_)
         else:
             is_match = self.g_camids[entries] != np.repeat(q_camids, counts)
-        return Relevance(entries, is_match, offsets)
-
-
-PROTOCOLS: dict[str, Callable[[Integers, Integers | None], RelevanceRule]] = {"market1501": Market1501Rule}
+        match_offsets = np.concatenate([[0], np.cumsum(is_match)])[offsets]
+        return Relevance(entries[is_match], match_offsets, entries[~is_match], offsets - match_offsets)

@@ -1,81 +1,60 @@
-"""CMC, mAP and mINP of a query set against a gallery."""
+"""Evaluation of a query set against a gallery."""
 
-from collections.abc import Callable
-from threading import Lock
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias, TypedDict, Unpack
 
 import numpy as np
-import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
+from torch.nn import functional
 
-from reidlit.metrics.distance import METRICS, GalleryDistance
-from reidlit.metrics.inputs import as_distance_rows, as_embeddings, as_labels
-from reidlit.metrics.kernels import Floats, Integers, QueryScores, score_queries
-from reidlit.metrics.protocol import PROTOCOLS
+from reidlit.metrics.camera_pairs import CameraPairTable
+from reidlit.metrics.distance import METRICS, Distances, EmbeddingDistances, GivenDistances, parts
+from reidlit.metrics.inputs import as_labels, as_pair
+from reidlit.metrics.kernels import Integers
+from reidlit.metrics.nearest import NearestLists
+from reidlit.metrics.pairs import PairCounts
+from reidlit.metrics.pooling import centroid_galleries, pool
+from reidlit.metrics.protocol import PROTOCOLS, CrossCamera
+from reidlit.metrics.rank_scores import AP_FORMULAS, RankScores, RankScoring
+from reidlit.metrics.scores import Scores
+from reidlit.metrics.single_shot import SingleShot
 
-BLOCK_BYTES = 64 * 2**20
-
-# Numba's fallback threading layer aborts the process when two Python threads enter it at once.
-_KERNEL = Lock()
+PostProcessing: TypeAlias = Callable[[Tensor, Tensor], "tuple[Tensor, Tensor] | Distances"]
 
 
-class Scores(NamedTuple):
-    """What an evaluation found, in fractions, not percent, and averaged over the queries that have a match.
+class Options(TypedDict, total=False):
+    """The options of `evaluate`, which describes them."""
 
-    A named tuple and no frozen dataclass, because torchmetrics rebuilds what a metric's `compute` returns.
+    metric: str
+    normalize: bool
+    protocol: str
+    ap: str
+    max_rank: int
+    postprocess: Sequence[PostProcessing]
+    verification: bool
+    camera_pairs: bool
+    top_k: int
+    repeats: int
+    seed: int
 
-    Attributes:
-        cmc: (max_rank,) share of queries with a match among the first k + 1; `cmc[0]` is rank-1.
-        mAP: Mean average precision: precision averaged over a query's matches, without interpolation. Source: Liang
-            Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 2015.
-        mINP: Mean inverse negative penalty, number of matches / rank of the hardest. Source: Mang Ye et al., "Deep
-            Learning for Person Re-identification: A Survey and Outlook", TPAMI 2021.
-        num_valid: Queries with a match, which all averages are over.
-        num_queries: All queries.
-        num_no_match: Queries without a match left, which no average counts.
-        ap: (num_queries,) average precision of each query, NaN without a match.
-        inp: (num_queries,) inverse negative penalty of each query, NaN without a match.
-        first_match: (num_queries,) rank of the first match, from 1; 0 without a match.
-        num_matches: (num_queries,) number of matches.
-    """
 
-    cmc: Floats
-    mAP: float
-    mINP: float
-    num_valid: int
-    num_queries: int
-    num_no_match: int
-    ap: Floats
-    inp: Floats
-    first_match: Integers
-    num_matches: Integers
+class Labels(NamedTuple):
+    """Identities and cameras of queries (Q,) and gallery (G,); both camids are None where no camera is known."""
 
-    def rank(self, k: int) -> float:
-        """CMC at rank k, for any k: beyond the gallery it stays at the last value.
+    q_pids: Integers
+    g_pids: Integers
+    q_camids: Integers | None
+    g_camids: Integers | None
 
-        Args:
-            k: From 1; not limited by max_rank.
 
-        Returns:
-            The share of valid queries with a match among the first k.
+class Ranking(NamedTuple):
+    """Some queries, as rows (B,) of the query set, and the gallery that they are ranked against."""
 
-        Raises:
-            ValueError: k is below 1.
-        """
-        if k < 1:
-            raise ValueError(f"k={k} is no rank; ranks start at 1")
-        return int(np.count_nonzero((self.first_match > 0) & (self.first_match <= k))) / self.num_valid
-
-    def as_dict(self) -> dict[str, float]:
-        """The figures that are logged."""
-        ranks = {f"rank{k}": self.rank(k) for k in (1, 5, 10, 20)}
-        counts = {"num_valid": self.num_valid, "num_queries": self.num_queries}
-        return {"mAP": self.mAP, "mINP": self.mINP, **ranks, **counts}
-
-    def __repr__(self) -> str:
-        """The logged figures; the arrays would fill pages."""
-        return f"Scores({', '.join(f'{name}={value:.4g}' for name, value in self.as_dict().items())})"
+    rows: Integers
+    distances: Distances
+    labels: Labels
 
 
 def evaluate(
@@ -86,12 +65,9 @@ def evaluate(
     q_camids: ArrayLike | Tensor | None = None,
     g_camids: ArrayLike | Tensor | None = None,
     *,
-    metric: str = "euclidean",
-    protocol: str = "market1501",
-    normalize: bool = False,
-    max_rank: int = 50,
     distance: ArrayLike | Tensor | None = None,
     block_size: int | None = None,
+    **options: Unpack[Options],
 ) -> Scores:
     """Rank the gallery for every query and score the ranking.
 
@@ -105,13 +81,27 @@ def evaluate(
         g_pids: (G,) likewise.
         q_camids: (Q,) integers, the camera of each query; without both camids nothing is left out as junk.
         g_camids: (G,) likewise.
-        metric: "euclidean" or "cosine", as in `pairwise_distance`.
-        protocol: "market1501": gallery entries with the query's pid and camid are left out.
-        normalize: Scale the embeddings to unit length first.
-        max_rank: Length of `Scores.cmc`; the gallery may be smaller.
         distance: (Q, G) matrix to rank by, smallest first, instead of embeddings, as from re-ranking.
-        block_size: Queries at a time, by default as many as have 64 MiB of distances. The ranking of given distances
-            does not depend on it; a matrix product may round differently in its last bit.
+        block_size: Queries at a time, by default as many as fit some memory; the result does not depend on it.
+        **options: Any of
+            metric ("euclidean"): or "cosine", as in `pairwise_distance`.
+            normalize (False): Scale the embeddings to unit length first.
+            protocol ("market1501"): Gallery entries with the query's pid and camid are left out. "cuhk03": likewise,
+                and the CMC is the mean over draws of a gallery with one image an identity (`SingleShot`).
+                "multi_query": queries of one pid and camid are averaged into one. "centroid": the gallery entries of an
+                identity, without those of the query's camera, are averaged into one (`centroid_galleries`);
+                comparable with no other protocol.
+            ap ("step"): Precision averaged over the matches. "trapezoid": the mean of that and of the precision just
+                before each match, as in the toolkit that came with Market-1501.
+            max_rank (50): Length of `Scores.cmc`; the gallery may be smaller.
+            postprocess (none): Steps that are applied one after the other to the embeddings, as `QueryExpansion`; the
+                last may be a re-ranking, as `KReciprocal`, which gives distances. With the cosine metric or `normalize`
+                they are given embeddings of unit length.
+            verification (False): Whether to compute ROC, AUC, EER and TPR over all pairs.
+            camera_pairs (False): Whether to score each pair of cameras, where they are known.
+            top_k (0): Length of the ranked lists to return. Centroids have neither lists nor cameras.
+            repeats (10): Draws of the CUHK03 protocol.
+            seed (0): Of these draws.
 
     Returns:
         The scores, averaged over queries that have a match; the others are counted.
@@ -119,92 +109,165 @@ def evaluate(
     Raises:
         ValueError: An argument does not fit, an embedding is not finite, or no query has a match.
     """
-    check_options(metric, protocol, max_rank)
+    check_options(options)
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size={block_size} must be at least 1, or None to choose it by memory")
-    if (q_camids is None) != (g_camids is None):
-        missing = "q_camids" if q_camids is None else "g_camids"
-        raise ValueError(f"{missing} is None while the other camids are given; pass both, or neither")
-
     if distance is None:
-        (num_queries, num_gallery), rows = _rows_of_embeddings(query, gallery, metric, normalize)
+        embeddings = as_pair(query, gallery)
+        labels = _labels(q_pids, g_pids, q_camids, g_camids, len(embeddings[0]), len(embeddings[1]))
+        labels, rankings = _rank_embeddings(*embeddings, labels, options)
     else:
-        (num_queries, num_gallery), rows = _rows_of_matrix(distance)
-    q_pids = as_labels("q_pids", q_pids, num_queries, "the query set")
-    g_pids = as_labels("g_pids", g_pids, num_gallery, "the gallery")
-    q_cams = None if q_camids is None else as_labels("q_camids", q_camids, num_queries, "the query set")
-    g_cams = None if g_camids is None else as_labels("g_camids", g_camids, num_gallery, "the gallery")
+        given = _given(distance, options)
+        labels = _labels(q_pids, g_pids, q_camids, g_camids, *given.shape)
+        rankings = iter([Ranking(np.arange(given.shape[0]), given, labels)])
 
-    relevance = PROTOCOLS[protocol](g_pids, g_cams)
-    size = block_size or max(1, BLOCK_BYTES // (4 * num_gallery))
-    blocks = []
-    for start in range(0, num_queries, size):
-        stop = min(start + size, num_queries)
-        relevant = relevance(q_pids[start:stop], None if q_cams is None else q_cams[start:stop])
-        block = rows(start, stop)
-        with _KERNEL:
-            blocks.append(score_queries(block, *relevant))
-    return _summarise(QueryScores(*(np.concatenate(field) for field in zip(*blocks, strict=True))), max_rank)
+    num_queries = len(labels.q_pids)
+    scoring = RankScoring(num_queries, options.get("ap", "step"))  # first, as it finishes a block on the way
+    shots = pairs = cameras = lists = None
+    if options.get("protocol") == "cuhk03":
+        shots = SingleShot(num_queries, labels.g_pids, options.get("repeats", 10), options.get("seed", 0))
+    if options.get("verification"):
+        pairs = PairCounts(num_queries)
+    has_images = options.get("protocol") != "centroid"
+    if options.get("camera_pairs") and has_images and labels.q_camids is not None and labels.g_camids is not None:
+        cameras = CameraPairTable(labels.q_camids, labels.g_camids)
+    if options.get("top_k") and has_images:
+        lists = NearestLists(num_queries, len(labels.g_pids), options["top_k"])
+    collectors = [collector for collector in (scoring, shots, pairs, cameras, lists) if collector is not None]
+    for ranking in rankings:
+        relevance_of = CrossCamera(ranking.labels.g_pids, ranking.labels.g_camids)
+        for start, stop, block in parts(ranking.distances, block_size, "evaluation"):
+            q_cams = None if ranking.labels.q_camids is None else ranking.labels.q_camids[start:stop]
+            relevance = relevance_of(ranking.labels.q_pids[start:stop], q_cams)
+            for collector in collectors:
+                collector.add(ranking.rows[start:stop], block, relevance)
+
+    found = scoring.result()
+    valid = found.num_matches > 0
+    shot_ranks = None if shots is None else shots.result()
+    return Scores(
+        **_averages(found, valid, shot_ranks, options.get("max_rank", 50)),
+        **_counts(labels, valid),
+        **found._asdict(),
+        shot_ranks=shot_ranks,
+        verification=None if pairs is None else pairs.result(),
+        camera_pairs=None if cameras is None else cameras.result(),
+        nearest=None if lists is None else lists.result(),
+    )
 
 
-def check_options(metric: str, protocol: str, max_rank: int) -> None:
+def check_options(options: Options) -> None:
     """Refuse options that `evaluate` would refuse, before an epoch is spent on embeddings.
 
-    Args:
-        metric: One of `METRICS`.
-        protocol: One of `PROTOCOLS`.
-        max_rank: From 1.
-
     Raises:
-        ValueError: Another value.
+        ValueError: An unknown option or value.
     """
-    for name, value, allowed in (("metric", metric, METRICS), ("protocol", protocol, tuple(PROTOCOLS))):
+    unknown = set(options) - set(Options.__annotations__)
+    if unknown:
+        raise ValueError(f"evaluate has no option {sorted(unknown)}; choose of {', '.join(Options.__annotations__)}")
+    choices = {"metric": METRICS, "protocol": PROTOCOLS, "ap": AP_FORMULAS}
+    for name, allowed in choices.items():
+        value = options.get(name, allowed[0])
         if value not in allowed:
             raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(allowed)}")
-    if max_rank < 1:
-        raise ValueError(f"max_rank={max_rank} must be at least 1")
+    least = {"max_rank": 1, "top_k": 0, "repeats": 1, "seed": 0}
+    for name, bound in least.items():
+        value = options.get(name, bound)
+        if not isinstance(value, int) or value < bound:
+            raise ValueError(f"{name}={value} must be an integer from {bound}")
 
 
-_Rows = Callable[[int, int], NDArray[Any]]
-
-
-def _rows_of_embeddings(
-    query: ArrayLike | Tensor | None, gallery: ArrayLike | Tensor | None, metric: str, normalize: bool
-) -> tuple[tuple[int, int], _Rows]:
-    q, g = as_embeddings("query", query), as_embeddings("gallery", gallery)
-    if q.shape[1] != g.shape[1]:
-        raise ValueError(
-            f"query has {q.shape[1]} dimensions and gallery has {g.shape[1]}; embed both sets with the same model"
-        )
-    q = q.to(g.device)
-    if normalize:
-        q, g = torch.nn.functional.normalize(q), torch.nn.functional.normalize(g)
-    to_gallery = GalleryDistance(g, metric)
-    return (len(q), len(g)), lambda start, stop: to_gallery(q[start:stop]).cpu().numpy()
-
-
-def _rows_of_matrix(distance: ArrayLike | Tensor) -> tuple[tuple[int, int], _Rows]:
+def _given(distance: ArrayLike | Tensor, options: Options) -> GivenDistances:
+    for name, needs in (("postprocess", options.get("postprocess")), ("protocol", options.get("protocol"))):
+        if needs and needs not in ("market1501", "cuhk03"):
+            raise ValueError(f"{name}={needs!r} works on embeddings; pass query and gallery instead of distance")
     matrix = distance if isinstance(distance, Tensor) else np.asarray(distance)
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise ValueError(f"distance must be (Q, G) and not empty, got shape {tuple(matrix.shape)}")
-    return (matrix.shape[0], matrix.shape[1]), lambda start, stop: as_distance_rows(matrix, start, stop)
+    return GivenDistances(matrix)
 
 
-def _summarise(queries: QueryScores, max_rank: int) -> Scores:
-    valid = queries.num_matches > 0
+def _labels(
+    q_pids: ArrayLike | Tensor,
+    g_pids: ArrayLike | Tensor,
+    q_camids: ArrayLike | Tensor | None,
+    g_camids: ArrayLike | Tensor | None,
+    num_queries: int,
+    num_gallery: int,
+) -> Labels:
+    if (q_camids is None) != (g_camids is None):
+        missing = "q_camids" if q_camids is None else "g_camids"
+        raise ValueError(f"{missing} is None while the other camids are given; pass both, or neither")
+    return Labels(
+        as_labels("q_pids", q_pids, num_queries, "the query set"),
+        as_labels("g_pids", g_pids, num_gallery, "the gallery"),
+        None if q_camids is None else as_labels("q_camids", q_camids, num_queries, "the query set"),
+        None if g_camids is None else as_labels("g_camids", g_camids, num_gallery, "the gallery"),
+    )
+
+
+def _rank_embeddings(
+    query: Tensor, gallery: Tensor, labels: Labels, options: Options
+) -> tuple[Labels, Iterator[Ranking]]:
+    """The labels of the queries as the protocol has them, and their rankings."""
+    metric, protocol = options.get("metric", "euclidean"), options.get("protocol", "market1501")
+    steps = options.get("postprocess", ())
+    if options.get("normalize") or (metric == "cosine" and steps):
+        query, gallery = functional.normalize(query), functional.normalize(gallery)
+    if protocol == "multi_query":
+        query, pids, camids = pool(query, labels.q_pids, labels.q_camids)
+        labels = labels._replace(q_pids=pids, q_camids=camids)
+    distances: Distances | None = None
+    for step in steps:
+        if distances is not None:
+            raise ValueError("postprocess goes on after a re-ranking, which gives distances; put the re-ranking last")
+        result = step(query, gallery)
+        if isinstance(result, tuple):
+            query, gallery = result
+        else:
+            distances = result
+    if protocol == "centroid":
+        if distances is not None:
+            raise ValueError(
+                "postprocess holds a re-ranking, which has no centroids; protocol='centroid' cannot use it"
+            )
+        return labels, _rank_centroids(query, gallery, labels, metric)
+    ranking = Ranking(np.arange(len(query)), distances or EmbeddingDistances(query, gallery, metric), labels)
+    return labels, iter([ranking])
+
+
+def _rank_centroids(query: Tensor, gallery: Tensor, labels: Labels, metric: str) -> Iterator[Ranking]:
+    for rows, centroids in centroid_galleries(gallery, labels.g_pids, labels.q_camids, labels.g_camids, len(query)):
+        distances = EmbeddingDistances(query[rows], centroids.embedding, metric)
+        # The query's camera is left out of the centroids already.
+        yield Ranking(rows, distances, Labels(labels.q_pids[rows], centroids.pids, None, None))
+
+
+def _averages(found: RankScores, valid: Any, shot_ranks: Integers | None, max_rank: int) -> dict[str, Any]:
     num_valid = int(valid.sum())
     if num_valid == 0:
         raise ValueError(
             f"none of the {len(valid)} queries has a match in the gallery; check that q_pids and g_pids number the "
             "same identities, and, where each identity has one camera only, leave out q_camids and g_camids"
         )
-    hits = np.bincount(queries.first_match[valid].clip(max=max_rank + 1), minlength=max_rank + 2)
-    return Scores(
-        cmc=np.cumsum(hits[1 : max_rank + 1]) / num_valid,
-        mAP=float(queries.ap[valid].mean()),
-        mINP=float(queries.inp[valid].mean()),
-        num_valid=num_valid,
-        num_queries=len(valid),
-        num_no_match=len(valid) - num_valid,
-        **queries._asdict(),
-    )
+    ranks = found.first_match[:, None] if shot_ranks is None else shot_ranks
+    hits = np.bincount(ranks[valid].reshape(-1).clip(max=max_rank + 1), minlength=max_rank + 2)
+    return {
+        "cmc": np.cumsum(hits[1 : max_rank + 1]) / ranks[valid].size,
+        # Exact sums, so that the order of the queries does not show in the last bit.
+        "mAP": math.fsum(found.ap[valid]) / num_valid,
+        "mINP": math.fsum(found.inp[valid]) / num_valid,
+        "num_valid": num_valid,
+    }
+
+
+def _counts(labels: Labels, valid: Any) -> dict[str, Any]:
+    absent = int((~np.isin(labels.q_pids, labels.g_pids)).sum())
+    no_match = int((~valid).sum())
+    return {
+        "num_queries": len(valid),
+        "num_no_match": no_match,
+        "num_absent": absent,
+        "num_same_camera": no_match - absent,
+        "has_cameras": labels.q_camids is not None,
+    }

@@ -15,7 +15,6 @@ from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
-from rich.table import Table
 
 from reidlit.data.datamodule import ReIDDataModule
 from reidlit.data.pipeline import select
@@ -23,8 +22,7 @@ from reidlit.engine.checkpoint import AtomicCheckpointIO
 from reidlit.engine.memory import keep_freed_memory
 from reidlit.engine.module import ReIDModule
 from reidlit.tasks.errors import interruptible
-
-RANKS = ("rank1", "rank5", "rank10", "rank20")
+from reidlit.tasks.report import describe, figures, print_table, write_per_query
 
 
 def build_datamodule(cfg: DictConfig) -> ReIDDataModule:
@@ -72,25 +70,49 @@ def _quiet() -> None:
         warnings.filterwarnings("ignore", message=text)
 
 
-def test(trainer: pl.Trainer, module: ReIDModule, datamodule: ReIDDataModule) -> dict[str, float]:
-    """Score the model on every test set: `test/<dataset>/<name>` -> fraction or count."""
+def evaluation(cfg: DictConfig) -> dict[str, Any]:
+    """The options of the evaluation, with a spec for each name in `eval.postprocess`.
+
+    Raises:
+        ValueError: if a name stands for no step.
+    """
+    options = plain(cfg.eval)
+    steps = options.pop("steps")
+    if unknown := [name for name in options["postprocess"] if name not in steps]:
+        raise ValueError(
+            f"eval.postprocess={options['postprocess']}: no step is called {unknown}; known are {sorted(steps)}."
+        )
+    return {**options, "postprocess": [steps[name] for name in options["postprocess"]]}
+
+
+def test(trainer: pl.Trainer, module: ReIDModule, datamodule: ReIDDataModule) -> dict[str, Any]:
+    """Score the model on every test set: `test/<dataset>/<name>` -> fraction, count, or more."""
     module.scores.clear()
     with interruptible(trainer, "test", "Nothing was written; run the same command again."):
         trainer.test(module, datamodule, verbose=False)
-    return {f"{name}/{key}": value for name, scores in module.scores.items() for key, value in scores.as_dict().items()}
+    protocol = describe(module.hparams["evaluation"] or {}, module.hparams["image_size"])
+    return {
+        f"{name}/{key}": value
+        for name, scores in module.scores.items()
+        for key, value in figures(scores, protocol).items()
+    }
 
 
-def publish(metrics: dict[str, float]) -> None:
-    """Write `metrics.json`, print the table of results and say where the files are."""
+def publish(metrics: Mapping[str, Any], module: ReIDModule, datamodule: ReIDDataModule) -> None:
+    """Write `metrics.json` and the results of each query, print the table of results and say where the files are."""
+    tested = {name: module.scores[f"test/{name}"] for name in datamodule.test_sets if f"test/{name}" in module.scores}
+    if tested:
+        write_per_query(run_dir() / "per_query.parquet", tested, datamodule.test_sets, module.metrics)
     write_json(run_dir() / "metrics.json", metrics)
-    report(metrics)
+    print_table(metrics)
     for name, path in outputs():
         say(f"{name}: {path}")
 
 
 def outputs() -> list[tuple[str, Path]]:
     """What the run left, for people."""
-    found = [("metrics", run_dir() / "metrics.json"), ("checkpoint", run_dir() / "checkpoints" / "last.ckpt")]
+    found = [("metrics", run_dir() / "metrics.json"), ("each query", run_dir() / "per_query.parquet")]
+    found += [("checkpoint", run_dir() / "checkpoints" / "last.ckpt")]
     found += [("ranked lists", path) for path in sorted((run_dir() / "ranked_lists").glob("*.png"))]
     return [(name, path) for name, path in found if path.is_file()]
 
@@ -137,18 +159,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     part = path.with_name(f"{path.name}.part")
     part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     part.replace(path)
-
-
-def report(metrics: Mapping[str, float]) -> None:
-    """Print a line for each model state and dataset, in percent."""
-    table = Table(title="results in percent")
-    for heading in ("", "mAP", "mINP", "R1", "R5", "R10", "R20", "queries"):
-        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    for prefix in (name.removesuffix("/mAP") for name in metrics if name.endswith("/mAP")):
-        cells = [f"{100 * metrics[f'{prefix}/{key}']:.2f}" for key in ("mAP", "mINP", *RANKS)]
-        valid, total = (metrics.get(f"{prefix}/{key}") for key in ("num_valid", "num_queries"))
-        table.add_row(prefix, *cells, f"{valid}/{total}" if total else "")
-    Console().print(table)
 
 
 def say(text: str) -> None:

@@ -27,8 +27,8 @@ def run(cfg: DictConfig) -> float:
     trainer = common.build_trainer(cfg)
     metrics = common.test(trainer, module, datamodule)
     if trainer.is_global_zero:
-        common.publish(metrics)
-    return next(value for name, value in metrics.items() if name.endswith("/mAP"))
+        common.publish(metrics, module, datamodule)
+    return next(float(value) for name, value in metrics.items() if name.endswith("/mAP"))
 
 
 def _trained(cfg: DictConfig) -> ReIDModule:
@@ -37,7 +37,7 @@ def _trained(cfg: DictConfig) -> ReIDModule:
         raise ValueError(
             "give ckpt_path=<file.ckpt> or ckpt_path=last for a run of reidlit train, or weights=<file.pth> with model=<name>."
         )
-    evaluation = common.plain(cfg.eval)
+    evaluation = common.evaluation(cfg)
     path = common.checkpoint_path(cfg.ckpt_path)
     if path is not None:
         if "hyper_parameters" not in (read_checkpoint(path) or {}):

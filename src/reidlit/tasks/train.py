@@ -1,5 +1,7 @@
 """`reidlit train`: fit a model, test it, and leave checkpoints, metrics and ranked lists."""
 
+from typing import Any
+
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -37,16 +39,17 @@ def run(cfg: DictConfig) -> float | None:
     for logger in trainer.loggers:
         logger.log_hyperparams(common.plain(cfg))
 
-    metrics: dict[str, float] = {}
+    metrics: dict[str, Any] = {}
     if cfg.score_untrained:
         scores = common.test(common.build_trainer(cfg, bare=True), module, datamodule)
         metrics |= {name.replace("test/", "untrained/", 1): value for name, value in scores.items()}
+        module.scores.clear()
     _fit(trainer, module, datamodule, resumed)
     metrics |= {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
     if cfg.test and not cfg.trainer.fast_dev_run:
         metrics |= common.test(trainer, module, datamodule)
     if trainer.is_global_zero:
-        common.publish(metrics)
+        common.publish(metrics, module, datamodule)
     finish(trainer.loggers)
     targets = [value for name, value in metrics.items() if name.startswith(("val/", "test/")) and name.endswith("/mAP")]
     return targets[0] if targets else None
@@ -60,7 +63,7 @@ def _build_module(cfg: DictConfig, pids: list[int]) -> ReIDModule:
         scheduler=common.plain(cfg.scheduler),
         pids=pids,
         image_size=[cfg.data.height, cfg.data.width],
-        evaluation=common.plain(cfg.eval),
+        evaluation=common.evaluation(cfg),
         **common.plain(cfg.engine),
     )
 

@@ -1,0 +1,400 @@
+"""Seconds and memory of an evaluation on the CPU: ours beside the bare matrix product and beside Torchreid.
+
+    python benchmarks/evaluation.py [--jobs market,ranking] [--features market.npz] [--rank-cy FILE] [--skip-peers]
+
+The floor comes first: the product of the same fp32 embeddings, by torch and by NumPy, in blocks of queries into one
+buffer that is used again. Nothing that compares every query with every gallery entry is faster. All candidates of a job
+run in turn in one process, so that whatever else the machine does hits them alike; medians over the repetitions. The
+extra memory is the peak of the resident set while a candidate runs, less what was resident before it, in a process of
+its own. Compiling is in neither: it is the first call of a user's life, and a figure of its own.
+
+Embeddings are drawn, with as many identities, cameras and distractors as the datasets have, and a fair model's scores.
+With `--features` the jobs of Market-1501's size take real ones, and the re-ranked scores are given too.
+"""
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import evaluation_peers
+import reidlit
+from evaluation_peers import BLOCK_BYTES, BLOCK_ROWS
+from reidlit import metrics
+
+DIMENSIONS = 512
+ALL_EXTRAS: dict[str, Any] = {"verification": True, "camera_pairs": True, "top_k": 50}
+RESULTS = Path(__file__).parent / "results" / "evaluation.json"
+Array = NDArray[Any]
+Run = Callable[[], Any]
+
+
+class Size(NamedTuple):
+    """What a dataset's test set holds."""
+
+    queries: int
+    gallery: int
+    distractors: int
+    identities: int
+    cameras: int
+
+    def scaled(self, scale: float) -> "Size":
+        """The same with fewer images and identities."""
+        queries, gallery, distractors, identities = (round(count * scale) for count in self[:4])
+        return Size(queries, gallery, distractors, max(identities, 1), self.cameras)
+
+
+class Job(NamedTuple):
+    """What is measured in one process, in turn."""
+
+    data: str
+    floor: str
+    candidates: tuple[str, ...]
+    repetitions: int
+    floor_stride: int = 1
+
+
+class Features(NamedTuple):
+    """The first arguments of `reidlit.evaluate`."""
+
+    query: Array
+    gallery: Array
+    q_pids: Array
+    g_pids: Array
+    q_camids: Array
+    g_camids: Array
+
+
+SIZES = {
+    "market": Size(3368, 15913, 2798, 750, 6),
+    "msmt17": Size(11659, 82161, 0, 3060, 15),
+    "market500k": Size(3368, 515913, 502798, 750, 6),
+}
+TINY = SIZES["market"].scaled(0.02)
+EVALUATE = ("evaluate", "evaluate_extras")
+RANKING = ("ranking", "torchreid_cython", "torchreid_python")
+ONCE = "torchreid_re_ranking"  # too slow to be repeated: the run that measures its memory gives its seconds
+JOBS = {
+    "market": Job("market", "query x gallery", EVALUATE, 5),
+    "msmt17": Job("msmt17", "query x gallery", EVALUATE, 3),
+    "market500k": Job("market500k", "query x gallery", EVALUATE, 3),
+    "ranking": Job("market", "pass", RANKING, 5),
+    "kreciprocal_market": Job("market", "all x all", ("rerank", "evaluate_kreciprocal", ONCE), 5),
+    "kreciprocal_msmt17": Job("msmt17", "all x all", ("evaluate_kreciprocal",), 3, floor_stride=8),
+}
+NOTES = {
+    "ranking": "from one (Q, G) matrix that is there already; the floor reads it once",
+    "kreciprocal_market": "k1 20, k2 6, lambda 0.3. Torchreid's includes its distances, as its engine makes them, but "
+    "gets their roots, since it squares them again: so both re-rank by the same values",
+    "kreciprocal_msmt17": "Torchreid's needs several matrices of 93,820 x 93,820, 35 GB each, and was not run",
+}
+
+
+def main() -> None:
+    """Measures and writes the results; a child process measures one job or one candidate's memory."""
+    arguments = parse()
+    if arguments.child:
+        kind, *what = arguments.child
+        children: dict[str, Callable[..., Any]] = {f.__name__: f for f in (first_call, timed, measured, accuracy)}
+        print(json.dumps(children[kind](arguments, *what)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        measure(arguments, Path(folder))
+
+
+def parse() -> argparse.Namespace:
+    """Reads the command line."""
+    names = ["first_call", *JOBS, "accuracy"]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--jobs", default=",".join(names), help="some of %(default)s")
+    parser.add_argument("--repetitions", type=int, help="default: 5, and 3 for the large ones")
+    parser.add_argument("--features", type=Path, help=f".npz with {', '.join(Features._fields)}, of Market-1501")
+    parser.add_argument("--scale", type=float, default=1.0, help="less of everything, to try the script out")
+    parser.add_argument("--skip-peers", action="store_true", help="leave Torchreid out")
+    parser.add_argument("--rank-cy", type=Path, help="Torchreid's rank_cy.pyx, or what was built of it")
+    parser.add_argument("--output", type=Path, help=f"default: results/{RESULTS.name}, and nowhere with --scale")
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if unknown := set(arguments.jobs.split(",")) - set(names):
+        parser.error(f"--jobs has {', '.join(sorted(unknown))}; choose some of {', '.join(names)}")
+    return arguments
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> None:
+    """Runs the jobs one after the other; what was measured is written after each."""
+    results: dict[str, Any] = {
+        "what": "wall seconds and extra peak memory of an evaluation on the CPU, fp32; medians",
+        "floor": f"the bare product in blocks of at most {BLOCK_ROWS} rows and {BLOCK_BYTES // 10**6} MB, by the "
+        "faster of torch.mm and numpy.matmul; ratio_to_floor is a median over that library's",
+        "machine": machine(),
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "versions": versions(),
+        "embeddings": "drawn" if arguments.features is None else "real at Market-1501's size, drawn at the others",
+        "scale": arguments.scale,
+    }
+    if not arguments.skip_peers:
+        arguments.rank_cy, results["torchreid_cython"] = evaluation_peers.cython_evaluator(arguments.rank_cy, folder)
+    output = arguments.output or (RESULTS if arguments.scale == 1 else None)
+    for name in arguments.jobs.split(","):
+        if name == "first_call":
+            cache = str(folder / "numba")  # empty the first time, and then full
+            states = ("compiling", "from_cache")
+            results["first_call_seconds"] = {state: child(arguments, name, NUMBA_CACHE_DIR=cache) for state in states}
+        elif name == "accuracy" and arguments.features is not None:
+            results["accuracy"] = child(arguments, name)
+        elif name in JOBS:
+            results[name] = report(arguments, name)
+            print_rows(name, results[name])
+        if output is not None:
+            output.write_text(json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+
+
+def report(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Measures one job: the times in one process, each candidate's memory in another."""
+    job = JOBS[name]
+    without = "torchreid" if arguments.skip_peers else "torchreid_cython" if arguments.rank_cy is None else "-"
+    candidates = [candidate for candidate in job.candidates if not candidate.startswith(without)]
+    timed = child(arguments, "timed", name, *(candidate for candidate in candidates if candidate != ONCE))
+    floors = {library: spread(values) for library, values in timed["floor"].items()}
+    faster = min(floors, key=lambda library: float(floors[library]["seconds"]))
+    figures: dict[str, dict[str, Any]] = {}
+    for candidate in candidates:
+        run = child(arguments, "measured", name, candidate)
+        once = [run.pop("seconds")]
+        row = figures[candidate] = spread(timed["seconds"].get(candidate, once))
+        row["ratio_to_floor"] = round(row["seconds"] / floors[faster]["seconds"], 2)
+        if candidate.startswith("torchreid"):
+            row[f"ratio_to_{candidates[0]}"] = round(row["seconds"] / figures[candidates[0]]["seconds"], 1)
+        row |= run
+    found = [row["mAP"] for row in figures.values()]
+    if max(found) - min(found) > 1e-3:
+        print(f"{name}: the candidates do not find the same mAP: {found}", file=sys.stderr)
+    return {
+        **({"note": NOTES[name]} if name in NOTES else {}),
+        "data": timed["data"],
+        "repetitions": timed["repetitions"],
+        "floor": {"of": job.floor, "measured_share_of_rows": round(timed["share"], 4), "faster": faster, **floors},
+        "candidates": figures,
+    }
+
+
+def child(arguments: argparse.Namespace, *what: str, **environment: str) -> dict[str, Any]:
+    """Runs this file in a fresh process and reads what it prints last."""
+    command = [sys.executable, __file__, "--scale", str(arguments.scale)]
+    for option in ("repetitions", "features", "rank_cy"):
+        if getattr(arguments, option) is not None:
+            command += [f"--{option.replace('_', '-')}", str(getattr(arguments, option))]
+    done = subprocess.run(
+        [*command, "--child", *what], stdout=subprocess.PIPE, text=True, check=True, env=os.environ | environment
+    )
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def first_call(_: argparse.Namespace) -> dict[str, float]:
+    """Times the first evaluation, then the first re-ranking, on a tiny problem; imports are not in it."""
+    features = drawn(TINY)
+    evaluate, rerank = reidlit.evaluate, reidlit.rerank  # imports them
+    start = time.perf_counter()
+    evaluate(*features, **ALL_EXTRAS)
+    middle = time.perf_counter()
+    rerank(features.query, features.gallery)
+    return {"evaluate_extras": round(middle - start, 3), "rerank": round(time.perf_counter() - middle, 3)}
+
+
+def timed(arguments: argparse.Namespace, name: str, *candidates: str) -> dict[str, Any]:
+    """Times the floor and the candidates in turn; a tiny warm-up has compiled everything."""
+    job = JOBS[name]
+    features = load(arguments, job.data)
+    runs = prepare(candidates, features, arguments.rank_cy)
+    floors, share = evaluation_peers.floor(job.floor, features.query, features.gallery, job.floor_stride)
+    warm_up(candidates, arguments.rank_cy)
+    seconds: dict[str, list[float]] = {key: [] for key in (*floors, *runs)}
+    repetitions = arguments.repetitions or job.repetitions
+    for _ in range(repetitions):
+        for key, run in (*floors.items(), *runs.items()):
+            start = time.perf_counter()
+            run()
+            seconds[key].append(time.perf_counter() - start)
+    return {
+        "data": {"query": features.query.shape, "gallery": features.gallery.shape},
+        "repetitions": repetitions,
+        "floor": {key: [value / share for value in seconds[key]] for key in floors},
+        "share": share,
+        "seconds": {key: seconds[key] for key in runs},
+    }
+
+
+def measured(arguments: argparse.Namespace, name: str, candidate: str) -> dict[str, Any]:
+    """Measures one candidate's memory, and its scores, which every candidate of a job should share."""
+    features = load(arguments, JOBS[name].data)
+    run = prepare([candidate], features, arguments.rank_cy)[candidate]
+    warm_up([candidate], arguments.rank_cy)
+    start = time.perf_counter()
+    result, extra = with_peak(run)
+    seconds = time.perf_counter() - start
+    if hasattr(result, "shape"):  # a re-ranked matrix
+        result = reidlit.evaluate(None, None, *features[2:], distance=result)
+    return {
+        "extra_peak_megabytes": None if extra is None else round(extra / 1e6, 1),
+        "rank1": round(float(result.cmc[0]), 5),
+        "mAP": round(float(result.mAP), 5),
+        "seconds": seconds,
+    }
+
+
+def accuracy(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Scores the given features as they are and re-ranked; Torchreid's engine re-ranks by the fourth power."""
+    features = load(arguments, "market")
+    found = {"plain": reidlit.evaluate(*features)}
+    for exponent in (2, 4):
+        postprocess = [metrics.KReciprocal(exponent=exponent)]
+        found[f"kreciprocal_exponent{exponent}"] = reidlit.evaluate(*features, postprocess=postprocess)
+    return {key: {"rank1": round(s.rank(1), 5), "mAP": round(s.mAP, 5)} for key, s in found.items()}
+
+
+def prepare(candidates: Sequence[str], features: Features, rank_cy: Path | None) -> dict[str, Run]:
+    """What each candidate is, with all that is made beforehand."""
+    query, gallery, *labels = features
+    runs: dict[str, Run] = {
+        "evaluate": lambda: reidlit.evaluate(*features),
+        "evaluate_extras": lambda: reidlit.evaluate(*features, **ALL_EXTRAS),
+        "evaluate_kreciprocal": lambda: reidlit.evaluate(*features, postprocess=[metrics.KReciprocal()]),
+        "rerank": lambda: reidlit.rerank(query, gallery, k1=20, k2=6, lambda_value=0.3),
+    }
+    if set(candidates) & set(RANKING):
+        matrix = metrics.pairwise_distance(torch.from_numpy(query), torch.from_numpy(gallery)).numpy()
+        runs["ranking"] = lambda: reidlit.evaluate(None, None, *labels, distance=matrix)
+        runs["torchreid_python"] = lambda: evaluation_peers.evaluate_rank(None, matrix, *labels)
+        runs["torchreid_cython"] = lambda: evaluation_peers.evaluate_rank(rank_cy, matrix, *labels)
+    runs["torchreid_re_ranking"] = lambda: evaluation_peers.re_ranking(query, gallery)
+    return {candidate: runs[candidate] for candidate in candidates}
+
+
+def warm_up(candidates: Sequence[str], rank_cy: Path | None) -> None:
+    """Compiles, or reads from the cache, and starts the libraries' threads."""
+    for run in prepare(candidates, drawn(TINY), rank_cy).values():
+        run()
+
+
+def load(arguments: argparse.Namespace, name: str) -> Features:
+    """The real features, where there are some, or drawn ones."""
+    if arguments.features is None or name != "market":
+        return drawn(SIZES[name].scaled(arguments.scale))
+    with np.load(arguments.features) as file:
+        found = Features(*(file[field] for field in Features._fields))
+    step = max(1, round(1 / arguments.scale))
+    return Features(*(np.ascontiguousarray(array[::step]) for array in found))
+
+
+def drawn(size: Size) -> Features:
+    """Embeddings about an identity's centre, moved by the camera; their variance falls off over the dimensions.
+
+    Without that, all neighbours would be about equally far. A distractor, pid 0, has a centre of its own.
+    """
+    rng = np.random.default_rng(0)
+    deviation = np.arange(1, DIMENSIONS + 1, dtype=np.float32) ** -0.6
+    centres = rng.standard_normal((size.identities + 1, DIMENSIONS), dtype=np.float32)
+    centres[0] = 0
+    moves = 0.5 * rng.standard_normal((size.cameras, DIMENSIONS), dtype=np.float32)
+
+    def embed(pids: Array, camids: Array) -> Array:
+        noise = 0.55 * np.exp(0.15 * rng.standard_normal(len(pids), dtype=np.float32))
+        noise[pids == 0] = np.sqrt(1 + noise[pids == 0] ** 2)
+        found = rng.standard_normal((len(pids), DIMENSIONS), dtype=np.float32)
+        found *= noise[:, None]
+        found += centres[pids]
+        found += moves[camids]
+        found *= deviation
+        return found
+
+    identified = rng.integers(1, size.identities + 1, size.gallery - size.distractors)
+    g_pids = rng.permutation(np.concatenate([identified, np.zeros(size.distractors, np.int64)]))
+    q_pids = rng.choice(identified, size.queries)
+    q_camids, g_camids = (rng.integers(0, size.cameras, count) for count in size[:2])
+    return Features(embed(q_pids, q_camids), embed(g_pids, g_camids), q_pids, g_pids, q_camids, g_camids)
+
+
+def with_peak(run: Run) -> tuple[Any, int | None]:
+    """Runs it and says how far the resident set rose above what it was, in bytes; None without Linux's /proc.
+
+    The kernel keeps the peak. Where it may not be reset, a thread looks every 5 ms instead.
+    """
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return run(), None
+
+    def resident(field: str) -> int:
+        lines = status.read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            seen.append(resident("VmRSS"))
+
+    done = threading.Event()
+    seen = [resident("VmRSS")]
+    kept = "VmHWM"
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
+    except OSError:
+        kept = "VmRSS"
+        threading.Thread(target=watch, daemon=True).start()
+    result = run()
+    done.set()
+    return result, max(*seen, resident(kept)) - seen[0]
+
+
+def spread(seconds: list[float]) -> dict[str, Any]:
+    """The median and the range."""
+    median, least, most = (round(value, 6) for value in (statistics.median(seconds), min(seconds), max(seconds)))
+    return {"seconds": median, "seconds_min_max": [least, most]}
+
+
+def print_rows(name: str, job: dict[str, Any]) -> None:
+    """Prints one job as rows of a table, the floor first."""
+    floor = job["floor"]
+    rows = {f"floor ({floor['faster']})": floor[floor["faster"]], **job["candidates"]}
+    for key, row in rows.items():
+        if "seconds" in row:
+            ratio, memory = row.get("ratio_to_floor", 1.0), row.get("extra_peak_megabytes") or 0.0
+            print(f"{name:20}{key:24}{row['seconds']:12.4f} s{ratio:10.2f} x{memory:10.1f} MB", flush=True)
+
+
+def machine() -> dict[str, Any]:
+    """Names what was measured on."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    return {
+        "cpu": next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor()),
+        "cores": os.cpu_count(),
+        "threads": {"torch": torch.get_num_threads(), "numba": numba.get_num_threads()},
+        "load_before": round(os.getloadavg()[0], 1),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Names what was measured."""
+    installed = {distribution.name.lower(): distribution.version for distribution in importlib.metadata.distributions()}
+    packages = ("reidlit", "torch", "numpy", "numba", *evaluation_peers.PACKAGES)
+    return {"python": platform.python_version()} | {name: installed[name] for name in packages if name in installed}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Verification scores collected from blocks."""
+
+import numpy as np
+
+from reidlit.metrics.bins import BINS, bin_of, upper_edge
+from reidlit.metrics.blocks import Block, Histogram
+from reidlit.metrics.kernels import Integers
+from reidlit.metrics.protocol import Relevance
+from reidlit.metrics.scores import FPRS, Verified
+from reidlit.metrics.verification import roc
+
+
+class PairCounts:
+    """Counts all pairs of a query and a gallery entry that are not junk, by distance."""
+
+    def __init__(self, num_queries: int) -> None:
+        """Start with the number of queries, Q."""
+        self.num_queries = num_queries
+        self.histogram: Histogram | None = None
+        self.rows: list[Integers] = []
+        self.matches: list[Integers] = []
+        self.junk: list[Integers] = []
+
+    def add(self, rows: Integers, block: Block, relevance: Relevance) -> None:
+        """Add a block whose queries are the `rows` (B,) of the query set."""
+        self.histogram = self.histogram or block.histogram()
+        self.histogram.add(block)
+        self.rows.append(rows[relevance.match_rows])
+        self.matches.append(bin_of(block.at(relevance.match_rows, relevance.matches)))
+        self.junk.append(bin_of(block.at(relevance.junk_rows, relevance.junk)))
+
+    def result(self) -> Verified:
+        """The scores over all blocks."""
+        counts = self.histogram.counts() if self.histogram else np.zeros(BINS, np.int64)
+        used = np.flatnonzero(counts)
+        rows, matches = np.concatenate(self.rows), np.searchsorted(used, np.concatenate(self.matches))
+        junk = np.searchsorted(used, np.concatenate(self.junk))
+        positive = np.bincount(matches, minlength=len(used))
+        negative = counts[used] - positive - np.bincount(junk, minlength=len(used))
+        upper = upper_edge(used)
+        curve = roc(upper, positive, negative)
+        above = (negative[::-1].cumsum()[::-1] - negative / 2) / max(negative.sum(), 1)
+        num_matches = np.bincount(rows, minlength=self.num_queries)
+        total = np.bincount(rows, weights=above[matches], minlength=self.num_queries)
+        accepted = [
+            np.bincount(rows[upper[matches] <= curve.threshold_at(fpr)], minlength=self.num_queries) for fpr in FPRS
+        ]
+        shares = np.where(num_matches > 0, total / np.maximum(num_matches, 1), np.nan)
+        return Verified(curve, shares, np.stack(accepted, axis=1))

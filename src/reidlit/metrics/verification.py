@@ -1,0 +1,129 @@
+"""Verification: are two images the same person? Decided by a threshold on their distance."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from reidlit.metrics.kernels import Floats, Integers
+
+
+class Verification(NamedTuple):
+    """How well a distance tells pairs of the same person from pairs of two persons: the ROC curve and its figures.
+
+    A pair is accepted where its distance is at most the threshold. TPR is the share of accepted positive pairs, FPR that
+    of accepted negative ones. Thresholds have the unit of `pairwise_distance`: squared Euclidean, or 1 - cosine.
+
+    Without a positive or without a negative pair, whatever would need one is NaN.
+
+    Attributes:
+        fpr: (K,) ascending from 0 to 1.
+        tpr: (K,) likewise. The curve runs straight from point to point, as ties are broken at random.
+        threshold: (K,) of each point, ascending; -inf, which accepts nothing, first. Of the thresholds with one FPR the
+            curve holds the first and the last: those between lie on a vertical line, and no lookup needs them.
+        auc: Area under the curve: how often a positive pair is nearer than a negative one, a tie counting half.
+        eer: Equal error rate, where FPR = 1 - TPR on the curve.
+        eer_threshold: The bound of a bin at which FPR and 1 - TPR come closest, the lowest of equals.
+        num_positive: Pairs of the same person.
+        num_negative: Pairs of two persons.
+    """
+
+    fpr: Floats
+    tpr: Floats
+    threshold: Floats
+    auc: float
+    eer: float
+    eer_threshold: float
+    num_positive: int
+    num_negative: int
+
+    def tpr_at(self, fpr: float) -> float:
+        """The largest TPR of a threshold whose FPR is not above `fpr`; nothing is interpolated.
+
+        Args:
+            fpr: From 0 to 1.
+
+        Returns:
+            The TPR; NaN without a positive or without a negative pair.
+
+        Raises:
+            ValueError: Another `fpr`.
+        """
+        return self._last_within(self.tpr, fpr)
+
+    def threshold_at(self, fpr: float) -> float:
+        """The largest threshold whose FPR is not above `fpr`, among the bounds of the histogram's bins.
+
+        Args:
+            fpr: From 0 to 1.
+
+        Returns:
+            The threshold; -inf where even the lowest bin accepts too much, NaN without a negative pair.
+
+        Raises:
+            ValueError: Another `fpr`.
+        """
+        return self._last_within(self.threshold, fpr)
+
+    def _last_within(self, values: Floats, fpr: float) -> float:
+        if not 0 <= fpr <= 1:
+            raise ValueError(f"fpr={fpr} must be from 0 to 1")
+        within = np.count_nonzero(self.fpr <= fpr)
+        return float(values[within - 1]) if within else float("nan")  # none: the FPR itself is NaN
+
+
+def roc(upper: Floats, positive: Integers, negative: Integers) -> Verification:
+    """ROC curve from histograms of the distances of positive and negative pairs. Pairs in one bin count as tied.
+
+    Source: Tom Fawcett, "An Introduction to ROC Analysis", Pattern Recognition Letters 2006; the area as the probability
+    of a right order: J. A. Hanley and B. J. McNeil, "The Meaning and Use of the Area under a Receiver Operating
+    Characteristic (ROC) Curve", Radiology 1982.
+
+    Args:
+        upper: (B,) largest distance of each bin, strictly ascending; the last may be infinite.
+        positive: (B,) number of pairs of the same person in each bin.
+        negative: (B,) number of pairs of two persons in each bin.
+
+    Returns:
+        The curve and its figures, NaN where they need a pair that there is not.
+
+    Raises:
+        ValueError: The shapes do not fit, there is no bin, `upper` does not ascend, or a count is no integer from 0.
+    """
+    _check(upper, positive, negative)
+    positive, negative = positive.astype(np.int64), negative.astype(np.int64)
+    accepted_positive = np.concatenate([[0], np.cumsum(positive)])
+    accepted_negative = np.concatenate([[0], np.cumsum(negative)])
+    num_positive, num_negative = int(accepted_positive[-1]), int(accepted_negative[-1])
+    with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN of what has no pairs
+        fpr = accepted_negative / num_negative
+        tpr = accepted_positive / num_positive
+        fnr = (num_positive - accepted_positive) / num_positive
+    threshold = np.concatenate([[-np.inf], upper])
+
+    auc = eer = eer_threshold = float("nan")
+    if num_positive and num_negative:
+        # A positive and a negative pair count twice in the right order and once in a tie: that is the sum of what lies
+        # at or beyond the bin and what lies beyond it. In Python's integers, because the sum can outgrow 64 bits.
+        right_twice = (num_negative - accepted_negative[:-1]) + (num_negative - accepted_negative[1:])
+        auc = int(positive.astype(object) @ right_twice.astype(object)) / (2 * num_positive * num_negative)
+        excess = fpr - fnr  # ascends from -1 to 1
+        k = int(np.searchsorted(excess, 0))
+        eer = float(fpr[k] - excess[k] / (excess[k] - excess[k - 1]) * (fpr[k] - fpr[k - 1]))
+        eer_threshold = float(upper[np.abs(excess[1:]).argmin()])
+
+    changes = np.diff(accepted_negative) > 0
+    kept = np.concatenate([[True], changes]) | np.concatenate([changes, [True]])
+    return Verification(fpr[kept], tpr[kept], threshold[kept], auc, eer, eer_threshold, num_positive, num_negative)
+
+
+def _check(upper: Floats, positive: Integers, negative: Integers) -> None:
+    if upper.ndim != 1 or len(upper) == 0 or not upper.shape == positive.shape == negative.shape:
+        raise ValueError(
+            f"upper, positive and negative must be (B,) with at least one bin, got shapes {upper.shape}, "
+            f"{positive.shape} and {negative.shape}"
+        )
+    if not (upper[1:] > upper[:-1]).all() or np.isnan(upper[0]):
+        raise ValueError("upper must ascend strictly and hold no NaN; give each bin's largest distance in order")
+    for name, count in (("positive", positive), ("negative", negative)):
+        if count.dtype.kind not in "iu" or (count < 0).any():
+            raise ValueError(f"{name} must hold counts from 0, got {count.dtype} from {count.min()}")

@@ -1,0 +1,153 @@
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from reidlit.metrics.table import write_table
+
+
+@pytest.fixture
+def columns():
+    return {
+        "index": np.arange(3),
+        "ap": np.array([0.1, np.nan, 1.0]),
+        "distance": np.array([[0.5, 1.5], [2.5, np.nan], [1 / 3, 4.5]], np.float32),
+        "hit": np.array([True, False, True]),
+        "path": np.array(["a.jpg", 'b, "c".jpg', "ö.jpg"]),
+    }
+
+
+def test_parquet_is_read_back(columns, tmp_path):
+    write_table(tmp_path / "queries.parquet", columns)
+    table = parquet.read_table(tmp_path / "queries.parquet")
+    assert table.column_names == list(columns)
+    assert table.schema.types == [pa.int64(), pa.float64(), pa.list_(pa.float32()), pa.bool_(), pa.string()]
+    assert [column.null_count for column in table.columns] == [0] * 5  # NaN is no missing value
+    for name, expected in columns.items():
+        np.testing.assert_array_equal(np.array(table[name].to_pylist(), expected.dtype), expected)
+
+
+def test_csv_is_read_back(columns, tmp_path):
+    write_table(tmp_path / "queries.csv", columns)
+    with (tmp_path / "queries.csv").open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["index", "ap", "distance_1", "distance_2", "hit", "path"]
+    index, ap, first, second, hit, path = map(list, zip(*rows, strict=True))
+    assert index == ["0", "1", "2"]
+    np.testing.assert_array_equal(np.array(ap, float), columns["ap"])
+    np.testing.assert_array_equal(np.array([first, second], np.float32).T, columns["distance"])
+    assert hit == ["True", "False", "True"]
+    assert path == columns["path"].tolist()
+
+
+@pytest.mark.parametrize(
+    "layout", [np.asfortranarray, lambda a: a[:, ::-1][:, ::-1], lambda a: np.repeat(a, 2, 0)[::2]]
+)
+def test_memory_layout_does_not_matter(layout, tmp_path):
+    matrix = np.arange(12).reshape(4, 3)
+    write_table(tmp_path / "a.parquet", {"matrix": layout(matrix), "column": matrix[:, 1]})
+    table = parquet.read_table(tmp_path / "a.parquet")
+    assert table["matrix"].to_pylist() == matrix.tolist()
+    assert table["column"].to_pylist() == matrix[:, 1].tolist()
+
+
+@pytest.mark.parametrize("width", [0, 1])
+def test_narrow_lists(width, tmp_path):
+    columns = {"index": np.arange(2), "near": np.zeros((2, width))}
+    write_table(tmp_path / "a.parquet", columns)
+    assert parquet.read_table(tmp_path / "a.parquet")["near"].to_pylist() == [[0.0] * width] * 2
+    write_table(tmp_path / "a.csv", columns)
+    assert (tmp_path / "a.csv").read_text().splitlines() == (["index", "0", "1"], ["index,near_1", "0,0.0", "1,0.0"])[
+        width
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_no_rows(suffix, tmp_path):
+    write_table(tmp_path / f"a.{suffix}", {"ap": np.array([]), "near": np.zeros((0, 2))})
+    if suffix == "csv":
+        assert (tmp_path / "a.csv").read_text().splitlines() == ["ap,near_1,near_2"]
+    else:
+        assert parquet.read_table(tmp_path / "a.parquet").num_rows == 0
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_a_table_is_replaced_and_nothing_else_is_left(suffix, columns, tmp_path):
+    path = tmp_path / f"a.{suffix}"
+    path.write_text("old")
+    write_table(path, columns)
+    assert path.read_bytes()[:3] != b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_a_failure_leaves_the_older_table(suffix, columns, tmp_path):
+    path = tmp_path / f"a.{suffix}"
+    path.write_text("old")
+    columns["path"] = np.array(["a", "b", "\ud800"])  # no UTF-8; CSV notices when the rows before are written
+    with pytest.raises(UnicodeError):
+        write_table(path, columns)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_the_older_table(columns, tmp_path, monkeypatch):
+    def half(_, path):
+        path.write_text("half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(parquet, "write_table", half)
+    path = tmp_path / "a.parquet"
+    path.write_text("old")
+    with pytest.raises(OSError, match="disk full"):
+        write_table(path, columns)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a", "a.CSV", "parquet"])
+def test_other_suffixes_are_refused(name, columns, tmp_path):
+    with pytest.raises(ValueError, match=rf"path=.*{name} must end in .parquet or .csv"):
+        write_table(tmp_path / name, columns)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({}, "columns is empty"),
+        ({"a": np.zeros(2), "b": np.zeros((3, 2))}, r"one length, got \{'a': 2, 'b': 3\}"),
+        ({"a": np.zeros((2, 2, 2))}, r"column 'a' must be .* got shape \(2, 2, 2\)"),
+        ({"a": np.array(1.0)}, r"column 'a' must be .* got shape \(\)"),
+        ({"a": np.array([None, 1])}, "column 'a' must be .* of object"),
+    ],
+)
+def test_bad_columns_are_refused(suffix, columns, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        write_table(tmp_path / f"a.{suffix}", columns)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_csv_has_no_two_columns_of_one_name(tmp_path):
+    columns = {"near": np.zeros((2, 2)), "near_1": np.zeros(2)}
+    with pytest.raises(ValueError, match="two columns of one name"):
+        write_table(tmp_path / "a.csv", columns)
+    assert list(tmp_path.iterdir()) == []
+    write_table(tmp_path / "a.parquet", columns)
+
+
+def test_a_missing_folder_is_named(columns, tmp_path):
+    for suffix in ("parquet", "csv"):
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            write_table(tmp_path / "nowhere" / f"a.{suffix}", columns)
+
+
+def test_pyarrow_is_imported_when_it_is_needed():
+    code = "import sys, reidlit.metrics.table; print('pyarrow' in sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "False"
