@@ -4,7 +4,8 @@
 
 The floor comes first: the product of the same fp32 embeddings, by torch and by NumPy, in blocks of queries into one
 buffer that is used again. Nothing that compares every query with every gallery entry is faster. All candidates of a job
-run in turn in one process, so that whatever else the machine does hits them alike; medians over the repetitions. The
+run in turn in one process, so that whatever else the machine does hits them alike, with a pause before each, because the
+threads of OpenMP and OpenBLAS spin for a while after their work; medians over the repetitions. The
 extra memory is the peak of the resident set while a candidate runs, less what was resident before it, in a process of
 its own. Compiling is in neither: it is the first call of a user's life, and a figure of its own.
 
@@ -39,6 +40,7 @@ from evaluation_peers import BLOCK_BYTES, BLOCK_ROWS
 from reidlit import metrics
 
 DIMENSIONS = 512
+PAUSE = 0.2  # seconds
 ALL_EXTRAS: dict[str, Any] = {"verification": True, "camera_pairs": True, "top_k": 50}
 RESULTS = Path(__file__).parent / "results" / "evaluation.json"
 Array = NDArray[Any]
@@ -141,7 +143,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     results: dict[str, Any] = {
         "what": "wall seconds and extra peak memory of an evaluation on the CPU, fp32; medians",
         "floor": f"the bare product in blocks of at most {BLOCK_ROWS} rows and {BLOCK_BYTES // 10**6} MB, by the "
-        "faster of torch.mm and numpy.matmul; ratio_to_floor is a median over that library's",
+        "faster of torch.mm and numpy.matmul; ratio_to_floor is a median over that library's, ratio_to_torch one over torch.mm's",
         "machine": machine(),
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "versions": versions(),
@@ -180,6 +182,7 @@ def report(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
         once = [run.pop("seconds")]
         row = figures[candidate] = spread(timed["seconds"].get(candidate, once))
         row["ratio_to_floor"] = round(row["seconds"] / floors[faster]["seconds"], 2)
+        row["ratio_to_torch"] = round(row["seconds"] / floors["torch"]["seconds"], 2)
         if candidate.startswith("torchreid"):
             row[f"ratio_to_{candidates[0]}"] = round(row["seconds"] / figures[candidates[0]]["seconds"], 1)
         row |= run
@@ -229,6 +232,7 @@ def timed(arguments: argparse.Namespace, name: str, *candidates: str) -> dict[st
     repetitions = arguments.repetitions or job.repetitions
     for _ in range(repetitions):
         for key, run in (*floors.items(), *runs.items()):
+            time.sleep(PAUSE)
             start = time.perf_counter()
             run()
             seconds[key].append(time.perf_counter() - start)

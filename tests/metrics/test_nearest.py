@@ -1,5 +1,6 @@
 """Lists of nearest entries against a full stable sort."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,6 +13,7 @@ from reidlit.metrics.blocks import HostBlock
 from reidlit.metrics.distance import EmbeddingDistances
 from reidlit.metrics.kernels import GLANCE
 from reidlit.metrics.nearest import nearest_others
+from reidlit.metrics.nearest_of_all import nearest_of_all
 from reidlit.metrics.protocol import CrossCamera
 
 
@@ -241,3 +243,14 @@ def test_threads_that_evaluate_at_once_leave_the_library_as_it_was():
         for found in pool.map(lambda _: nearest(query, query, 3), range(100)):
             np.testing.assert_array_equal(found.indices, expected.indices)
     assert threads() == before
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("k", [1, 7, 400])
+def test_nearest_of_all_uses_each_distance_both_ways(k, ties, monkeypatch):
+    monkeypatch.setattr(sys.modules["reidlit.metrics.distance"], "BLOCK_ROWS", 64)
+    samples = drawn(21, 333, ties=ties)
+    distance = pairwise_distance(samples, samples).numpy()
+    indices, largest = nearest_of_all(samples, k)
+    np.testing.assert_array_equal(indices, naive(distance, k)[1])
+    np.testing.assert_array_equal(largest, distance.max(axis=1))

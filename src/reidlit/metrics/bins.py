@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reidlit.metrics.kernels import Floats, Integers
+from reidlit.metrics.kernels import PAGE, Floats, Integers
 
 SHIFT = 8
 BINS = 2 ** (32 - SHIFT)
+PAGES = BINS >> PAGE
 
 
 def bin_of(distance: NDArray[Any]) -> Integers:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidlit.metrics import kernels
-from reidlit.metrics.bins import BINS, SHIFT
+from reidlit.metrics.bins import BINS, PAGES, SHIFT
 from reidlit.metrics.kernels import Integers
 from reidlit.metrics.protocol import Relevance
 from reidlit.metrics.workers import share
@@ -87,8 +87,8 @@ class Histogram(Protocol):
     def add(self, block: Any) -> None:
         """Count a block's distances."""
 
-    def counts(self) -> Integers:
-        """(BINS,) so far."""
+    def occupied(self) -> tuple[Integers, Integers]:
+        """Bins (N,) that hold a distance, ascending, and how many each."""
 
 
 class HostBlock:
@@ -181,8 +181,11 @@ class HostHistogram:
 
     def __init__(self) -> None:
         """Start empty. Pages that no distance falls into are never touched, so they cost no memory."""
-        self.parts = np.zeros((int(numba.get_num_threads()), BINS), np.uint32)
-        self.total = np.zeros(BINS, np.int64)
+        count = int(numba.get_num_threads())
+        self.parts = np.zeros((count, BINS), np.uint32)
+        self.touched = np.zeros((count, PAGES), np.bool_)
+        self.total = np.zeros((PAGES, BINS // PAGES), np.int64)
+        self.ever_touched = np.zeros(PAGES, np.bool_)
         self.pending = 0
 
     def add(self, block: HostBlock) -> None:
@@ -194,20 +197,25 @@ class HostHistogram:
 
         def work(own: slice) -> None:
             for part in range(own.start, own.stop):
-                kernels.count_bins(values[part::count], self.parts[part], SHIFT)
+                kernels.count_bins(values[part::count], self.parts[part], self.touched[part], SHIFT)
 
         share(count, work)
 
-    def counts(self) -> Integers:
+    def occupied(self) -> tuple[Integers, Integers]:
         """As in `Histogram`."""
         self._collect()
-        return self.total
+        pages = np.flatnonzero(self.ever_touched)
+        page, within = np.nonzero(self.total[pages])
+        index = pages[page] * self.total.shape[1] + within
+        return index, self.total.reshape(-1)[index]
 
     def _collect(self) -> None:
-        for part in self.parts:
-            used = np.flatnonzero(part)
-            self.total[used] += part[used]
-            part[used] = 0
+        for part, touched in zip(self.parts, self.touched, strict=True):
+            counts = part.reshape(self.total.shape)
+            self.total[touched] += counts[touched]
+            counts[touched] = 0
+            self.ever_touched |= touched
+            touched[:] = False
         self.pending = 0
 
 

@@ -93,9 +93,10 @@ class DeviceHistogram:
         bins = (ordered_bits(block.values) >> SHIFT) + BINS // 2
         self.total += torch.bincount(bins.reshape(-1), minlength=BINS)
 
-    def counts(self) -> Integers:
+    def occupied(self) -> tuple[Integers, Integers]:
         """As in `Histogram`."""
-        return np.asarray(self.total.cpu().numpy())
+        index = self.total.nonzero().squeeze(1)
+        return np.asarray(index.cpu().numpy()), np.asarray(self.total[index].cpu().numpy())
 
 
 def ordered_bits(values: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class Part(NamedTuple):
 
 
 def parts(distances: Distances, size: int | None = None, what: str = "") -> Iterator[Part]:
-    """Go through all queries in blocks of equal size.
+    """Go through all queries in blocks.
 
     Args:
         distances: Whose.
@@ -64,8 +64,10 @@ def parts(distances: Distances, size: int | None = None, what: str = "") -> Iter
         what: Names the job in a progress bar, which shows on a terminal if it takes longer than some seconds.
     """
     num_queries, num_gallery = distances.shape
-    count = -(-num_queries // (size or block_rows(num_gallery, getattr(distances, "device", "cpu"))))
-    size = -(-num_queries // count)
+    if size is None:
+        size = block_rows(num_gallery, getattr(distances, "device", "cpu"))
+        size = -(-num_queries // -(-num_queries // size))  # equal sizes, but for the last:
+        size = -(-size // ROWS) * ROWS  # a product has as many rows anyway
     starts = tqdm(range(0, num_queries, size), desc=what, unit="block", delay=SHOW_AFTER, disable=None, leave=False)
     for start in starts:
         stop = min(start + size, num_queries)
@@ -96,28 +98,28 @@ class EmbeddingDistances:
         self.offset = torch.zeros(len(gallery), device=gallery.device) if self.cosine else squared_norms(self.gallery)
         self.shape = (len(query), len(gallery))
         self.device = gallery.device.type
-        self._buffer = np.empty((0, 0), np.float32)
+        self._buffer = np.empty(0, np.float32)
 
-    def block(self, start: int, stop: int) -> Block:
-        """As in `Distances`."""
-        query = self.query[start:stop]
+    def block(self, start: int, stop: int, first: int = 0) -> Block:
+        """As in `Distances`; to the gallery from `first` on."""
+        query, gallery, offset = self.query[start:stop], self.gallery[first:], self.offset[first:]
         base = torch.ones(len(query), device=query.device) if self.cosine else squared_norms(query)
         factor = -1.0 if self.cosine else -2.0
         if query.device.type == "cpu":
-            affine = Affine(base.numpy(), self.offset.numpy(), factor)
-            return HostBlock(self._product(query.numpy(), self.gallery.numpy()), affine)
+            affine = Affine(base.numpy(), offset.numpy(), factor)
+            return HostBlock(self._product(query.numpy(), gallery.numpy()), affine)
         with torch.autocast(query.device.type, enabled=False), full_precision():
-            product = query @ self.gallery.T
-        return DeviceBlock(product.mul_(factor).add_(base[:, None] + self.offset))
+            product = query @ gallery.T
+        return DeviceBlock(product.mul_(factor).add_(base[:, None] + offset))
 
     def _product(self, query: NDArray[np.float32], gallery: NDArray[np.float32]) -> NDArray[np.float32]:
         """Inner products (B, G), padded so that every size of block and share takes the same way through the library."""
         rows, dim = query.shape
         least = max(ROWS, -(-LARGE_PRODUCT // (ROWS * dim)))
         padded, columns = -(-rows // ROWS) * ROWS, max(len(gallery), least)
-        if self._buffer.shape[0] < padded:
-            self._buffer = np.empty((padded, columns), np.float32)
-        inner = self._buffer[:padded]
+        if self._buffer.size < padded * columns:
+            self._buffer = np.empty(padded * columns, np.float32)
+        inner = self._buffer[: padded * columns].reshape(padded, columns)
         product(_padded(query, padded), _padded(gallery, columns), inner, least)
         # Kernels want contiguous rows; only a small gallery has to be copied for that.
         return np.ascontiguousarray(inner[:rows, : len(gallery)])

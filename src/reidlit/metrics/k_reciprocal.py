@@ -12,6 +12,7 @@ from reidlit.metrics.blocks import Block, HostBlock
 from reidlit.metrics.distance import EmbeddingDistances, parts
 from reidlit.metrics.inputs import as_pair
 from reidlit.metrics.kernels import Integers
+from reidlit.metrics.nearest_of_all import nearest_of_all
 from reidlit.metrics.reciprocal_kernels import blend, encode, set_sizes
 from reidlit.metrics.workers import share
 
@@ -117,23 +118,6 @@ class KReciprocalDistances:
         equal = np.full(nearest.size, 1 / nearest.shape[1], np.float32)
         averages = sparse.csr_array((equal, nearest.reshape(-1), np.arange(count + 1) * nearest.shape[1]), codes.shape)
         return averages @ codes
-
-
-def nearest_of_all(embedding: Tensor, k: int) -> tuple[Integers, NDArray[np.float32]]:
-    """The k nearest of each sample among all, itself included, and the largest distance of each.
-
-    Args:
-        embedding: (N, D).
-        k: How many; no more than N.
-
-    Returns:
-        Indices (N, k) and squared Euclidean distances (N,).
-    """
-    indices, largest = [], []
-    for _, _, block in parts(EmbeddingDistances(embedding, embedding), what="neighbours"):
-        indices.append(block.nearest(min(k, len(embedding)))[1])
-        largest.append(block.largest())
-    return np.concatenate(indices), np.concatenate(largest)
 
 
 def rerank(

@@ -16,6 +16,8 @@ Integers = NDArray[np.int64]
 
 # Entries that one match after the other is compared with while they stay in the first-level cache.
 CHUNK = 4096
+# A page of a histogram has 2^PAGE bins.
+PAGE = 12
 # Entries of which only the minimum is looked at while a list of nearest entries is full.
 GLANCE = 64
 
@@ -173,12 +175,13 @@ def group_ranks(
 
 
 @jit()
-def count_bins(values: NDArray[Any], counts: NDArray[np.uint32], shift: int) -> None:
+def count_bins(values: NDArray[Any], counts: NDArray[np.uint32], touched: NDArray[np.bool_], shift: int) -> None:
     """Add a block to a histogram of distances over bins of equal leading bits (`bins.bin_of`).
 
     Args:
         values: (B, G) distances without NaN.
         counts: (bins,), changed in place.
+        touched: (pages,) is set where a bin of that page of the counts was changed, so that few have to be read again.
         shift: Bits of a float32 that a bin leaves out.
     """
     middle = len(counts) // 2
@@ -186,7 +189,9 @@ def count_bins(values: NDArray[Any], counts: NDArray[np.uint32], shift: int) -> 
         bits = (values[i].astype(np.float32) + np.float32(0)).view(np.int32)  # -0 + 0 is 0
         for j in range(len(bits)):
             key = bits[j] ^ ((bits[j] >> 31) & 0x7FFFFFFF)
-            counts[(key >> shift) + middle] += np.uint32(1)
+            index = np.uint32((key >> shift) + middle)
+            counts[index] += np.uint32(1)
+            touched[index >> PAGE] = True
 
 
 @jit()
@@ -200,15 +205,18 @@ def insert(distances: NDArray[Any], indices: Integers, held: int, distance: floa
 
 
 @jit()
-def nearest_in_row(row: NDArray[Any], distances: NDArray[Any], indices: Integers) -> None:
-    """List the smallest entries of a row, smallest first and ties by position.
+def nearest_in_row(row: NDArray[Any], first: int, distances: NDArray[Any], indices: Integers) -> None:
+    """Add a row to a list of the smallest entries, smallest first and ties by position.
 
     Args:
         row: (G,) distances, without NaN; infinite ones are never listed.
-        distances: (k,) filled with infinity; is set to the entries.
-        indices: (k,) filled with -1; is set to their positions.
+        first: Position of the row's first entry; all that are listed already come before.
+        distances: (k,) list, filled up with infinity.
+        indices: (k,) positions of its entries, filled up with -1.
     """
     held = 0
+    while held < len(indices) and indices[held] >= 0:
+        held += 1
     bound = distances[-1]
     for start in range(0, len(row), GLANCE):
         part = row[start : start + GLANCE]
@@ -220,7 +228,7 @@ def nearest_in_row(row: NDArray[Any], distances: NDArray[Any], indices: Integers
                 continue
         for j in range(len(part)):
             if part[j] < bound:  # an equal one comes later than k others
-                insert(distances, indices, held, part[j], start + j)
+                insert(distances, indices, held, part[j], first + start + j)
                 held = min(held + 1, len(distances))
                 bound = distances[-1]
 
@@ -245,6 +253,63 @@ def nearest(
         for k in range(len(own)):
             saved[k] = row[own[k]]
             row[own[k]] = np.inf
-        nearest_in_row(row, distances[i], indices[i])
+        nearest_in_row(row, 0, distances[i], indices[i])
         for k in range(len(own)):
             row[own[k]] = saved[k]
+
+
+@jit()
+def nearest_to_rest(values: NDArray[Any], first: int, distances: NDArray[Any], indices: Integers, largest: Any) -> None:
+    """Add the rows of a block to the lists of its samples.
+
+    Args:
+        values: (B, N - first) distances of samples to themselves and all that come after them.
+        first: The sample of the first column; all before are listed already.
+        distances: (B, k) lists as for `nearest_in_row`.
+        indices: (B, k) likewise.
+        largest: (B,) each row's largest distance so far.
+    """
+    for i in range(len(values)):
+        nearest_in_row(values[i], first, distances[i], indices[i])
+        most = largest[i]
+        for j in range(len(values[i])):
+            most = max(most, values[i, j])
+        largest[i] = most
+
+
+@jit()
+def nearest_to_block(
+    values: NDArray[Any], first: int, distances: NDArray[Any], indices: Integers, largest: Any
+) -> None:
+    """Add the columns of a block to the lists of the samples that come after it: the same distances the other way.
+
+    Args:
+        values: (B, M) distances of the samples from `first` on to M that come after them.
+        first: The sample of the first row; all before are listed already.
+        distances: (M, k) lists as for `nearest_in_row`.
+        indices: (M, k) likewise.
+        largest: (M,) each column's largest distance so far.
+    """
+    bound = np.empty(GLANCE, values.dtype)
+    most = np.empty(GLANCE, values.dtype)
+    for start in range(0, values.shape[1], GLANCE):
+        width = min(GLANCE, values.shape[1] - start)
+        for j in range(width):
+            bound[j], most[j] = distances[start + j, -1], largest[start + j]
+        for i in range(len(values)):
+            part = values[i, start : start + width]
+            nearer = np.int32(0)
+            for j in range(len(part)):
+                nearer = np.int32(nearer + np.int32(part[j] < bound[j]))
+                most[j] = max(most[j], part[j])
+            if nearer == 0:
+                continue
+            for j in range(len(part)):
+                if part[j] < bound[j]:
+                    held = 0
+                    while held < indices.shape[1] and indices[start + j, held] >= 0:
+                        held += 1
+                    insert(distances[start + j], indices[start + j], held, part[j], first + i)
+                    bound[j] = distances[start + j, -1]
+        for j in range(width):
+            largest[start + j] = most[j]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from reidlit.metrics.bins import BINS, bin_of, upper_edge
+from reidlit.metrics.bins import bin_of, upper_edge
 from reidlit.metrics.blocks import Block, Histogram
 from reidlit.metrics.kernels import Integers
 from reidlit.metrics.protocol import Relevance
@@ -31,12 +31,11 @@ class PairCounts:
 
     def result(self) -> Verified:
         """The scores over all blocks."""
-        counts = self.histogram.counts() if self.histogram else np.zeros(BINS, np.int64)
-        used = np.flatnonzero(counts)
+        used, counts = self.histogram.occupied() if self.histogram else (np.zeros(1, np.int64), np.zeros(1, np.int64))
         rows, matches = np.concatenate(self.rows), np.searchsorted(used, np.concatenate(self.matches))
         junk = np.searchsorted(used, np.concatenate(self.junk))
         positive = np.bincount(matches, minlength=len(used))
-        negative = counts[used] - positive - np.bincount(junk, minlength=len(used))
+        negative = counts - positive - np.bincount(junk, minlength=len(used))
         upper = upper_edge(used)
         curve = roc(upper, positive, negative)
         above = (negative[::-1].cumsum()[::-1] - negative / 2) / max(negative.sum(), 1)
