@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from nested import flat
+
 RUN = """
 import json, sys
 from pathlib import Path
@@ -83,15 +85,6 @@ def runs(tmp_path_factory, drawn):
         assert result.returncode == 0, result.stdout + result.stderr
         printed[devices] = result.stdout
     return printed, {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
-
-
-def flat(value, name=""):
-    """All numbers below a value, by the path to them; None as -1."""
-    if isinstance(value, dict):
-        return {path: number for key, each in value.items() for path, number in flat(each, f"{name}/{key}").items()}
-    if isinstance(value, list):
-        return flat(dict(enumerate(value)), name)
-    return {} if isinstance(value, str) else {name: -1 if value is None else value}
 
 
 def test_two_processes_find_what_one_finds(runs):

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from nested import flat
 from tests_settings import TINY
 
 
@@ -17,7 +18,7 @@ def test_checkpoint_scores_as_after_training(trained, reidlit, tmp_path):
     result = reidlit("test", *size, f"ckpt_path={trained}/checkpoints/last.ckpt", f"hydra.run.dir={tmp_path}/t")
     assert result.status == 0, result.err
     expected = {name: value for name, value in metrics(trained).items() if name.startswith("test/")}
-    assert metrics(tmp_path / "t") == pytest.approx(expected)
+    assert flat(metrics(tmp_path / "t")) == pytest.approx(flat(expected))
     assert "test/synthetic" in result.out
 
 
@@ -42,7 +43,11 @@ def test_two_processes_give_the_same_scores(trained, process, tmp_path):
     printed, _ = running.communicate(timeout=240)
     assert running.returncode == 0, printed
     expected = {name: value for name, value in metrics(trained).items() if name.startswith("test/")}
-    assert metrics(tmp_path / "two") == pytest.approx(expected, abs=1e-12)
+    found = metrics(tmp_path / "two")
+    for name in ("mAP", "mINP", "rank1", "AUC", "cmc", "num_valid"):
+        assert found[f"test/synthetic/{name}"] == pytest.approx(expected[f"test/synthetic/{name}"], abs=1e-12)
+    # Batches of another size may round an embedding otherwise, so thresholds are equal but for that.
+    assert flat(found) == pytest.approx(flat(expected), rel=1e-4, abs=1e-6)
     assert (tmp_path / "two" / "ranked_lists" / "synthetic.png").is_file()
 
 

@@ -1,0 +1,113 @@
+"""All that waits for a GPU: seconds and memory of an evaluation there, and whether it finds what the CPU finds.
+
+    python benchmarks/gpu.py [--device cuda] [--scale 1] [--output benchmarks/results/gpu.json]
+
+The floor comes first: the bare fp32 product of the same embeddings on the same device. The embeddings are drawn as in
+evaluation.py and lie on the device before the clock starts; medians over the repetitions. `--device cpu --scale 0.02`
+tries the script out where there is no GPU.
+"""
+
+import argparse
+import datetime
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import reidlit
+from evaluation import ALL_EXTRAS, SIZES, drawn, machine, versions
+from reidlit import metrics
+from reidlit.metrics.distance import DEVICE_ENTRIES, full_precision
+
+Run = Callable[[], Any]
+
+
+def main() -> None:
+    """Measures and writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--scale", type=float, default=1.0, help="less of everything, to try the script out")
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "gpu.json")
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("There is no GPU here; --device cpu --scale 0.02 tries the script out.")
+    results = {
+        "what": "seconds of an evaluation on the device, embeddings already there, fp32; medians",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "machine": machine(),
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "versions": versions(),
+        "scale": arguments.scale,
+        "market": measure("market", device, arguments.scale, arguments.repetitions, rerank=True),
+        "msmt17": measure("msmt17", device, arguments.scale, arguments.repetitions, rerank=False),
+    }
+    arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+
+
+def measure(name: str, device: torch.device, scale: float, repetitions: int, rerank: bool) -> dict[str, Any]:
+    """Times the floor and the evaluations of one dataset's size, in turn."""
+    features = drawn(SIZES[name].scaled(scale))
+    query, gallery = (torch.from_numpy(embedding).to(device) for embedding in features[:2])
+    labels = features[2:]
+    runs: dict[str, Run] = {
+        "floor": lambda: product(query, gallery),
+        "evaluate": lambda: reidlit.evaluate(query, gallery, *labels),
+        "evaluate_extras": lambda: reidlit.evaluate(query, gallery, *labels, **ALL_EXTRAS),
+    }
+    if rerank:
+        step = metrics.KReciprocal()
+        runs["floor_all_x_all"] = lambda: product(everyone, everyone)
+        runs["evaluate_kreciprocal"] = lambda: reidlit.evaluate(query, gallery, *labels, postprocess=[step])
+        everyone = torch.cat([query, gallery])
+    seconds: dict[str, list[float]] = {key: [] for key in runs}
+    peaks: dict[str, float] = {}
+    for repetition in range(repetitions + 1):  # the first warms up
+        for key, run in runs.items():
+            used, peak = timed(run, device)
+            if repetition:
+                seconds[key].append(used)
+                peaks[key] = peak
+    here, there = reidlit.evaluate(*features), reidlit.evaluate(query, gallery, *labels)
+    return {
+        "data": {"query": list(query.shape), "gallery": list(gallery.shape)},
+        "mAP": {"cpu": here.mAP, "device": there.mAP},
+        "rank1": {"cpu": here.rank(1), "device": there.rank(1)},
+        "seconds": {key: round(statistics.median(values), 5) for key, values in seconds.items()},
+        "seconds_min_max": {key: [round(min(values), 5), round(max(values), 5)] for key, values in seconds.items()},
+        "extra_peak_megabytes": {key: round(peak / 1e6, 1) for key, peak in peaks.items()},
+    }
+
+
+def product(query: Tensor, gallery: Tensor) -> None:
+    """The bare product in blocks, in fp32 whatever the device would rather do."""
+    rows = max(1, DEVICE_ENTRIES // len(gallery))
+    with full_precision():
+        for part in torch.split(query, rows):
+            torch.mm(part, gallery.T)
+
+
+def timed(run: Run, device: torch.device) -> tuple[float, float]:
+    """Seconds and the device's peak of memory in bytes beyond what was held before."""
+    cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated() if cuda else 0
+    start = time.perf_counter()
+    run()
+    if cuda:
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    return seconds, (torch.cuda.max_memory_allocated() - before) if cuda else 0
+
+
+if __name__ == "__main__":
+    main()
