@@ -3,7 +3,8 @@
     python benchmarks/accuracy.py runs/test/<run> runs/train/<run> [--output benchmarks/results/accuracy.json]
 
 Each run's command (its overrides, without the paths of this machine), scores, and the minutes from its start to its end go
-into one JSON file, beside the figures that others publish or measured, which are quoted.
+into one JSON file, beside the figures that others publish or measured, which are quoted. Runs that the file holds already stay,
+unless their command is measured anew.
 """
 
 import argparse
@@ -34,7 +35,7 @@ def main() -> None:
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "pytorch-lightning", "reidlit")},
         "quoted": QUOTED,
-        "runs": [read(run) for run in arguments.runs],
+        "runs": list((before(arguments.output) | {run["command"]: run for run in map(read, arguments.runs)}).values()),
     }
     arguments.output.write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
@@ -49,8 +50,18 @@ def read(run: Path) -> dict[str, Any]:
     return {
         "command": " ".join(item for item in shown if not item.startswith("hydra.")),
         "minutes": round(minutes, 1),
-        "metrics": json.loads(metrics.read_text()),
+        "metrics": {name: value for name, value in json.loads(metrics.read_text()).items() if is_figure(name, value)},
     }
+
+
+def before(output: Path) -> dict[str, Any]:
+    """The runs of an earlier file by their commands."""
+    return {run["command"]: run for run in json.loads(output.read_text())["runs"]} if output.is_file() else {}
+
+
+def is_figure(name: str, value: object) -> bool:
+    """Whether it is a score, its interval or the protocol, and no curve or table."""
+    return isinstance(value, int | float) or name.endswith(("/intervals", "/protocol"))
 
 
 if __name__ == "__main__":

@@ -36,6 +36,10 @@ class Distances(Protocol):
     def shape(self) -> tuple[int, int]:
         """(Q, G)."""
 
+    @property
+    def device(self) -> str:
+        """The type of device that blocks are made on, such as "cpu"."""
+
     def block(self, start: int, stop: int) -> Block:
         """Distances of the queries from `start` to `stop`; valid until the next call."""
 
@@ -65,7 +69,7 @@ def parts(distances: Distances, size: int | None = None, what: str = "") -> Iter
     """
     num_queries, num_gallery = distances.shape
     if size is None:
-        size = block_rows(num_gallery, getattr(distances, "device", "cpu"))
+        size = block_rows(num_gallery, distances.device)
         size = -(-num_queries // -(-num_queries // size))  # equal sizes, but for the last:
         size = -(-size // ROWS) * ROWS  # a product has as many rows anyway
     starts = tqdm(range(0, num_queries, size), desc=what, unit="block", delay=SHOW_AFTER, disable=None, leave=False)
@@ -127,6 +131,8 @@ class EmbeddingDistances:
 
 class GivenDistances:
     """Distances of a matrix that the caller has; only a block at a time is copied, so it may be a memory map."""
+
+    device = "cpu"
 
     def __init__(self, matrix: NDArray[Any] | Tensor) -> None:
         """Take (Q, G) of any real type."""

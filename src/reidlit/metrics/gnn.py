@@ -73,6 +73,8 @@ class GraphDistances:
         shape: (Q, G).
     """
 
+    device = "cpu"
+
     def __init__(self, query: sparse.csr_array, gallery: sparse.csr_array) -> None:
         """Keep the features.
 

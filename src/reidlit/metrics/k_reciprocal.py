@@ -63,6 +63,8 @@ class KReciprocal:
 class KReciprocalDistances:
     """Re-ranked `Distances`, made a block at a time."""
 
+    device = "cpu"
+
     def __init__(self, query: Tensor, gallery: Tensor, options: KReciprocal) -> None:
         """Encode all samples.
 
