@@ -81,13 +81,3 @@ def test_improves_the_mAP_of_clusters():  # noqa: N802
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         NeighbourCentralisation(**options)
-
-
-def test_bad_embeddings():
-    for query, gallery, message in (
-        (torch.ones(4, 3), torch.ones(4, 5), "query has 3 dimensions and gallery has 5"),
-        (torch.ones(4, 3), torch.ones(3), "gallery must be"),
-        (torch.full((4, 3), torch.inf), torch.ones(4, 3), "query holds 4 of 4 embeddings"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            NeighbourCentralisation()(query, gallery)

@@ -91,13 +91,3 @@ def test_improves_the_mAP_of_clusters():  # noqa: N802
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         GNNReranking(**options)
-
-
-def test_bad_embeddings():
-    for query, gallery, message in (
-        (torch.ones(4, 3), torch.ones(4, 5), "query has 3 dimensions and gallery has 5"),
-        (torch.ones(4), torch.ones(4, 3), "query must be"),
-        (torch.ones(4, 3), torch.full((4, 3), torch.nan), "gallery holds 4 of 4 embeddings"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            GNNReranking()(query, gallery)

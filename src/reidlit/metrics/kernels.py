@@ -259,7 +259,9 @@ def nearest(
 
 
 @jit()
-def nearest_to_rest(values: NDArray[Any], first: int, distances: NDArray[Any], indices: Integers, largest: Any) -> None:
+def nearest_to_rest(
+    values: NDArray[Any], first: int, distances: NDArray[Any], indices: Integers, largest: NDArray[Any]
+) -> None:
     """Add the rows of a block to the lists of its samples.
 
     Args:

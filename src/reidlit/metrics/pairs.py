@@ -13,17 +13,19 @@ from reidlit.metrics.verification import roc
 class PairCounts:
     """Counts all pairs of a query and a gallery entry that are not junk, by distance."""
 
+    histogram: Histogram
+
     def __init__(self, num_queries: int) -> None:
         """Start with the number of queries, Q."""
         self.num_queries = num_queries
-        self.histogram: Histogram | None = None
         self.rows: list[Integers] = []
         self.matches: list[Integers] = []
         self.junk: list[Integers] = []
 
     def add(self, rows: Integers, block: Block, relevance: Relevance) -> None:
         """Add a block whose queries are the `rows` (B,) of the query set."""
-        self.histogram = self.histogram or block.histogram()
+        if not self.rows:
+            self.histogram = block.histogram()  # on the device of the blocks
         self.histogram.add(block)
         self.rows.append(rows[relevance.match_rows])
         self.matches.append(bin_of(block.at(relevance.match_rows, relevance.matches)))
@@ -31,7 +33,7 @@ class PairCounts:
 
     def result(self) -> Verified:
         """The scores over all blocks."""
-        used, counts = self.histogram.occupied() if self.histogram else (np.zeros(1, np.int64), np.zeros(1, np.int64))
+        used, counts = self.histogram.occupied()
         rows, matches = np.concatenate(self.rows), np.searchsorted(used, np.concatenate(self.matches))
         junk = np.searchsorted(used, np.concatenate(self.junk))
         positive = np.bincount(matches, minlength=len(used))

@@ -33,9 +33,8 @@ def pool(embedding: Tensor, pids: Integers, camids: Integers | None) -> Pooled:
     found, group = np.unique(labels, axis=0, return_inverse=True)
     index = torch.from_numpy(group.reshape(-1)).to(embedding.device)
     total = torch.zeros(len(found), embedding.shape[1], dtype=torch.float64, device=embedding.device)
-    for part, into in zip(
-        torch.split(embedding, 2**14), torch.split(index, 2**14), strict=True
-    ):  # each in double precision
+    # A part at a time, as double precision takes twice the memory.
+    for part, into in zip(torch.split(embedding, 2**14), torch.split(index, 2**14), strict=True):
         total.index_add_(0, into, part.double())
     mean = (total / index.bincount(minlength=len(found))[:, None]).float()
     return Pooled(mean, found[:, 0], None if camids is None else found[:, 1])
