@@ -22,7 +22,8 @@ from torch import Tensor
 import reidlit
 from evaluation import ALL_EXTRAS, SIZES, drawn, machine, versions
 from reidlit import metrics
-from reidlit.metrics.distance import DEVICE_ENTRIES, full_precision
+from reidlit.metrics.distance import DEVICE_ENTRIES
+from reidlit.metrics.product import full_precision
 
 Run = Callable[[], Any]
 
@@ -89,7 +90,7 @@ def measure(name: str, device: torch.device, scale: float, repetitions: int, rer
 def product(query: Tensor, gallery: Tensor) -> None:
     """The bare product in blocks, in fp32 whatever the device would rather do."""
     rows = max(1, DEVICE_ENTRIES // len(gallery))
-    with full_precision():
+    with full_precision(query.device.type):
         for part in torch.split(query, rows):
             torch.mm(part, gallery.T)
 

@@ -6,7 +6,7 @@ import torch
 
 from reidlit.metrics import evaluate, pairwise_distance
 from reidlit.metrics.bins import BINS, bin_of, upper_edge
-from reidlit.metrics.blocks import Groups, HostBlock
+from reidlit.metrics.blocks import Groups, HostBlock, Questions, nothing_relevant
 from reidlit.metrics.device_block import DeviceBlock
 from reidlit.metrics.distance import EmbeddingDistances
 from reidlit.metrics.kernels import CHUNK
@@ -63,12 +63,20 @@ def compare(device, host, relevance, groups):
     """Ask both for everything."""
     num_query, num_gallery = host.values.shape
     whole = min(num_gallery, 200)
-    for k, leave_out in ((1, relevance), (3, None), (whole, relevance), (whole + 5, relevance)):
-        for found, expected in zip(device.nearest(k, leave_out), host.nearest(k, leave_out), strict=True):
-            assert found.shape == (num_query, k)
-            assert_same(found, expected)
-    assert_same(device.match_ranks(relevance), host.match_ranks(relevance))
-    assert_same(device.group_ranks(relevance, groups), host.group_ranks(relevance, groups))
+    nothing = nothing_relevant(num_query)
+    for k, leave_out, ranked_in in (
+        (1, relevance, groups),
+        (3, nothing, None),
+        (whole, relevance, None),
+        (whole + 5, relevance, groups),
+    ):
+        found, expected = (block.answer(leave_out, Questions(ranked_in, k)) for block in (device, host))
+        assert len(found.group_ranks) == (0 if ranked_in is None else len(leave_out.matches))
+        for mine, theirs in zip((*found[:2], *found.nearest), (*expected[:2], *expected.nearest), strict=True):
+            assert_same(mine, theirs)
+        assert found.nearest[0].shape == (num_query, k)
+    for mine, theirs in zip(device.nearest(3), host.nearest(3), strict=True):
+        assert_same(mine, theirs)
     for rows, columns in (
         (relevance.match_rows, relevance.matches),
         (relevance.junk_rows, relevance.junk),
@@ -115,8 +123,9 @@ def test_ranks_in_long_rows(kind):
     values = KINDS[kind](rng, (3, len(g_pids))).astype(np.float32)
     host, device = HostBlock(values.copy()), DeviceBlock(torch.from_numpy(values.copy()))
     relevance, groups = CrossCamera(g_pids, g_camids)(q_pids, q_camids), Groups.of(g_camids)
-    assert_same(device.match_ranks(relevance), host.match_ranks(relevance))
-    assert_same(device.group_ranks(relevance, groups), host.group_ranks(relevance, groups))
+    found, expected = (block.answer(relevance, Questions(groups)) for block in (device, host))
+    assert_same(found.match_ranks, expected.match_ranks)
+    assert_same(found.group_ranks, expected.group_ranks)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -133,10 +142,11 @@ def test_histograms_add_up_to_the_same_counts():
     values = np.concatenate([KINDS[kind](rng, (9, 70)).astype(np.float32) for kind in KINDS])
     blocks = [values[:30], values[30:]]
     host, device = HostBlock(blocks[0]).histogram(), DeviceBlock(torch.from_numpy(blocks[0])).histogram()
-    for block in blocks:
-        host.add(HostBlock(block.copy()))
-        device.add(DeviceBlock(torch.from_numpy(block.copy())))
-    index, count = np.unique(bin_of(values.reshape(-1)), return_counts=True)
+    for values in blocks:
+        nothing = nothing_relevant(len(values))
+        HostBlock(values.copy()).answer(nothing, Questions(histogram=host))
+        DeviceBlock(torch.from_numpy(values.copy())).answer(nothing, Questions(histogram=device))
+    index, count = np.unique(bin_of(np.concatenate(blocks).reshape(-1)), return_counts=True)
     for histogram in (host, device, host):  # asking changes nothing
         bins, counts = histogram.occupied()
         assert bins.dtype == counts.dtype == np.int64
@@ -145,9 +155,9 @@ def test_histograms_add_up_to_the_same_counts():
 
 
 QUESTIONS = {
-    "match_ranks": lambda block, relevance, _: block.match_ranks(relevance),
-    "group_ranks": lambda block, relevance, groups: block.group_ranks(relevance, groups),
-    "nearest": lambda block, relevance, _: block.nearest(5, relevance)[1],
+    "match_ranks": lambda block, relevance, _: block.answer(relevance, Questions()).match_ranks,
+    "group_ranks": lambda block, relevance, groups: block.answer(relevance, Questions(groups)).group_ranks,
+    "nearest": lambda block, relevance, _: block.answer(relevance, Questions(k=5)).nearest[1],
     "nearest distances": lambda block, *_: block.nearest(5)[0],
     "at": lambda block, relevance, _: block.at(relevance.match_rows, relevance.matches),
     "columns": lambda block, *_: block.columns(np.array([3, 1])),

@@ -9,7 +9,7 @@ import torch
 from threadpoolctl import threadpool_info
 
 from reidlit.metrics import blocks, evaluate, nearest, pairwise_distance
-from reidlit.metrics.blocks import HostBlock
+from reidlit.metrics.blocks import HostBlock, Questions
 from reidlit.metrics.distance import EmbeddingDistances
 from reidlit.metrics.kernels import GLANCE
 from reidlit.metrics.nearest import nearest_others
@@ -194,7 +194,7 @@ def test_the_distances_of_junk_are_put_back():
     block = HostBlock(distance.copy())
     relevance = CrossCamera(ids[1], ids[3])(ids[0], ids[2])
     assert len(relevance.junk)
-    block.nearest(7, relevance)
+    block.answer(relevance, Questions(k=7))
     np.testing.assert_array_equal(block.finished(), distance)
 
 

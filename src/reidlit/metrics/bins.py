@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reidlit.metrics.kernels import PAGE, Floats, Integers
+from reidlit.metrics.kernels import PAGE, SHIFT, Floats, Integers
 
-SHIFT = 8
 BINS = 2 ** (32 - SHIFT)
 PAGES = BINS >> PAGE
 
@@ -20,14 +19,22 @@ def bin_of(distance: NDArray[Any]) -> Integers:
     """Bin (N,) of each distance (N,), ascending with the distance."""
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
         narrow = distance.astype(np.float32)
-    bits = (narrow + np.float32(0)).view(np.int32).astype(np.int64)  # -0 + 0 is 0
-    key = np.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # two's complement, so that negative numbers ascend as well
-    return np.asarray((key >> SHIFT) + BINS // 2)
+    return ascending(narrow.view(np.uint32).astype(np.int64) >> SHIFT)
+
+
+def ascending(leading: Integers) -> Integers:
+    """Bin (N,) of what the leading bits (N,) of a float32, taken as an unsigned number, stand for.
+
+    Negative numbers ascend the other way round there. The first of them are zero: -0, and what is hardly less.
+    """
+    middle = BINS // 2
+    return np.asarray(np.where(leading < middle, middle + leading, BINS - leading))
 
 
 def upper_edge(index: Integers) -> Floats:
     """The largest distance (N,) that falls into each bin (N,)."""
-    key = ((index - BINS // 2) << SHIFT) | (2**SHIFT - 1)
-    key = np.where(key == -1, -2, key)  # that is -0, which counts as 0
+    leading = index - BINS // 2
+    key = ((leading - (leading < 0)) << SHIFT) | (2**SHIFT - 1)
     key = np.minimum(key, np.float32(np.inf).view(np.int32)).astype(np.int32)  # beyond are no numbers
-    return np.where(key < 0, key ^ 0x7FFFFFFF, key).astype(np.int32).view(np.float32).astype(np.float64)
+    bits = np.where(key < 0, key ^ 0x7FFFFFFF, key).astype(np.int32)
+    return np.asarray(bits.view(np.float32), np.float64)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidlit.metrics import kernels
-from reidlit.metrics.bins import BINS, PAGES, SHIFT
+from reidlit.metrics.bins import BINS, PAGES, ascending
 from reidlit.metrics.kernels import Integers
 from reidlit.metrics.protocol import Relevance
 from reidlit.metrics.workers import share
@@ -31,13 +31,17 @@ class Affine(NamedTuple):
 
 # Longer lists are sorted: inserting into them, one entry after the other, would take longer.
 SHORT_LIST = 1024
-NOTHING = Affine(np.empty(0, np.float32), np.empty(0, np.float32), 1.0)
+# What the kernel is given where nothing is asked.
+FINISHED = Affine(np.empty(0, np.float32), np.empty(0, np.float32), 1.0)
+NO_GROUPS = (np.empty(0, np.uint32), *((np.empty(0, np.int64),) * 3))
+NO_BITS = np.empty((0, 0), np.uint32)
+NO_COUNTS = (np.empty(0, np.uint32), np.empty(0, np.bool_))
 
 
 class Groups(NamedTuple):
-    """The gallery in groups, such as cameras: see `kernels.group_ranks`."""
+    """The gallery in groups, such as cameras: see `kernels.group_ranks_in_row`."""
 
-    order: Integers
+    order: NDArray[np.uint32]  # read once a distance, so half as wide as usual
     place: Integers
     group: Integers
     offsets: Integers
@@ -47,23 +51,65 @@ class Groups(NamedTuple):
     def of(cls, labels: Integers) -> "Groups":
         """Group (G,) labels, in ascending order of label."""
         found, group = np.unique(labels, return_inverse=True)
-        order = np.argsort(group, kind="stable")
-        place = np.empty_like(order)
+        order = np.argsort(group, kind="stable").astype(np.uint32)
+        place = np.empty(len(order), np.int64)
         place[order] = np.arange(len(order))
         return cls(order, place, group, np.concatenate([[0], np.cumsum(np.bincount(group))]), found)
+
+
+class Questions(NamedTuple):
+    """What is asked of each block besides the ranks of the matches.
+
+    Attributes:
+        groups: To rank the matches within.
+        k: Length of the lists of nearest entries.
+        histogram: To count all distances in.
+    """
+
+    groups: Groups | None = None
+    k: int = 0
+    histogram: "Histogram | None" = None
+
+
+class Answers(NamedTuple):
+    """What a block answers to `Questions`.
+
+    Attributes:
+        match_ranks: (M,) 1-based rank of each match among the gallery without the junk, in the order of the matches.
+        group_ranks: (M,) 1-based rank of each match among the gallery entries of its group; empty if not asked for.
+        nearest: Distances and gallery indices (B, k) of the nearest entries that are not junk; inf and -1 where there
+            are fewer.
+    """
+
+    match_ranks: Integers
+    group_ranks: Integers
+    nearest: tuple[Values, Integers]
+
+
+class Answered(NamedTuple):
+    """A block and what it answered, for whoever collects scores.
+
+    Attributes:
+        rows: (B,) its queries, as rows of the query set.
+        block: The block.
+        relevance: Of the gallery for its queries.
+        answers: What it answered.
+    """
+
+    rows: Integers
+    block: "Block"
+    relevance: Relevance
+    answers: Answers
 
 
 class Block(Protocol):
     """Distances (B, G) of a block of queries."""
 
-    def match_ranks(self, relevance: Relevance) -> Integers:
-        """1-based rank of each match among the gallery without the junk, in the order of the matches."""
+    def answer(self, relevance: Relevance, questions: Questions) -> Answers:
+        """All that is asked, in one go."""
 
-    def group_ranks(self, relevance: Relevance, groups: Groups) -> Integers:
-        """1-based rank of each match among the gallery entries of its group, in the order of the matches."""
-
-    def nearest(self, k: int, relevance: Relevance | None = None) -> tuple[Values, Integers]:
-        """Distances and gallery indices (B, k) of the nearest entries that are not junk; inf and -1 where there are fewer."""
+    def nearest(self, k: int) -> tuple[Values, Integers]:
+        """Distances and gallery indices (B, k) of the nearest entries, as in `Answers`."""
 
     def at(self, rows: Integers, columns: Integers) -> Values:
         """Distances (N,) at some places."""
@@ -78,14 +124,11 @@ class Block(Protocol):
         """All distances (B, G)."""
 
     def histogram(self) -> "Histogram":
-        """An empty histogram that can `add` blocks like this one."""
+        """An empty histogram that blocks like this one can count in."""
 
 
 class Histogram(Protocol):
     """How many distances fell into each bin of `bins`."""
-
-    def add(self, block: Any) -> None:
-        """Count a block's distances."""
 
     def occupied(self) -> tuple[Integers, Integers]:
         """Bins (N,) that hold a distance, ascending, and how many each."""
@@ -113,48 +156,48 @@ class HostBlock:
             self.affine = None
         return self.values
 
-    def match_ranks(self, relevance: Relevance) -> Integers:
+    def answer(self, relevance: Relevance, questions: Questions) -> Answers:
         """As in `Block`."""
-        matches, match_offsets, junk, junk_offsets = relevance
-        base, offset, factor = self.affine or NOTHING
-        ranks = np.empty(len(matches), np.int64)
+        groups, k, histogram = questions
+        if histogram is not None and not isinstance(histogram, HostHistogram):
+            raise TypeError("a block on the CPU counts in a histogram on the CPU")
+        count = int(numba.get_num_threads()) if histogram is None else histogram.begin(self.values.size)
+        listed = k if k <= SHORT_LIST else 0
+        ranks = np.empty(len(relevance.matches), np.int64)
+        group_ranks = np.empty(0 if groups is None else len(ranks), np.int64)
+        distances = np.full((len(self.values), listed), np.inf, self.values.dtype)
+        indices = np.full((len(self.values), listed), -1, np.int64)
+        # Whatever is to be finished is float32 and counted where it stands.
+        bits = self.values.astype(np.float32, copy=False).view(np.uint32) if histogram is not None else NO_BITS
 
-        def work(own: slice) -> None:
-            kernels.match_ranks(
-                *(self.values[own], matches, match_offsets[_ends(own)], junk, junk_offsets[_ends(own)]),
-                *(base[own], offset, factor, self.affine is not None, ranks),
-            )
+        def work(parts: slice) -> None:
+            for part in range(parts.start, parts.stop):
+                counts, touched = NO_COUNTS if histogram is None else (histogram.parts[part], histogram.touched[part])
+                kernels.answer(
+                    self.values,
+                    len(self.values) * part // count,
+                    len(self.values) * (part + 1) // count,
+                    self.affine or FINISHED,
+                    (relevance.matches, relevance.match_offsets, relevance.junk, relevance.junk_offsets),
+                    ranks,
+                    NO_GROUPS if groups is None else (groups.order, groups.place, groups.group, groups.offsets),
+                    group_ranks,
+                    bits,
+                    counts,
+                    touched,
+                    distances,
+                    indices,
+                )
 
-        share(len(self.values), work)
+        share(count, work)
         self.affine = None
-        return ranks
-
-    def group_ranks(self, relevance: Relevance, groups: Groups) -> Integers:
-        """As in `Block`."""
-        values, (matches, offsets) = self.finished(), relevance[:2]
-        ranks = np.empty(len(matches), np.int64)
-        share(
-            len(values),
-            lambda own: kernels.group_ranks(values[own], matches, offsets[_ends(own)], *groups[:4], ranks),
-        )
-        return ranks
-
-    def nearest(self, k: int, relevance: Relevance | None = None) -> tuple[Values, Integers]:
-        """As in `Block`."""
-        values = self.finished()
-        if relevance is None:
-            junk, offsets = np.empty(0, np.int64), np.zeros(len(values) + 1, np.int64)
-        else:
-            junk, offsets = relevance.junk, relevance.junk_offsets
         if k > SHORT_LIST:
-            return _by_sorting(values, k, junk, offsets)
-        distances = np.full((len(values), k), np.inf, values.dtype)
-        indices = np.full((len(values), k), -1, np.int64)
-        share(
-            len(values),
-            lambda own: kernels.nearest(values[own], junk, offsets[_ends(own)], distances[own], indices[own]),
-        )
-        return distances, indices
+            distances, indices = _by_sorting(self.values, k, relevance)
+        return Answers(ranks, group_ranks, (distances, indices))
+
+    def nearest(self, k: int) -> tuple[Values, Integers]:
+        """As in `Block`."""
+        return self.answer(nothing_relevant(len(self.values)), Questions(k=k)).nearest
 
     def at(self, rows: Integers, columns: Integers) -> Values:
         """As in `Block`."""
@@ -188,26 +231,19 @@ class HostHistogram:
         self.ever_touched = np.zeros(PAGES, np.bool_)
         self.pending = 0
 
-    def add(self, block: HostBlock) -> None:
-        """As in `Histogram`."""
-        values, count = block.finished(), len(self.parts)
-        if self.pending + values.size > np.iinfo(np.uint32).max:
+    def begin(self, size: int) -> int:
+        """Make room for `size` distances more, and say how many threads may count them, each in its part."""
+        if self.pending + size > np.iinfo(np.uint32).max:
             self._collect()
-        self.pending += values.size
-
-        def work(own: slice) -> None:
-            for part in range(own.start, own.stop):
-                kernels.count_bins(values[part::count], self.parts[part], self.touched[part], SHIFT)
-
-        share(count, work)
+        self.pending += size
+        return len(self.parts)
 
     def occupied(self) -> tuple[Integers, Integers]:
         """As in `Histogram`."""
         self._collect()
         pages = np.flatnonzero(self.ever_touched)
         page, within = np.nonzero(self.total[pages])
-        index = pages[page] * self.total.shape[1] + within
-        return index, self.total.reshape(-1)[index]
+        return in_order(pages[page] * self.total.shape[1] + within, self.total[pages[page], within])
 
     def _collect(self) -> None:
         for part, touched in zip(self.parts, self.touched, strict=True):
@@ -219,10 +255,26 @@ class HostHistogram:
         self.pending = 0
 
 
-def _by_sorting(values: Values, k: int, junk: Integers, offsets: Integers) -> tuple[Values, Integers]:
-    """What `HostBlock.nearest` gives, a row at a time."""
+def in_order(leading: Integers, counts: Integers) -> tuple[Integers, Integers]:
+    """Bins (N,), ascending, and their counts (N,), from counts by leading bits of the distances."""
+    bins = ascending(leading)
+    order = bins.argsort(kind="stable")  # nearly sorted
+    bins, counts = bins[order], counts[order]
+    first = np.flatnonzero(np.diff(bins, prepend=-1))  # both zeros share a bin
+    return bins[first], np.add.reduceat(counts, first) if len(first) else counts
+
+
+def nothing_relevant(num_queries: int) -> Relevance:
+    """No matches and no junk."""
+    nothing, offsets = np.empty(0, np.int64), np.zeros(num_queries + 1, np.int64)
+    return Relevance(nothing, offsets, nothing, offsets)
+
+
+def _by_sorting(values: Values, k: int, relevance: Relevance) -> tuple[Values, Integers]:
+    """The nearest of each query, as in `Answers`, a row at a time."""
     distances = np.full((len(values), k), np.inf, values.dtype)
     indices = np.full((len(values), k), -1, np.int64)
+    junk, offsets = relevance.junk, relevance.junk_offsets
 
     def work(own: slice) -> None:
         for i in range(own.start, own.stop):
@@ -234,8 +286,3 @@ def _by_sorting(values: Values, k: int, junk: Integers, offsets: Integers) -> tu
 
     share(len(values), work)
     return distances, indices
-
-
-def _ends(rows: slice) -> slice:
-    """Where the offsets of some rows are, which are one more."""
-    return slice(rows.start, rows.stop + 1)

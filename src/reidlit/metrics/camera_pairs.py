@@ -4,9 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reidlit.metrics.blocks import Block, Groups
+from reidlit.metrics.blocks import Answered, Groups
 from reidlit.metrics.kernels import Floats, Integers
-from reidlit.metrics.protocol import Relevance
 
 
 class CameraPairs(NamedTuple):
@@ -40,9 +39,9 @@ class CameraPairTable:
         self.cell: list[Integers] = []
         self.shape = shape
 
-    def add(self, rows: Integers, block: Block, relevance: Relevance) -> None:
-        """Add a block whose queries are the `rows` (B,) of the query set."""
-        ranks = block.group_ranks(relevance, self.groups)
+    def add(self, part: Answered) -> None:
+        """Add a block that ranked its matches within `groups`."""
+        rows, _, relevance, (_, ranks, _) = part
         # One list for each query and gallery camera that has a match.
         list_of_match = relevance.match_rows * self.shape[1] + self.groups.group[relevance.matches]
         order = np.lexsort([ranks, list_of_match])

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidlit.metrics.bins import BINS, SHIFT
-from reidlit.metrics.blocks import Groups, Values
-from reidlit.metrics.kernels import Integers
+from reidlit.metrics.bins import BINS
+from reidlit.metrics.blocks import Answers, Groups, Questions, Values, in_order
+from reidlit.metrics.kernels import SHIFT, Integers
 from reidlit.metrics.protocol import Relevance
 
 LAST = torch.iinfo(torch.int64).max
@@ -19,43 +19,24 @@ class DeviceBlock:
         """Take over distances (B, G) float32 without NaN."""
         self.values = values
 
-    def match_ranks(self, relevance: Relevance) -> Integers:
+    def answer(self, relevance: Relevance, questions: Questions) -> Answers:
         """As in `Block`."""
+        groups, k, histogram = questions
+        if isinstance(histogram, DeviceHistogram):
+            histogram.add(self.values)
+        elif histogram is not None:
+            raise TypeError("a block on a device counts in a histogram on that device")
         keys = stable_keys(self.values)
         rows, matches = self._tensor(relevance.match_rows), self._tensor(relevance.matches)
         own = keys[rows, matches]
+        group_ranks = own[:0] if groups is None else self._group_ranks(keys, rows, matches, own, groups)
         keys[self._tensor(relevance.junk_rows), self._tensor(relevance.junk)] = LAST  # behind every match
-        return np.asarray(ranks_among(keys, rows, own).cpu().numpy())
+        ranks = ranks_among(keys, rows, own)
+        return Answers(ranks.cpu().numpy(), group_ranks.cpu().numpy(), self._nearest(keys, k))
 
-    def group_ranks(self, relevance: Relevance, groups: Groups) -> Integers:
+    def nearest(self, k: int) -> tuple[Values, Integers]:
         """As in `Block`."""
-        keys = stable_keys(self.values)
-        rows, matches = self._tensor(relevance.match_rows), self._tensor(relevance.matches)
-        own = keys[rows, matches]
-        group = self._tensor(groups.group)[matches]
-        ranks = torch.empty_like(own)
-        for label in range(len(groups.labels)):
-            columns = self._tensor(groups.order[groups.offsets[label] : groups.offsets[label + 1]])
-            of_group = group == label
-            ranks[of_group] = ranks_among(keys[:, columns], rows[of_group], own[of_group])
-        return np.asarray(ranks.cpu().numpy())
-
-    def nearest(self, k: int, relevance: Relevance | None = None) -> tuple[Values, Integers]:
-        """As in `Block`."""
-        keys = stable_keys(self.values)
-        keys[self.values == torch.inf] = LAST
-        if relevance is not None:
-            keys[self._tensor(relevance.junk_rows), self._tensor(relevance.junk)] = LAST
-        size = min(k, keys.shape[1])
-        found = keys.topk(size, dim=1, largest=False).values
-        index = (found & 0xFFFFFFFF).masked_fill(found == LAST, 0)
-        distance = self.values.gather(1, index).masked_fill(found == LAST, torch.inf)
-        index = index.masked_fill(found == LAST, -1)
-        padding = ((0, 0), (0, k - size))
-        return (
-            np.pad(distance.cpu().numpy(), padding, constant_values=np.inf),
-            np.pad(index.cpu().numpy(), padding, constant_values=-1),
-        )
+        return self._nearest(stable_keys(self.values), k)
 
     def at(self, rows: Integers, columns: Integers) -> Values:
         """As in `Block`."""
@@ -77,6 +58,29 @@ class DeviceBlock:
         """As in `Block`."""
         return DeviceHistogram(self.values.device)
 
+    def _group_ranks(self, keys: Tensor, rows: Tensor, matches: Tensor, own: Tensor, groups: Groups) -> Tensor:
+        group = self._tensor(groups.group)[matches]
+        ranks = torch.empty_like(own)
+        for label in range(len(groups.labels)):
+            columns = self._tensor(groups.order.astype(np.int64)[groups.offsets[label] : groups.offsets[label + 1]])
+            of_group = group == label
+            ranks[of_group] = ranks_among(keys[:, columns], rows[of_group], own[of_group])
+        return ranks
+
+    def _nearest(self, keys: Tensor, k: int) -> tuple[Values, Integers]:
+        """The nearest, from keys (B, G) that are LAST for what is left out; these are changed."""
+        keys[self.values == torch.inf] = LAST
+        size = min(k, keys.shape[1])
+        found = keys.topk(size, dim=1, largest=False).values
+        index = (found & 0xFFFFFFFF).masked_fill(found == LAST, 0)
+        distance = self.values.gather(1, index).masked_fill(found == LAST, torch.inf)
+        index = index.masked_fill(found == LAST, -1)
+        padding = ((0, 0), (0, k - size))
+        return (
+            np.pad(distance.cpu().numpy(), padding, constant_values=np.inf),
+            np.pad(index.cpu().numpy(), padding, constant_values=-1),
+        )
+
     def _tensor(self, values: Integers) -> Tensor:
         return torch.from_numpy(values.copy()).to(self.values.device)
 
@@ -88,15 +92,15 @@ class DeviceHistogram:
         """Start empty."""
         self.total = torch.zeros(BINS, dtype=torch.int64, device=device)
 
-    def add(self, block: DeviceBlock) -> None:
-        """As in `Histogram`."""
-        bins = (ordered_bits(block.values) >> SHIFT) + BINS // 2
-        self.total += torch.bincount(bins.reshape(-1), minlength=BINS)
+    def add(self, values: Tensor) -> None:
+        """Count distances (B, G) float32."""
+        leading = (values.view(torch.int32) >> SHIFT) & (BINS - 1)
+        self.total += torch.bincount(leading.reshape(-1), minlength=BINS)
 
     def occupied(self) -> tuple[Integers, Integers]:
         """As in `Histogram`."""
-        index = self.total.nonzero().squeeze(1)
-        return np.asarray(index.cpu().numpy()), np.asarray(self.total[index].cpu().numpy())
+        leading = self.total.nonzero().squeeze(1)
+        return in_order(leading.cpu().numpy(), self.total[leading].cpu().numpy())
 
 
 def ordered_bits(values: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
 """Distances of a query set to a gallery, given out in blocks of queries: the whole matrix never exists."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -13,19 +12,16 @@ from tqdm import tqdm
 
 from reidlit.metrics.blocks import Affine, Block, HostBlock
 from reidlit.metrics.device_block import DeviceBlock
-from reidlit.metrics.inputs import as_distance_rows
-from reidlit.metrics.workers import product
+from reidlit.metrics.inputs import as_distance_rows, squared_norms
+from reidlit.metrics.product import ROWS, full_precision, inner_products, least_columns
 
 METRICS = ("euclidean", "cosine")
 
 # A product with more rows packs the gallery less often; beyond this it gains nothing, and the block leaves the cache.
-BLOCK_ROWS = 1024
+BLOCK_ROWS = 1008
 BLOCK_BYTES = 384 * 2**20
 # On a device each distance takes up to 40 bytes while its ranks are counted.
 DEVICE_ENTRIES = 2**27
-# Libraries round the product otherwise where a matrix has few rows, or is small altogether.
-ROWS = 64
-LARGE_PRODUCT = 2_000_000
 SHOW_AFTER = 5.0  # seconds
 
 
@@ -99,6 +95,7 @@ class EmbeddingDistances:
         self.query = query.detach().float().to(self.gallery.device)
         if self.cosine:
             self.query, self.gallery = functional.normalize(self.query), functional.normalize(self.gallery)
+        self.base = torch.ones(len(query), device=gallery.device) if self.cosine else squared_norms(self.query)
         self.offset = torch.zeros(len(gallery), device=gallery.device) if self.cosine else squared_norms(self.gallery)
         self.shape = (len(query), len(gallery))
         self.device = gallery.device.type
@@ -106,25 +103,24 @@ class EmbeddingDistances:
 
     def block(self, start: int, stop: int, first: int = 0) -> Block:
         """As in `Distances`; to the gallery from `first` on."""
-        query, gallery, offset = self.query[start:stop], self.gallery[first:], self.offset[first:]
-        base = torch.ones(len(query), device=query.device) if self.cosine else squared_norms(query)
+        query, gallery = self.query[start:stop], self.gallery[first:]
+        base, offset = self.base[start:stop], self.offset[first:]
         factor = -1.0 if self.cosine else -2.0
         if query.device.type == "cpu":
             affine = Affine(base.numpy(), offset.numpy(), factor)
             return HostBlock(self._product(query.numpy(), gallery.numpy()), affine)
-        with torch.autocast(query.device.type, enabled=False), full_precision():
+        with full_precision(query.device.type):
             product = query @ gallery.T
         return DeviceBlock(product.mul_(factor).add_(base[:, None] + offset))
 
     def _product(self, query: NDArray[np.float32], gallery: NDArray[np.float32]) -> NDArray[np.float32]:
         """Inner products (B, G), padded so that every size of block and share takes the same way through the library."""
         rows, dim = query.shape
-        least = max(ROWS, -(-LARGE_PRODUCT // (ROWS * dim)))
-        padded, columns = -(-rows // ROWS) * ROWS, max(len(gallery), least)
+        padded, columns = -(-rows // ROWS) * ROWS, max(len(gallery), least_columns(dim))
         if self._buffer.size < padded * columns:
             self._buffer = np.empty(padded * columns, np.float32)
         inner = self._buffer[: padded * columns].reshape(padded, columns)
-        product(_padded(query, padded), _padded(gallery, columns), inner, least)
+        inner_products(_padded(query, padded), _padded(gallery, columns), inner)
         # Kernels want contiguous rows; only a small gallery has to be copied for that.
         return np.ascontiguousarray(inner[:rows, : len(gallery)])
 
@@ -173,41 +169,9 @@ def pairwise_distance(query: Tensor, gallery: Tensor, metric: str = "euclidean")
     return block.values if isinstance(block, DeviceBlock) else torch.from_numpy(block.finished())
 
 
-def squared_norms(embedding: Tensor) -> Tensor:
-    """(N,) squared lengths of (N, D), with the squares of a part of the embeddings at a time."""
-    return torch.cat([part.square().sum(1) for part in torch.split(embedding, 2**14)])
-
-
 def _padded(matrix: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
     if len(matrix) == rows:
         return matrix
     whole = np.zeros((rows, matrix.shape[1]), np.float32)
     whole[: len(matrix)] = matrix
     return whole
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Multiply fp32 matrices in fp32, although training was allowed TF32 or bfloat16.
-
-    `torch.set_float32_matmul_precision("high")` is common, and `|q|^2 + |g|^2 - 2qg` cancels: with 10 bits of mantissa
-    near neighbours swap their ranks.
-    """
-    # Since 2.9 PyTorch keeps one setting a backend, and the older global one cannot be read once they differ.
-    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None))
-    if all(hasattr(backend, "fp32_precision") for backend in backends):
-        before = [backend.fp32_precision for backend in backends]
-        try:
-            for backend in backends:
-                backend.fp32_precision = "ieee"
-            yield
-        finally:
-            for backend, precision in zip(backends, before, strict=True):
-                backend.fp32_precision = precision
-    else:
-        precision = torch.get_float32_matmul_precision()
-        try:
-            torch.set_float32_matmul_precision("highest")
-            yield
-        finally:
-            torch.set_float32_matmul_precision(precision)

@@ -12,6 +12,10 @@ from reidlit.metrics.kernels import Integers
 # A squared distance is at most (2 |x|)^2, which must not overflow.
 LARGEST_NORM = float(np.sqrt(np.finfo(np.float32).max) / 2)
 
+# PyTorch works on fewer numbers than 2^15 in one thread. Its other threads would go on spinning for a while and take
+# cores from the product that comes next.
+SERIAL = 2**15 - 1
+
 
 def as_embeddings(name: str, value: ArrayLike | Tensor | None) -> Tensor:
     """Embeddings as a float32 tensor (N, D) on their device.
@@ -38,13 +42,20 @@ def as_embeddings(name: str, value: ArrayLike | Tensor | None) -> Tensor:
         raise ValueError(f"{name} must be (N, D), got shape {tuple(embedding.shape)}; flatten each embedding first")
     if 0 in embedding.shape:
         raise ValueError(f"{name} is empty, shape {tuple(embedding.shape)}; pass at least one embedding")
-    bad = ~(torch.linalg.vector_norm(embedding, dim=1) <= LARGEST_NORM)  # NaN compares false
+    bad = ~(squared_norms(embedding) <= LARGEST_NORM**2)  # NaN compares false
     if bad.any():
         raise ValueError(
             f"{name} holds {int(bad.sum())} of {len(bad)} embeddings that are NaN, infinite or too large for float32, "
             f"the first in row {int(bad.nonzero()[0])}; look for a diverged model or a broken image"
         )
     return embedding
+
+
+def squared_norms(embedding: Tensor) -> Tensor:
+    """(N,) squared lengths of (N, D), without the squares of all embeddings at once."""
+    on_cpu = embedding.device.type == "cpu"
+    rows = max(1, SERIAL // embedding.shape[1]) if on_cpu else 2**14
+    return torch.cat([part.square().sum(1) for part in torch.split(embedding, rows)])
 
 
 def as_pair(query: ArrayLike | Tensor | None, gallery: ArrayLike | Tensor | None) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,8 @@ Integers = NDArray[np.int64]
 
 # Entries that one match after the other is compared with while they stay in the first-level cache.
 CHUNK = 4096
+# Bits of a float32 that a bin of a histogram leaves out.
+SHIFT = 8
 # A page of a histogram has 2^PAGE bins.
 PAGE = 12
 # Entries of which only the minimum is looked at while a list of nearest entries is full.
@@ -100,98 +102,80 @@ def ranks_in_row(row: NDArray[Any], chosen: Integers, ranks: Integers) -> None:
 
 
 @jit()
-def match_ranks(
-    values: NDArray[Any],
-    matches: Integers,
-    match_offsets: Integers,
-    junk: Integers,
-    junk_offsets: Integers,
-    base: NDArray[Any],
-    offset: NDArray[Any],
-    factor: float,
-    unfinished: bool,
-    ranks: Integers,
-) -> None:
-    """Ranks of each query's matches among the gallery without the query's junk; finishes unfinished rows on the way.
-
-    Each query is treated by itself: neither the block nor the threads change a result. Offsets count from the first query
-    of all, so that a thread can be given some rows of everything else.
+def match_ranks_in_row(row: NDArray[Any], matches: Integers, junk: Integers, ranks: Integers) -> None:
+    """Ranks of a query's matches among the gallery without the query's junk.
 
     Args:
-        values: (B, G) distances without NaN, or inner products if unfinished.
-        matches: (M,) gallery indices, query after query, ascending within a query.
-        match_offsets: (B + 1,) query i owns `matches[match_offsets[i]:match_offsets[i + 1]]`.
-        junk: Gallery indices to leave out, likewise.
-        junk_offsets: (B + 1,).
-        base: (B,), as `offset` and `factor` for `finish_row`.
-        offset: (G,).
-        factor: Of the inner product.
-        unfinished: Whether the rows are to be finished.
+        row: (G,) distances, without NaN.
+        matches: (M,) gallery indices.
+        junk: (J,) gallery indices to leave out.
         ranks: (M,) is set to the 1-based ranks.
     """
-    for i in range(len(values)):
-        row = values[i]
-        if unfinished:
-            finish_row(row, base[i], offset, factor)
-        start, stop = match_offsets[i], match_offsets[i + 1]
-        ranks_in_row(row, matches[start:stop], ranks[start:stop])
-        for j in junk[junk_offsets[i] : junk_offsets[i + 1]]:
-            for m in range(start, stop):
-                other = matches[m]
-                ranks[m] -= row[j] < row[other] or (row[j] == row[other] and j < other)
+    ranks_in_row(row, matches, ranks)
+    for j in junk:
+        for m in range(len(matches)):
+            other = matches[m]
+            ranks[m] -= row[j] < row[other] or (row[j] == row[other] and j < other)
 
 
 @jit()
-def group_ranks(
-    values: NDArray[Any],
+def group_ranks_in_row(
+    row: NDArray[Any],
     matches: Integers,
-    match_offsets: Integers,
-    order: Integers,
+    order: NDArray[np.uint32],
     place: Integers,
     group: Integers,
     group_offsets: Integers,
+    grouped: NDArray[Any],
     ranks: Integers,
 ) -> None:
     """Rank of each match among the gallery entries of its own group, such as those of one camera.
 
     Args:
-        values: (B, G) distances without NaN.
-        matches: As for `match_ranks`.
-        match_offsets: Likewise.
+        row: (G,) distances, without NaN.
+        matches: (M,) gallery indices.
         order: (G,) gallery indices, group after group, ascending within a group.
         place: (G,) where each gallery entry stands in `order`.
         group: (G,) the group of each gallery entry, from 0.
         group_offsets: (groups + 1,) group c is `order[group_offsets[c]:group_offsets[c + 1]]`.
+        grouped: (G,) room to work in.
         ranks: (M,) is set to the 1-based ranks.
     """
-    for i in range(len(values)):
-        row = values[i]
-        grouped = np.empty_like(row)
-        for j in range(len(order)):
-            grouped[j] = row[order[j]]
-        for m in range(match_offsets[i], match_offsets[i + 1]):
-            start, stop = group_offsets[group[matches[m]]], group_offsets[group[matches[m]] + 1]
-            ranks[m] = rank_in_row(grouped[start:stop], place[matches[m]] - start)
+    for j in range(len(order)):
+        grouped[j] = row[order[j]]
+    for m in range(len(matches)):
+        start, stop = group_offsets[group[matches[m]]], group_offsets[group[matches[m]] + 1]
+        ranks[m] = rank_in_row(grouped[start:stop], place[matches[m]] - start)
 
 
 @jit()
-def count_bins(values: NDArray[Any], counts: NDArray[np.uint32], touched: NDArray[np.bool_], shift: int) -> None:
-    """Add a block to a histogram of distances over bins of equal leading bits (`bins.bin_of`).
+def count_bins(bits: NDArray[np.uint32], counts: NDArray[np.uint32], touched: NDArray[np.bool_]) -> None:
+    """Add a row to a histogram of distances over bins of equal leading bits (`bins`).
 
     Args:
-        values: (B, G) distances without NaN.
+        bits: (G,) of float32 distances without NaN.
         counts: (bins,), changed in place.
         touched: (pages,) is set where a bin of that page of the counts was changed, so that few have to be read again.
-        shift: Bits of a float32 that a bin leaves out.
     """
-    middle = len(counts) // 2
-    for i in range(len(values)):
-        bits = (values[i].astype(np.float32) + np.float32(0)).view(np.int32)  # -0 + 0 is 0
-        for j in range(len(bits)):
-            key = bits[j] ^ ((bits[j] >> 31) & 0x7FFFFFFF)
-            index = np.uint32((key >> shift) + middle)
-            counts[index] += np.uint32(1)
-            touched[index >> PAGE] = True
+    shift, page = np.uint32(SHIFT), np.uint32(PAGE)
+    whole = len(bits) // 4 * 4
+    for j in range(0, whole, 4):  # four at a time, because a bin is seldom in the first-level cache
+        a, b = np.uint32(bits[j] >> shift), np.uint32(bits[j + 1] >> shift)
+        c, d = np.uint32(bits[j + 2] >> shift), np.uint32(bits[j + 3] >> shift)
+        count_a = counts[a]
+        counts[a] = count_a + np.uint32(1)
+        count_b = counts[b]
+        counts[b] = count_b + np.uint32(1)
+        count_c = counts[c]
+        counts[c] = count_c + np.uint32(1)
+        count_d = counts[d]
+        counts[d] = count_d + np.uint32(1)
+        if count_a == 0 or count_b == 0 or count_c == 0 or count_d == 0:
+            touched[a >> page] = touched[b >> page] = touched[c >> page] = touched[d >> page] = True
+    for j in range(whole, len(bits)):
+        a = np.uint32(bits[j] >> shift)
+        counts[a] += np.uint32(1)
+        touched[a >> page] = True
 
 
 @jit()
@@ -205,7 +189,9 @@ def insert(distances: NDArray[Any], indices: Integers, held: int, distance: floa
 
 
 @jit()
-def nearest_in_row(row: NDArray[Any], first: int, distances: NDArray[Any], indices: Integers) -> None:
+def nearest_in_row(
+    row: NDArray[Any], first: int, distances: NDArray[Any], indices: Integers, least: NDArray[Any]
+) -> None:
     """Add a row to a list of the smallest entries, smallest first and ties by position.
 
     Args:
@@ -213,49 +199,101 @@ def nearest_in_row(row: NDArray[Any], first: int, distances: NDArray[Any], indic
         first: Position of the row's first entry; all that are listed already come before.
         distances: (k,) list, filled up with infinity.
         indices: (k,) positions of its entries, filled up with -1.
+        least: (glances + 1,) room to work in, one for each GLANCE of the row that was begun.
     """
     held = 0
     while held < len(indices) and indices[held] >= 0:
         held += 1
-    bound = distances[-1]
-    for start in range(0, len(row), GLANCE):
-        part = row[start : start + GLANCE]
-        if len(part) == GLANCE:
-            least = part[0]
-            for j in range(len(part)):
-                least = min(least, part[j])
-            if least >= bound:
-                continue
+    glances = (len(row) + GLANCE - 1) // GLANCE
+    for n in range(glances):
+        part = row[n * GLANCE : (n + 1) * GLANCE]
+        smallest = part[0]
         for j in range(len(part)):
-            if part[j] < bound:  # an equal one comes later than k others
-                insert(distances, indices, held, part[j], first + start + j)
+            smallest = min(smallest, part[j])
+        least[n] = smallest
+    bound = distances[-1]
+    if held == 0 and glances >= len(distances):
+        # k glances have an entry up to here, so none beyond is among the k smallest.
+        bound = np.partition(least[:glances], len(distances) - 1)[len(distances) - 1]
+    for n in range(glances):
+        if not (least[n] <= bound and least[n] < distances[-1]):
+            continue
+        part = row[n * GLANCE : (n + 1) * GLANCE]
+        for j in range(len(part)):
+            if part[j] <= bound and part[j] < distances[-1]:  # an equal one comes later than k others
+                insert(distances, indices, held, part[j], first + n * GLANCE + j)
                 held = min(held + 1, len(distances))
-                bound = distances[-1]
 
 
 @jit()
-def nearest(
-    values: NDArray[Any], junk: Integers, junk_offsets: Integers, distances: NDArray[Any], indices: Integers
+def nearest_without(
+    row: NDArray[Any], left_out: Integers, distances: NDArray[Any], indices: Integers, least: NDArray[Any]
 ) -> None:
-    """`nearest_in_row` for each row of (B, G) without the query's junk, which is given as for `match_ranks`.
+    """`nearest_in_row` for an empty list, without some entries (J,)."""
+    saved = np.empty(len(left_out), row.dtype)
+    for k in range(len(left_out)):
+        saved[k] = row[left_out[k]]
+        row[left_out[k]] = np.inf
+    nearest_in_row(row, 0, distances, indices, least)
+    for k in range(len(left_out)):
+        row[left_out[k]] = saved[k]
+
+
+@jit()
+def answer(
+    values: NDArray[Any],
+    start: int,
+    stop: int,
+    affine: tuple[NDArray[Any], NDArray[Any], float],
+    relevance: tuple[Integers, Integers, Integers, Integers],
+    ranks: Integers,
+    groups: tuple[NDArray[np.uint32], Integers, Integers, Integers],
+    group_ranks: Integers,
+    bits: NDArray[np.uint32],
+    counts: NDArray[np.uint32],
+    touched: NDArray[np.bool_],
+    distances: NDArray[Any],
+    indices: Integers,
+) -> None:
+    """Answer all that is asked of some rows, one row after the other, while it is in the cache.
+
+    Each query is treated by itself: neither the block nor the threads change a result.
 
     Args:
-        values: (B, G) distances, without NaN.
-        junk: (J,).
-        junk_offsets: (B + 1,).
-        distances: (B, k) filled with infinity; is set to the nearest distances.
-        indices: (B, k) filled with -1; is set to their gallery indices.
+        values: (B, G) distances without NaN, or inner products to be finished.
+        start: First row to answer for.
+        stop: Row after the last.
+        affine: base (B,), offset (G,) and factor for `finish_row`; empty arrays where the rows are finished.
+        relevance: matches (M,), query after query, query i owning `matches[offsets[i]:offsets[i + 1]]`; their offsets
+            (B + 1,); junk (J,) and its offsets likewise.
+        ranks: (M,) is set to the ranks of the matches among the gallery without the junk, from 1.
+        groups: `order`, `place`, `group` and `group_offsets` as for `group_ranks_in_row`.
+        group_ranks: (M,) is set to the ranks of the matches in their groups; empty if not asked for.
+        bits: (B, G) of the values as float32; sharing their memory where they are to be finished.
+        counts: As for `count_bins`; empty if not asked for.
+        touched: Likewise.
+        distances: (B, k) filled with infinity, is set to the nearest distances without the junk; k may be 0.
+        indices: (B, k) filled with -1, is set to their gallery indices.
     """
-    for i in range(len(values)):
+    base, offset, factor = affine
+    matches, match_offsets, junk, junk_offsets = relevance
+    order, place, group, group_offsets = groups
+    room = np.empty(values.shape[1] + 1, values.dtype)
+    for i in range(start, stop):
         row = values[i]
-        own = junk[junk_offsets[i] : junk_offsets[i + 1]]
-        saved = np.empty(len(own), row.dtype)
-        for k in range(len(own)):
-            saved[k] = row[own[k]]
-            row[own[k]] = np.inf
-        nearest_in_row(row, 0, distances[i], indices[i])
-        for k in range(len(own)):
-            row[own[k]] = saved[k]
+        if len(base) > 0:
+            finish_row(row, base[i], offset, factor)
+        first, last = match_offsets[i], match_offsets[i + 1]
+        own_junk = junk[junk_offsets[i] : junk_offsets[i + 1]]
+        match_ranks_in_row(row, matches[first:last], own_junk, ranks[first:last])
+        if len(group_ranks) > 0:
+            group_ranks_in_row(
+                row, matches[first:last], order, place, group, group_offsets, room, group_ranks[first:last]
+            )
+        if len(counts) > 0:
+            count_bins(bits[i], counts, touched)
+        if distances.shape[1] > 0:
+            nearest_without(row, own_junk, distances[i], indices[i], room)
 
 
 @jit()
@@ -271,8 +309,9 @@ def nearest_to_rest(
         indices: (B, k) likewise.
         largest: (B,) each row's largest distance so far.
     """
+    least = np.empty(values.shape[1] // GLANCE + 1, values.dtype)
     for i in range(len(values)):
-        nearest_in_row(values[i], first, distances[i], indices[i])
+        nearest_in_row(values[i], first, distances[i], indices[i], least)
         most = largest[i]
         for j in range(len(values[i])):
             most = max(most, values[i, j])

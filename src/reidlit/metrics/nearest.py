@@ -6,11 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reidlit.metrics.blocks import Block
+from reidlit.metrics.blocks import Answered
 from reidlit.metrics.distance import EmbeddingDistances, parts
 from reidlit.metrics.inputs import as_pair
 from reidlit.metrics.kernels import Integers
-from reidlit.metrics.protocol import Relevance
 
 
 class Nearest(NamedTuple):
@@ -63,12 +62,12 @@ class NearestLists:
 
     def __init__(self, num_queries: int, num_gallery: int, k: int) -> None:
         """Start with the size of both sets and the length of a list, which the gallery bounds."""
-        k = min(k, num_gallery)
+        self.k = k = min(k, num_gallery)
         self.found = Nearest(np.full((num_queries, k), np.inf, np.float32), np.full((num_queries, k), -1, np.int64))
 
-    def add(self, rows: Integers, block: Block, relevance: Relevance) -> None:
-        """Add a block whose queries are the `rows` (B,) of the query set."""
-        self.found.distance[rows], self.found.indices[rows] = block.nearest(self.found.indices.shape[1], relevance)
+    def add(self, part: Answered) -> None:
+        """Add a block that listed `k` entries."""
+        self.found.distance[part.rows], self.found.indices[part.rows] = part.answers.nearest
 
     def result(self) -> Nearest:
         """The lists of all blocks."""

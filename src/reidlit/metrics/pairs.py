@@ -3,9 +3,8 @@
 import numpy as np
 
 from reidlit.metrics.bins import bin_of, upper_edge
-from reidlit.metrics.blocks import Block, Histogram
+from reidlit.metrics.blocks import Answered, Block, Histogram
 from reidlit.metrics.kernels import Integers
-from reidlit.metrics.protocol import Relevance
 from reidlit.metrics.scores import FPRS, Verified
 from reidlit.metrics.verification import roc
 
@@ -22,11 +21,15 @@ class PairCounts:
         self.matches: list[Integers] = []
         self.junk: list[Integers] = []
 
-    def add(self, rows: Integers, block: Block, relevance: Relevance) -> None:
-        """Add a block whose queries are the `rows` (B,) of the query set."""
+    def histogram_for(self, block: Block) -> Histogram:
+        """What a block is to count its distances in; one for all, on the device of the first."""
         if not self.rows:
-            self.histogram = block.histogram()  # on the device of the blocks
-        self.histogram.add(block)
+            self.histogram = block.histogram()
+        return self.histogram
+
+    def add(self, part: Answered) -> None:
+        """Add a block that was counted in the histogram."""
+        rows, block, relevance, _ = part
         self.rows.append(rows[relevance.match_rows])
         self.matches.append(bin_of(block.at(relevance.match_rows, relevance.matches)))
         self.junk.append(bin_of(block.at(relevance.junk_rows, relevance.junk)))

@@ -4,9 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reidlit.metrics.blocks import Block
+from reidlit.metrics.blocks import Answered
 from reidlit.metrics.kernels import Floats, Integers
-from reidlit.metrics.protocol import Relevance
 
 AP_FORMULAS = ("step", "trapezoid")
 
@@ -40,9 +39,9 @@ class RankScoring:
             num_matches=np.zeros(num_queries, np.int64),
         )
 
-    def add(self, rows: Integers, block: Block, relevance: Relevance) -> None:
-        """Add a block whose queries are the `rows` (B,) of the query set."""
-        ranks = block.match_ranks(relevance)
+    def add(self, part: Answered) -> None:
+        """Add a block."""
+        rows, _, relevance, (ranks, _, _) = part
         ranks = ranks[np.lexsort([ranks, relevance.match_rows])]
         count = np.diff(relevance.match_offsets)
         nth = np.arange(len(ranks)) - np.repeat(relevance.match_offsets[:-1], count) + 1

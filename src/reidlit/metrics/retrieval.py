@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
 
+from reidlit.metrics.blocks import Answered, Questions
 from reidlit.metrics.camera_pairs import CameraPairTable
 from reidlit.metrics.distance import METRICS, Distances, EmbeddingDistances, GivenDistances, parts
 from reidlit.metrics.inputs import as_labels, as_pair
@@ -122,7 +123,7 @@ def evaluate(
         rankings = iter([Ranking(np.arange(given.shape[0]), given, labels)])
 
     num_queries = len(labels.q_pids)
-    scoring = RankScoring(num_queries, options.get("ap", "step"))  # first, as it finishes a block on the way
+    scoring = RankScoring(num_queries, options.get("ap", "step"))
     shots = pairs = cameras = lists = None
     if options.get("protocol") == "cuhk03":
         shots = SingleShot(num_queries, labels.g_pids, options.get("repeats", 10), options.get("seed", 0))
@@ -133,14 +134,18 @@ def evaluate(
         cameras = CameraPairTable(labels.q_camids, labels.g_camids)
     if options.get("top_k") and has_images:
         lists = NearestLists(num_queries, len(labels.g_pids), options["top_k"])
+    questions = Questions(None if cameras is None else cameras.groups, 0 if lists is None else lists.k)
     collectors = [collector for collector in (scoring, shots, pairs, cameras, lists) if collector is not None]
     for ranking in rankings:
         relevance_of = CrossCamera(ranking.labels.g_pids, ranking.labels.g_camids)
         for start, stop, block in parts(ranking.distances, block_size, "evaluation"):
             q_cams = None if ranking.labels.q_camids is None else ranking.labels.q_camids[start:stop]
             relevance = relevance_of(ranking.labels.q_pids[start:stop], q_cams)
+            if pairs is not None:
+                questions = questions._replace(histogram=pairs.histogram_for(block))
+            part = Answered(ranking.rows[start:stop], block, relevance, block.answer(relevance, questions))
             for collector in collectors:
-                collector.add(ranking.rows[start:stop], block, relevance)
+                collector.add(part)
 
     found = scoring.result()
     valid = found.num_matches > 0

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from reidlit.metrics.blocks import Block
+from reidlit.metrics.blocks import Answered
 from reidlit.metrics.kernels import Integers
-from reidlit.metrics.protocol import Relevance
 
 
 class SingleShot:
@@ -33,8 +32,9 @@ class SingleShot:
         self.kept = [order[np.unique(g_pids[order], return_index=True)[1]] for order in orders]
         self.ranks = np.zeros((num_queries, repeats), np.int64)
 
-    def add(self, rows: Integers, block: Block, relevance: Relevance) -> None:
-        """Add a block whose queries are the `rows` (B,) of the query set."""
+    def add(self, part: Answered) -> None:
+        """Add a block."""
+        rows, block, relevance, _ = part
         valid = np.flatnonzero(np.diff(relevance.match_offsets))
         for repeat, (turn, kept) in enumerate(zip(self.turns, self.kept, strict=True)):
             # Matches by query, then by turn: the first of each query is the one that stays.

@@ -103,9 +103,10 @@ def roc(upper: Floats, positive: Integers, negative: Integers) -> Verification:
     auc = eer = eer_threshold = float("nan")
     if num_positive and num_negative:
         # A positive and a negative pair count twice in the right order and once in a tie: that is the sum of what lies
-        # at or beyond the bin and what lies beyond it. In Python's integers, because the sum can outgrow 64 bits.
+        # at or beyond the bin and what lies beyond it. The sum can outgrow 64 bits, its two parts cannot.
         right_twice = (num_negative - accepted_negative[:-1]) + (num_negative - accepted_negative[1:])
-        auc = int(positive.astype(object) @ right_twice.astype(object)) / (2 * num_positive * num_negative)
+        high, low = int(positive @ (right_twice >> 28)), int(positive @ (right_twice & (2**28 - 1)))
+        auc = ((high << 28) + low) / (2 * num_positive * num_negative)
         excess = fpr - fnr  # ascends from -1 to 1
         k = int(np.searchsorted(excess, 0))
         eer = float(fpr[k] - excess[k] / (excess[k] - excess[k - 1]) * (fpr[k] - fpr[k - 1]))

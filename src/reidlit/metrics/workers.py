@@ -8,15 +8,8 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from threading import Lock
 
 import numba
-import numpy as np
-from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
-
-# The limit belongs to the process: two threads that set and restored it in turn would leave it behind.
-_ONE_PRODUCT = Lock()
 
 
 def share(size: int, work: Callable[[slice], object], least: int = 1) -> None:
@@ -36,23 +29,9 @@ def share(size: int, work: Callable[[slice], object], least: int = 1) -> None:
         done.result()
 
 
-def product(a: NDArray[np.float32], b: NDArray[np.float32], out: NDArray[np.float32], least: int) -> None:
-    """Inner products of the rows of (B, D) and (G, D) into (B, G), each core with at least `least` columns.
-
-    By NumPy, whose library is up to twice as fast as PyTorch's on some processors.
-    """
-    with _ONE_PRODUCT, _blas().limit(limits=1, user_api="blas"):
-        share(len(b), lambda part: np.matmul(a, b[part].T, out=out[:, part]), least)
-
-
 @cache
 def _pool(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix="reidlit")
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()  # looks through all loaded libraries, which takes a while
 
 
 if hasattr(os, "register_at_fork"):
