@@ -33,6 +33,7 @@ import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_info
 
 import evaluation_peers
 import reidlit
@@ -388,6 +389,11 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor()),
         "cores": os.cpu_count(),
+        "blas": [
+            library.get("architecture", library["internal_api"])
+            for library in threadpool_info()
+            if library["user_api"] == "blas"
+        ],
         "threads": {"torch": torch.get_num_threads(), "numba": numba.get_num_threads()},
         "load_before": round(os.getloadavg()[0], 1),
     }

@@ -21,6 +21,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,7 @@ from reidlit.config import option
 from reidlit.engine.memory import keep_freed_memory
 from reidlit.engine.optim import build_optimizer
 from reidlit.losses import CrossEntropy
+from reidlit.models import load_weights
 
 CLASSES = 751
 LR = 3e-4
@@ -170,20 +172,16 @@ def our_step(model: nn.Module, image: Tensor, pid: Tensor, bf16: bool) -> Step:
 
 
 def copy_weights(theirs: nn.Module, ours: nn.Module) -> None:
-    """Gives our model Torchreid's weights, by the end of their names.
+    """Gives our model Torchreid's weights.
 
     Raises:
         ValueError: if one of ours has no counterpart.
     """
-    source = theirs.state_dict()
-    target = ours.state_dict()
-    for key, value in target.items():
-        if key in ("mean", "std"):
-            continue
-        name = key.removeprefix("backbone.").replace("neck.", "fc.", 1)
-        if name not in source or source[name].shape != value.shape:
-            raise ValueError(f"{key} has no counterpart in Torchreid's model.")
-        value.copy_(source[name])
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(theirs.state_dict(), Path(folder) / "theirs.pth")
+        report = load_weights(ours, Path(folder) / "theirs.pth")
+    if report.missing or report.mismatched:
+        raise ValueError(f"Not all of our tensors have a counterpart in Torchreid's model:\n{report}")
 
 
 def floor(model: nn.Module, image: Tensor, flops: float, bandwidth: float) -> float:
@@ -202,8 +200,8 @@ def floor(model: nn.Module, image: Tensor, flops: float, bandwidth: float) -> fl
     hooks = [layer.register_forward_hook(count) for layer in layers]
     with torch.no_grad():
         model.eval()(image)
-        embedding = torch.zeros(len(image), model.get_parameter("classifier.weight").shape[1])
-        model.get_submodule("classifier")(embedding)
+        embedding = torch.zeros(len(image), model.get_parameter("classifier.0.weight").shape[1])
+        model.get_submodule("classifier.0")(embedding)
     for hook in hooks:
         hook.remove()
     return total

@@ -19,11 +19,17 @@ def option(group: str, name: str) -> dict[str, Any]:
     Raises:
         ValueError: if the group has no such option.
     """
-    from omegaconf import OmegaConf  # here, so that the command line starts without it
+    from omegaconf import DictConfig, OmegaConf  # here, so that the command line starts without it
 
     if name not in (known := options(group)):
         raise ValueError(f"{group}={name!r} does not exist. Options of {group}: {', '.join(known)}.")
-    spec = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / group / f"{name}.yaml"), resolve=True)
-    if not isinstance(spec, dict):
+    spec = OmegaConf.load(CONFIG_DIR / group / f"{name}.yaml")
+    if not isinstance(spec, DictConfig):
         raise ValueError(f"conf/{group}/{name}.yaml must hold a mapping.")
-    return {str(key): value for key, value in spec.items()}
+    # `part: name` in the defaults stands for conf/<group>/<part>/<name>.yaml.
+    chosen = {
+        part: name for default in spec.pop("defaults", ()) if default != "_self_" for part, name in default.items()
+    }
+    parts = {part: option(f"{group}/{part}", name) for part, name in chosen.items()}
+    merged = OmegaConf.to_container(OmegaConf.merge(parts, spec), resolve=True)
+    return {str(key): value for key, value in merged.items()} if isinstance(merged, dict) else {}

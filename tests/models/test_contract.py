@@ -17,7 +17,7 @@ def test_output_is_the_same_in_train_and_eval(model):
     for mode in (True, False):
         output = model.train(mode)(torch.randn(2, 3, 64, 32))
         assert isinstance(output, reidlit.models.ReIDOutput)
-        assert output.embedding.shape == (2, model.neck.num_features)
+        assert output.embedding.shape == (2, model.embedding_size)
         assert [f.shape[0] for f in output.features] == [2]
         assert [logit.shape for logit in output.logits] == [(2, 7)]
 

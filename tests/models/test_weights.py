@@ -26,7 +26,7 @@ def test_training_file_of_torchreid(model, tmp_path, torchreid_model):
         torch.load(tmp_path / "model.pth.tar-60", weights_only=True)
     report = reidlit.load_weights(model, tmp_path / "model.pth.tar-60")
     assert report.embeds
-    torch.testing.assert_close(model.state_dict()["neck.0.weight"], theirs.state_dict()["fc.0.weight"])
+    torch.testing.assert_close(model.state_dict()["neck.0.0.weight"], theirs.state_dict()["fc.0.weight"])
 
 
 def test_numpy_scalar_written_by_numpy_1(tmp_path):
@@ -58,12 +58,12 @@ def _numpy_1_pickle():
 
 def test_other_classifier_is_reported_and_left_alone(model, tmp_path, torchreid_model):
     torch.save(torchreid_model("osnet_x0_25", num_classes=5).state_dict(), tmp_path / "w.pth")
-    before = model.classifier.weight.clone()
+    before = model.classifier[0].weight.clone()
     report = reidlit.load_weights(model, tmp_path / "w.pth")
     assert report.embeds
-    assert report.mismatched["classifier.weight"] == ((5, 512), (20, 512))
+    assert report.mismatched["classifier.0.weight"] == ((5, 512), (20, 512))
     assert "(5, 512) there and (20, 512) here" in str(report)
-    assert torch.equal(model.classifier.weight, before)
+    assert torch.equal(model.classifier[0].weight, before)
 
 
 @pytest.mark.parametrize("other", ["osnet_x1_0", "resnet50"])

@@ -52,7 +52,8 @@ class ReIDModule(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters(logger=False)  # the task logs the whole configuration
         self._metric()  # a mistake here must not wait until the training is over
-        self.model: ReIDModel = build(model, num_classes=len(pids))
+        sizes = {"image_size": list(image_size)} if "image_size" in model else {}
+        self.model: ReIDModel = build({**model, **sizes}, num_classes=len(pids))
         self.loss: WeightedSum | None = None
         if loss is not None:
             terms = {name: build(spec) for name, spec in loss["losses"].items()}
@@ -64,15 +65,15 @@ class ReIDModule(pl.LightningModule):
         if compile_model:
             self.model.compile()
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) images, uint8 or normalised -> (B, D) embeddings."""
-        return self.model.embed(image)
+    def forward(self, image: Tensor, camid: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) images, uint8 or normalised, and for some models cameras (B,) -> (B, D) embeddings."""
+        return self.model.embed(image, camid)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step; logs the loss, each of its terms and the accuracy."""
         if self.loss is None:
             raise ValueError("loss=None: a module that is built without losses can be tested, not trained.")
-        output = self.model(batch["image"])
+        output = self.model(batch["image"], batch["camid"])
         total: Tensor
         total, each = self.loss(output, batch["pid"])
         size = len(batch["pid"])
@@ -132,9 +133,9 @@ class ReIDModule(pl.LightningModule):
         self.metrics = {name: self._metric(**instead).to(self.device) for name in names}
 
     def _embed(self, name: str, batch: Batch) -> None:
-        embedding = self(batch["image"])
+        embedding = self(batch["image"], batch["camid"])
         if (self.hparams["evaluation"] or {}).get("flip"):
-            embedding = (embedding + self(batch["image"].flip(-1))) / 2
+            embedding = (embedding + self(batch["image"].flip(-1), batch["camid"])) / 2
         self.metrics[name].update(embedding, batch["pid"], batch["camid"], batch["index"], batch["query"])
 
     def _finish(self, name: str, prefix: str) -> None:

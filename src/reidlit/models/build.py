@@ -5,27 +5,40 @@ from typing import Any
 
 from reidlit.config import option, options
 from reidlit.models.model import IMAGENET_MEAN, IMAGENET_STD, ReIDModel
-from reidlit.spec import build
+from reidlit.models.pretrained import load_pretrained
+from reidlit.spec import TARGET, build
 
 Spec = Mapping[str, Any]
+TIMM = "timm/"
 
 
-def build_model(name: str, num_classes: int, loss: str = "softmax", pretrained: bool = False) -> ReIDModel:
-    """Build a model of conf/model.
+def build_model(
+    name: str,
+    num_classes: int,
+    loss: str = "softmax",
+    pretrained: bool = False,
+    image_size: Sequence[int] = (256, 128),
+) -> ReIDModel:
+    """Build a model of conf/model, or any of timm's.
 
     Args:
-        name: any option of conf/model, e.g. `osnet_x1_0`.
+        name: an option of conf/model, e.g. `osnet_x1_0`, or `timm/<name>`, e.g. `timm/convnext_tiny`.
         num_classes: how many identities the classifier tells apart.
         loss: one of conf/loss. Torchreid's models return other things for other losses; these always return a
             `ReIDOutput`, which every loss can read, so the name is only checked.
         pretrained: whether the backbone starts from ImageNet weights.
+        image_size: height and width in pixels, for networks that are made for one size.
 
     Raises:
         ValueError: if there is no such model or loss, or its weights cannot be had.
     """
     if loss not in (known := options("loss")):
         raise ValueError(f"loss={loss!r} does not exist. Options: {', '.join(known)}.")
-    model: ReIDModel = build(option("model", name) | {"pretrained": pretrained}, num_classes=num_classes)
+    spec = option("model", "timm" if name.startswith(TIMM) else name)
+    if name.startswith(TIMM):
+        spec["backbone"]["name"] = name.removeprefix(TIMM)
+    spec |= {"pretrained": pretrained, "image_size": list(image_size)}
+    model: ReIDModel = build(spec, num_classes=num_classes)
     return model
 
 
@@ -36,19 +49,27 @@ def assemble(
     neck: Spec,
     classifier: Spec,
     pretrained: bool = False,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
+    weights: str | None = None,
+    image_size: Sequence[int] = (256, 128),
+    shared: Sequence[str] = (),
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> ReIDModel:
     """Build the four parts from their specs, each to the size of the one before.
 
     Args:
         num_classes: how many identities the classifier tells apart.
-        backbone: builds a network with `num_features`; takes `pretrained` where weights exist.
+        backbone: builds a network with `num_features`. Is given `pretrained` where it takes that, which means that its
+            library has the weights, and `image_size` where it takes that.
         pool: builds the pooling.
-        neck: builds the neck; is given `in_features`.
-        classifier: builds the classifier; is given `in_features` and `num_classes`.
+        neck: builds the neck of each branch; is given `in_features`.
+        classifier: builds the classifier of each branch; is given `in_features` and `num_classes`.
         pretrained: whether the backbone starts from ImageNet weights.
-        mean: of the images that the weights were trained on.
+        weights: the name of these weights in `reidlit.models.pretrained`, where no library has them.
+        image_size: height and width of the images in pixels.
+        shared: which of "neck" and "classifier" is one for all branches.
+        mean: of the images that the weights were trained on; by default that of ImageNet, or what belongs to the
+            pretrained weights.
         std: likewise.
 
     Raises:
@@ -56,12 +77,23 @@ def assemble(
     """
     if num_classes < 1:
         raise ValueError(f"num_classes={num_classes} must be 1 or more.")
-    if pretrained and "pretrained" not in backbone:
+    if unknown := set(shared) - {"neck", "classifier"}:
+        raise ValueError(f"shared={list(shared)} names {sorted(unknown)}; it may name 'neck' and 'classifier'.")
+    if pretrained and weights is None and "pretrained" not in backbone:
         raise ValueError(
-            f"pretrained=True: no ImageNet weights can be fetched for {backbone['_target_']}. "
+            f"pretrained=True: no ImageNet weights are known for {backbone[TARGET]}. "
             "Give a file with weights=<file>, or set pretrained=False."
         )
-    network = build({**backbone, "pretrained": True} if pretrained else backbone)
-    bottleneck = build(neck, in_features=network.num_features)
-    head = build(classifier, in_features=bottleneck.num_features, num_classes=num_classes)
-    return ReIDModel(network, build(pool), bottleneck, head, mean, std)
+    known = {"image_size": list(image_size), "pretrained": pretrained and weights is None}
+    network = build({**backbone, **{key: value for key, value in known.items() if key in backbone}})
+    pooling = build(pool)
+    branches: int = pooling.num_branches
+    necks = [build(neck, in_features=network.num_features) for _ in range(1 if "neck" in shared else branches)]
+    width = necks[0].num_features
+    count = 1 if "classifier" in shared else branches
+    classifiers = [build(classifier, in_features=width, num_classes=num_classes) for _ in range(count)]
+    own_mean, own_std = getattr(network, "mean", IMAGENET_MEAN), getattr(network, "std", IMAGENET_STD)
+    model = ReIDModel(network, pooling, necks, classifiers, mean or own_mean, std or own_std)
+    if pretrained and weights is not None:
+        load_pretrained(model, weights)
+    return model

@@ -1,10 +1,12 @@
 """The re-identification model: backbone, pooling, neck and classifier."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from reidlit.models.neck import NeckOutput
 from reidlit.models.output import ReIDOutput
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -15,10 +17,11 @@ class ReIDModel(nn.Module):
     """Four replaceable parts, with the input normalisation that belongs to the weights.
 
     Args:
-        backbone: image (B, 3, H, W) -> map (B, C, H', W').
-        pool: map -> vector (B, C).
-        neck: vector -> embedding (B, D); has `num_features` = D.
-        classifier: embedding -> logits (B, num_classes).
+        backbone: image (B, 3, H, W) -> map (B, C, H', W'), or whatever its pooling reads. If it has `uses_cameras`, it is
+            given the cameras (B,) too, or None.
+        pool: map -> a vector (B, C) for each of its `num_branches`.
+        necks: vector -> `NeckOutput`, one a branch; a single one serves all branches.
+        classifiers: bottleneck -> logits (B, num_classes), one a branch; a single one serves all branches.
         mean: of each channel, of images in 0 to 1.
         std: likewise.
     """
@@ -26,31 +29,48 @@ class ReIDModel(nn.Module):
     def __init__(
         self,
         backbone: nn.Module,
-        pool: nn.Module,
-        neck: nn.Module,
-        classifier: nn.Module,
+        pool: Any,
+        necks: Iterable[nn.Module],
+        classifiers: Iterable[nn.Module],
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.pool = pool
-        self.neck = neck
-        self.classifier = classifier
+        self.neck = nn.ModuleList(necks)
+        self.classifier = nn.ModuleList(classifiers)
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
-    def forward(self, image: Tensor) -> ReIDOutput:
-        """Embedding, features and logits of (B, 3, H, W) images: uint8, or float and normalised already."""
-        embedding = self.embed(image)
-        return ReIDOutput(embedding, (embedding,), (self.classifier(embedding),))
+    @property
+    def uses_cameras(self) -> bool:
+        """Whether embeddings depend on the camera, which then has to be given."""
+        return bool(getattr(self.backbone, "uses_cameras", False))
 
-    def embed(self, image: Tensor) -> Tensor:
-        """The (B, D) vectors that are compared at test time."""
-        embedding: Tensor = self.neck(self.pool(self.backbone(self.normalize(image))))
-        return embedding
+    @property
+    def embedding_size(self) -> int:
+        """D, the size of the embedding."""
+        branches = range(self.pool.num_branches)
+        necks: list[Any] = [self._of(self.neck, branch) for branch in branches]
+        return sum(int(neck.embedding_size) for neck in necks)
+
+    def forward(self, image: Tensor, camid: Tensor | None = None) -> ReIDOutput:
+        """Embedding, features and logits of images.
+
+        Args:
+            image: (B, 3, H, W) uint8, or float and normalised already.
+            camid: (B,) the camera of each, for a model that `uses_cameras`.
+        """
+        branches = self._branches(image, camid)
+        logits = tuple(self._of(self.classifier, n)(branch.bottleneck) for n, branch in enumerate(branches))
+        return ReIDOutput(_joined(branches), tuple(branch.feature for branch in branches), logits)
+
+    def embed(self, image: Tensor, camid: Tensor | None = None) -> Tensor:
+        """The (B, D) vectors that are compared at test time; those of several branches are joined."""
+        return _joined(self._branches(image, camid))
 
     def normalize(self, image: Tensor) -> Tensor:
         """Scale uint8 images to 0 to 1 and normalise them; float images pass."""
@@ -58,3 +78,16 @@ class ReIDModel(nn.Module):
             return image
         # One multiplication and one addition: (x / 255 - mean) / std.
         return image * (1 / (255 * self.std)) - self.mean / self.std
+
+    def _branches(self, image: Tensor, camid: Tensor | None) -> list[NeckOutput]:
+        image = self.normalize(image)
+        features = self.backbone(image, camid) if self.uses_cameras else self.backbone(image)
+        return [self._of(self.neck, n)(vector) for n, vector in enumerate(self.pool(features))]
+
+    @staticmethod
+    def _of(modules: nn.ModuleList, branch: int) -> nn.Module:
+        return modules[branch if len(modules) > 1 else 0]
+
+
+def _joined(branches: Sequence[NeckOutput]) -> Tensor:
+    return branches[0].embedding if len(branches) == 1 else torch.cat([branch.embedding for branch in branches], dim=1)

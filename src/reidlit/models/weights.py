@@ -1,6 +1,6 @@
 """Load weights from files: Torchreid's, fast-reid's or reidlit's own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-PARTS = ("backbone", "neck", "classifier", "pool")
 WRAPPERS = ("state_dict", "model")  # where Torchreid and Lightning, and fast-reid, put the tensors
 PREFIXES = ("module.", "model.")  # DataParallel's, and that of a LightningModule
 COUNTER = "num_batches_tracked"
@@ -65,7 +64,8 @@ def load_weights(model: nn.Module, path: str | Path) -> LoadReport:
         ValueError: if it is no weight file, or nothing of the backbone fits.
     """
     own = model.state_dict()
-    found = {_own_name(name): tensor for name, tensor in read_tensors(path).items()}
+    renames = _renames(model)
+    found = {_own_name(name, renames, own): tensor for name, tensor in read_tensors(path).items()}
     fitting = {name: tensor for name, tensor in found.items() if name in own and tensor.shape == own[name].shape}
     report = LoadReport(
         matched=tuple(fitting),
@@ -135,13 +135,24 @@ def _numpy_scalar_globals() -> list[Any]:
     return [*((scalar, name) for name in names), np.dtype, *kinds]
 
 
-def _own_name(name: str) -> str:
+def _renames(model: nn.Module) -> dict[str, str]:
+    """How the names of other projects begin here: a part's `renames`, the longest beginning first."""
+    found = {"": "backbone.", "classifier.": "classifier.0.", "heads.weight": "classifier.0.weight"}
+    parts = [model.get_submodule("backbone"), *model.get_submodule("neck").children()]
+    for part in parts:
+        found |= getattr(part, "renames", {})
+    return dict(sorted(found.items(), key=lambda rename: len(rename[0]), reverse=True))
+
+
+def _own_name(name: str, renames: Mapping[str, str], own: Container[str]) -> str:
     """The name that a tensor of another project has here."""
     for prefix in PREFIXES:
         name = name.removeprefix(prefix)
-    if name.split(".")[0] in PARTS or name in ("mean", "std"):
+    if name in own:
         return name
-    return f"neck.{name.removeprefix('fc.')}" if name.startswith("fc.") else f"backbone.{name}"
+    name = name.removeprefix("backbone.")  # fast-reid's
+    theirs = next(beginning for beginning in renames if name.startswith(beginning))
+    return renames[theirs] + name.removeprefix(theirs)
 
 
 def _optional(name: str) -> bool:

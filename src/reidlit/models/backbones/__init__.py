@@ -1,0 +1,1 @@
+"""Networks from an image to a feature map, one architecture a file."""
