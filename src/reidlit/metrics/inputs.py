@@ -53,9 +53,15 @@ def as_embeddings(name: str, value: ArrayLike | Tensor | None) -> Tensor:
 
 def squared_norms(embedding: Tensor) -> Tensor:
     """(N,) squared lengths of (N, D), without the squares of all embeddings at once."""
-    on_cpu = embedding.device.type == "cpu"
-    rows = max(1, SERIAL // embedding.shape[1]) if on_cpu else 2**14
-    return torch.cat([part.square().sum(1) for part in torch.split(embedding, rows)])
+    rows = max(1, SERIAL // embedding.shape[1]) if embedding.device.type == "cpu" else 2**14
+    norms, squares = (
+        embedding.new_empty(len(embedding)),
+        embedding.new_empty(min(rows, len(embedding)), embedding.shape[1]),
+    )
+    for start in range(0, len(embedding), rows):
+        part = embedding[start : start + rows]
+        torch.sum(torch.mul(part, part, out=squares[: len(part)]), 1, out=norms[start : start + rows])
+    return norms
 
 
 def as_pair(query: ArrayLike | Tensor | None, gallery: ArrayLike | Tensor | None) -> tuple[Tensor, Tensor]:
