@@ -1,22 +1,24 @@
 """Every option of conf/ composes, names what exists, and gives it arguments that it takes."""
 
 import inspect
+from itertools import permutations
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from reidlit.config import CONFIG_DIR, options
+from reidlit.config import CONFIG_DIR, option, options
 from reidlit.data.datamodule import Loading, ReIDDataModule
 from reidlit.spec import locate
 
 GROUPS = sorted(p.name for p in CONFIG_DIR.iterdir() if p.is_dir() and list(p.glob("*.yaml")) and p.name != "loading")
 CASES = [f"{group}={name}" for group in GROUPS for name in options(group)]
+PARTS = [f"model/{part}={name}" for part in ("pool", "neck", "classifier") for name in options(f"model/{part}")]
 # Given by the code that builds the object, or read by it before.
 RUNTIME = {
     "model": {"num_classes", "in_features"},
-    "optimizer": {"params", "new_layers", "base_lr_mult"},
+    "optimizer": {"params", "new_layers", "base_lr_mult", "layer_decay"},
     "scheduler": {"optimizer", "warmup_epochs", "warmup_factor"},
     "data": {"train_transform", "test_transform", "sampler", "seed", "height", "width"},
     "sampler": {"samples", "batch_size", "seed", "rank", "world_size"},
@@ -82,6 +84,42 @@ def test_triplet_brings_identity_batches_unless_told_otherwise():
     assert compose("train", ["loss=softmax_triplet"]).sampler._target_.endswith("IdentityBatches")
     assert compose("train", ["loss=softmax_triplet", "sampler=random"]).sampler._target_.endswith("RandomBatches")
     assert compose("train").sampler._target_.endswith("RandomBatches")
+
+
+@pytest.mark.parametrize("case", PARTS)
+def test_part_of_a_model_composes_and_fits(case):
+    part, name = case.removeprefix("model/").split("=")
+    node = compose("train", ["model=resnet18", case]).model[part]
+    assert node == option(f"model/{part}", name)
+    given = {str(key) for key in node} - {"_target_"}
+    assert given <= accepted(locate(node["_target_"]))
+
+
+@pytest.mark.parametrize("loss", ["arcface", "cosface", "am_softmax", "circle_softmax"])
+def test_margin_losses_bring_the_cosine_classifier_unless_told_otherwise(loss):
+    def classifier(*overrides):
+        return compose("train", list(overrides)).model.classifier._target_.rpartition(".")[2]
+
+    assert classifier(f"loss={loss}") == "CosineClassifier"
+    assert classifier(f"loss={loss}", "experiment=osnet_x1_0_market1501") == "CosineClassifier"
+    assert classifier(f"loss={loss}", "model/classifier=linear") == "LinearClassifier"
+    assert classifier("model=resnet50") == "LinearClassifier"
+
+
+@pytest.mark.parametrize("overrides", [*permutations(["loss=arcface", "model=resnet50", "model/neck=bnneck"])])
+def test_parts_compose_in_any_order(overrides):
+    model = compose("train", list(overrides)).model
+    assert model.backbone.name.startswith("resnet50")
+    assert [model[part]._target_.rpartition(".")[2] for part in ("pool", "neck", "classifier")] == [
+        "AveragePool",
+        "BNNeck",
+        "CosineClassifier",
+    ]
+
+
+def test_classifier_of_a_weight_file_can_be_chosen_for_a_test():
+    model = compose("test", ["model=resnet50", "model/classifier=cosine"]).model
+    assert model.classifier._target_.endswith("CosineClassifier")
 
 
 def test_each_command_composes():

@@ -1,6 +1,7 @@
 """Optimisers, parameter groups and schedules."""
 
 import pytest
+import timm.optim
 import torch
 from torchreid.reid import optim as torchreid_optim
 
@@ -105,3 +106,76 @@ def test_every_optimiser_lowers_a_loss():
             layer(image).pow(2).mean().backward()
             optimizer.step()
         assert layer(image).pow(2).mean().item() < start, name
+
+
+def decayed(network, layer_decay, **spec):
+    """A model of a network of timm, and the rate of each of its parameters."""
+    model = build_model(f"timm/{network}", num_classes=3, image_size=(64, 32))
+    optimizer = build_optimizer(model, SGD | {"layer_decay": layer_decay} | spec)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    return model, optimizer, {name: rates[id(p)] for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet10t"])
+def test_layer_decay_is_timms(name):
+    """timm's own groups, of a network that still has its classifier."""
+    whole = timm.create_model(name, num_classes=3)
+    groups = timm.optim.param_groups_layer_decay(whole, layer_decay=0.75)
+    expected = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
+    _, _, rates = decayed(name, 0.75)
+    theirs = {f"backbone.network.{key}": expected[id(p)] for key, p in whole.named_parameters()}
+    head = [key for key in theirs if key not in rates]
+    assert {theirs.pop(key) for key in head} == {1.0}
+    assert {key: rate for key, rate in rates.items() if key in theirs} == pytest.approx(theirs)
+    assert {rate for key, rate in rates.items() if key not in theirs} == {1.0}  # neck and classifier
+    assert len(set(rates.values())) > 4
+
+
+def test_layer_decay_steps_from_block_to_block():
+    model, optimizer, rates = decayed("vit_tiny_patch16_224", 0.5, lr=2.0, weight_decay=0.1)
+    assert rates["classifier.0.weight"] == 2.0
+    assert [rates[f"backbone.network.blocks.{n}.mlp.fc1.weight"] for n in (11, 10, 0)] == [1.0, 0.5, 2.0 * 0.5**12]
+    assert rates["backbone.network.pos_embed"] == 2.0 * 0.5**13
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.1}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(model.parameters()))
+
+
+def test_layer_decay_goes_with_schedules():
+    _, optimizer, _ = decayed("vit_tiny_patch16_224", 0.5)
+    shares = [group["lr"] for group in optimizer.param_groups]
+    spec = {"_target_": "reidlit.engine.optim.cosine", "max_epochs": 6, "after": 2, "warmup_epochs": 2}
+    schedule = build_scheduler(optimizer, spec)
+    seen = []
+    for _ in range(5):
+        now = [group["lr"] for group in optimizer.param_groups]
+        assert now == pytest.approx([now[-1] * share for share in shares])
+        seen.append(now[-1])
+        optimizer.step()
+        schedule.step()
+    assert seen == pytest.approx(rates(spec, 5))
+
+
+@pytest.mark.parametrize("off", [None, 1, 1.0])
+def test_no_layer_decay_changes_nothing(off):
+    model = build_model("osnet_x0_25", num_classes=3)
+    assert len(build_optimizer(model, SGD | {"layer_decay": off}).param_groups) == 1
+    assert len(build_optimizer(model, SGD | {"layer_decay": off, "new_layers": ["neck"]}).param_groups) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "spec", "words"),
+    [
+        ("timm/vit_tiny_patch16_224", {"layer_decay": 0.0}, r"layer_decay=0\.0 must be above 0"),
+        ("timm/vit_tiny_patch16_224", {"layer_decay": 1.5}, r"layer_decay=1\.5 must be above 0"),
+        (
+            "timm/vit_tiny_patch16_224",
+            {"layer_decay": 0.7, "new_layers": ["neck"]},
+            r"layer_decay=0\.7 and optimizer\.new_layers=\['neck'\]",
+        ),
+        ("osnet_x0_25", {"layer_decay": 0.7}, "tells no order of its layers"),
+        ("squeezenet1_1", {"layer_decay": 0.7}, "tells no order of its layers"),
+    ],
+)
+def test_mistakes_in_layer_decay_are_named(model, spec, words):
+    with pytest.raises(ValueError, match=words):
+        build_optimizer(build_model(model, num_classes=3), SGD | spec)

@@ -120,6 +120,13 @@ def test_same_embedding_and_logits(pair):
     image = torch.randn(3, 3, *SIZES.get(name, (64, 32)))
     with torch.no_grad():
         expected, embedding = oracle.eval()(image), ours.eval().embed(image)
+        if name.startswith(
+            "pcb"
+        ):  # theirs lists the parts of a channel one after the other, ours the channels of a part
+            expected = expected.unflatten(1, (2048, -1)).transpose(1, 2).flatten(1)
+            for module in (*oracle.modules(), *ours.modules()):
+                if isinstance(module, nn.Dropout):  # theirs drops out on the map of all parts, so the draws differ
+                    module.p = 0.0
         assert embedding.shape == (3, ours.embedding_size)
         scale = max(1.0, float(expected.abs().max()))
         torch.testing.assert_close(embedding / scale, expected / scale, rtol=0, atol=1e-5)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from timm.models import group_parameters
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
@@ -15,16 +16,27 @@ def build_optimizer(model: nn.Module, spec: Mapping[str, Any]) -> Optimizer:
 
     Args:
         model: whose parameters are trained.
-        spec: of a `torch.optim` class, and two keys of ours. `new_layers` names the parts that train at the full `lr`; all
-            others then train at `lr * base_lr_mult`, since they start from trained weights. Without it all train alike.
+        spec: of a `torch.optim` class, and three keys of ours. `new_layers` names the parts that train at the full `lr`;
+            all others then train at `lr * base_lr_mult`, since they start from trained weights. `layer_decay` lets each
+            layer of a timm network train at that share of the rate of the layer above it, and what lies above the network
+            at the full `lr`. Without them all train alike.
 
     Raises:
-        ValueError: if a name is no part of the model, or the spec does not fit.
+        ValueError: if a name is no part of the model, `layer_decay` is out of range, goes with `new_layers` or the
+            backbone has no order of layers, or the spec does not fit.
     """
     arguments = dict(spec)
     new_layers, base_lr_mult = arguments.pop("new_layers", ()), arguments.pop("base_lr_mult", 0.1)
+    layer_decay = arguments.pop("layer_decay", None)
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
-    if new_layers:
+    if layer_decay not in (None, 1):
+        if new_layers:
+            raise ValueError(
+                f"optimizer.layer_decay={layer_decay} and optimizer.new_layers={list(new_layers)} both say at which rate "
+                "the backbone trains; set one of them, and layer_decay=null or new_layers=[]."
+            )
+        groups = _decayed(model, layer_decay, arguments["lr"])
+    elif new_layers:
         new = {id(p) for layer in named_modules(model, new_layers, "optimizer.new_layers") for p in layer.parameters()}
         groups = [
             {"params": [p for p in model.parameters() if id(p) not in new], "lr": arguments["lr"] * base_lr_mult},
@@ -32,6 +44,34 @@ def build_optimizer(model: nn.Module, spec: Mapping[str, Any]) -> Optimizer:
         ]
     built: Optimizer = build(arguments, params=groups)
     return built
+
+
+def _decayed(model: nn.Module, layer_decay: float, lr: float) -> list[dict[str, Any]]:
+    """A group for each layer of the network of timm in a model, and one for the rest.
+
+    Source: Clark, Luong, Le, Manning, "ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators",
+    ICLR 2020.
+
+    Raises:
+        ValueError: if the share is out of range, or the backbone has no order of layers.
+    """
+    if not 0 < layer_decay < 1:
+        raise ValueError(f"optimizer.layer_decay={layer_decay} must be above 0 and at most 1, or null.")
+    network: Any = getattr(getattr(model, "backbone", None), "network", None)
+    if not hasattr(network, "group_matcher"):
+        raise ValueError(
+            f"optimizer.layer_decay={layer_decay}: the backbone tells no order of its layers, which only networks of timm "
+            "do. Set it to null, or name the parts that train at the full rate with new_layers."
+        )
+    named = dict(network.named_parameters())
+    layers = group_parameters(network, network.group_matcher(coarse=False), reverse=True)
+    top = max(layers.values()) + 1  # what lies above the network counts as one layer more
+    groups = [
+        {"params": [named[name] for name, at in layers.items() if at == layer], "lr": lr * layer_decay ** (top - layer)}
+        for layer in range(top)
+    ]
+    inside = {id(p) for p in named.values()}
+    return [*groups, {"params": [p for p in model.parameters() if id(p) not in inside], "lr": lr}]
 
 
 def build_scheduler(optimizer: Optimizer, spec: Mapping[str, Any]) -> LRScheduler:

@@ -17,7 +17,7 @@ def build_model(
     num_classes: int,
     loss: str = "softmax",
     pretrained: bool = False,
-    image_size: Sequence[int] = (256, 128),
+    image_size: Sequence[int] | None = None,
 ) -> ReIDModel:
     """Build a model of conf/model, or any of timm's.
 
@@ -27,7 +27,8 @@ def build_model(
         loss: one of conf/loss. Torchreid's models return other things for other losses; these always return a
             `ReIDOutput`, which every loss can read, so the name is only checked.
         pretrained: whether the backbone starts from ImageNet weights.
-        image_size: height and width in pixels, for networks that are made for one size.
+        image_size: height and width in pixels, for networks that are made for one size; by default that of conf/model,
+            256 x 128 for most.
 
     Raises:
         ValueError: if there is no such model or loss, or its weights cannot be had.
@@ -37,7 +38,9 @@ def build_model(
     spec = option("model", "timm" if name.startswith(TIMM) else name)
     if name.startswith(TIMM):
         spec["backbone"]["name"] = name.removeprefix(TIMM)
-    spec |= {"pretrained": pretrained, "image_size": list(image_size)}
+    spec["pretrained"] = pretrained
+    if image_size is not None:
+        spec["image_size"] = list(image_size)
     model: ReIDModel = build(spec, num_classes=num_classes)
     return model
 

@@ -18,7 +18,8 @@ class ReIDModel(nn.Module):
 
     Args:
         backbone: image (B, 3, H, W) -> map (B, C, H', W'), or whatever its pooling reads. If it has `uses_cameras`, it is
-            given the cameras (B,) too, or None.
+            given the cameras (B,) too, or None. If it has `branch_weights`, the embedding of each branch is multiplied
+            by its own before they are joined.
         pool: map -> a vector (B, C) for each of its `num_branches`.
         necks: vector -> `NeckOutput`, one a branch; a single one serves all branches.
         classifiers: bottleneck -> logits (B, num_classes), one a branch; a single one serves all branches.
@@ -66,11 +67,11 @@ class ReIDModel(nn.Module):
         """
         branches = self._branches(image, camid)
         logits = tuple(self._of(self.classifier, n)(branch.bottleneck) for n, branch in enumerate(branches))
-        return ReIDOutput(_joined(branches), tuple(branch.feature for branch in branches), logits)
+        return ReIDOutput(self._joined(branches), tuple(branch.feature for branch in branches), logits)
 
     def embed(self, image: Tensor, camid: Tensor | None = None) -> Tensor:
         """The (B, D) vectors that are compared at test time; those of several branches are joined."""
-        return _joined(self._branches(image, camid))
+        return self._joined(self._branches(image, camid))
 
     def normalize(self, image: Tensor) -> Tensor:
         """Scale uint8 images to 0 to 1 and normalise them; float images pass."""
@@ -81,13 +82,20 @@ class ReIDModel(nn.Module):
 
     def _branches(self, image: Tensor, camid: Tensor | None) -> list[NeckOutput]:
         image = self.normalize(image)
-        features = self.backbone(image, camid) if self.uses_cameras else self.backbone(image)
-        return [self._of(self.neck, n)(vector) for n, vector in enumerate(self.pool(features))]
+        vectors = self.pool(self.backbone(image, camid) if self.uses_cameras else self.backbone(image))
+        if len(self.neck) == len(vectors):
+            return [neck(vector) for neck, vector in zip(self.neck, vectors, strict=True)]
+        # One neck sees all branches at once, so that its batch norm has one set of statistics.
+        outputs = self.neck[0](torch.cat(vectors))
+        return [NeckOutput(*branch) for branch in zip(*(each.chunk(len(vectors)) for each in outputs), strict=True)]
+
+    def _joined(self, branches: Sequence[NeckOutput]) -> Tensor:
+        if len(branches) == 1:
+            return branches[0].embedding
+        # After the necks: a batch norm would undo them in training, and not know of them in evaluation.
+        weights: Sequence[float] = getattr(self.backbone, "branch_weights", (1.0,) * len(branches))
+        return torch.cat([w * branch.embedding for w, branch in zip(weights, branches, strict=True)], dim=1)
 
     @staticmethod
     def _of(modules: nn.ModuleList, branch: int) -> nn.Module:
         return modules[branch if len(modules) > 1 else 0]
-
-
-def _joined(branches: Sequence[NeckOutput]) -> Tensor:
-    return branches[0].embedding if len(branches) == 1 else torch.cat([branch.embedding for branch in branches], dim=1)

@@ -59,7 +59,10 @@ class GeM(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, C, H, W) -> one (B, C), in fp32, which powers need."""
         with torch.autocast(x.device.type, enabled=False):
-            return (x.float().clamp(min=self.eps).pow(self.p).mean((2, 3)).pow(1 / self.p),)
+            x = x.float().clamp(min=self.eps)
+            # Relative to the largest value, so that no power leaves the range of numbers; it cancels out.
+            largest = x.detach().amax((2, 3), keepdim=True)
+            return (largest[:, :, 0, 0] * (x / largest).pow(self.p).mean((2, 3)).pow(1 / self.p),)
 
 
 class Stripes(nn.Module):

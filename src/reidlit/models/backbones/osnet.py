@@ -58,7 +58,10 @@ class ChannelGate(nn.Module):
 
 
 class OSBlock(nn.Module):
-    """A bottleneck with four streams of one to four lite 3 x 3 convolutions, fused by one shared gate."""
+    """A bottleneck with four streams of one to four lite 3 x 3 convolutions, fused by one shared gate.
+
+    `norm` is applied to the sum of residual and shortcut; here it is none.
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -71,6 +74,7 @@ class OSBlock(nn.Module):
         self.gate = ChannelGate(mid)
         self.conv3 = ConvNorm(mid, out_channels, linear=True)
         self.downsample = ConvNorm(in_channels, out_channels, linear=True) if in_channels != out_channels else None
+        self.norm = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) -> (B, C_out, H, W)."""
@@ -78,7 +82,7 @@ class OSBlock(nn.Module):
         x = self.conv1(x)
         streams = (self.conv2a, self.conv2b, self.conv2c, self.conv2d)
         fused = sum((self.gate(stream(x)) for stream in streams[1:]), start=self.gate(streams[0](x)))
-        return torch.relu_(self.conv3(fused) + shortcut)
+        return torch.relu_(self.norm(self.conv3(fused) + shortcut))
 
 
 class OSNet(nn.Module):

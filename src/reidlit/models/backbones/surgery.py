@@ -52,7 +52,7 @@ def drop_unused(network: nn.Module, called: dict[nn.Module, tuple[int, ...]]) ->
             setattr(network, name, nn.Identity())
 
 
-def keep_last_resolution(called: dict[nn.Module, tuple[int, ...]]) -> None:
+def keep_last_resolution(network: nn.Module, called: dict[nn.Module, tuple[int, ...]]) -> None:
     """Set the stride of the last stage to 1, without dilation.
 
     Source: Sun, Zheng, Yang, Tian, Wang, "Beyond Part Models: Person Retrieval with Refined Part Pooling", ECCV 2018.
@@ -60,20 +60,26 @@ def keep_last_resolution(called: dict[nn.Module, tuple[int, ...]]) -> None:
     Raises:
         ValueError: if no convolution or pooling halves the map.
     """
-    halving = {
-        module: shape[-2]
-        for module, shape in called.items()
+    names = {module: name for name, module in network.named_modules()}
+    halving = [
+        module
+        for module, shape in called.items()  # in the order of the calls
         if isinstance(module, DOWNSAMPLING) and _stride(module) == 2 and len(shape) == 4 and shape[-2] > 1
-    }
+    ]
     if not halving:
         raise ValueError("last_stride=1: no layer of this network halves its map, so there is nothing to keep.")
-    last = min(halving.values())
-    for module, height in halving.items():
-        if height != last:
-            continue
-        if isinstance(module, nn.AvgPool2d):
-            module.kernel_size = 1  # the mean of one
-        module.stride = (1, 1)
+    last = halving[-1]
+    for module in halving:
+        # The main path and the shortcut halve it in one block; attention of the stage before may halve a copy.
+        if called[module][-2:] == called[last][-2:] and _block(names[module]) == _block(names[last]):
+            if isinstance(module, nn.AvgPool2d):
+                module.kernel_size = 1  # the mean of one
+            module.stride = (1, 1)
+
+
+def _block(name: str) -> list[str]:
+    """The stage and the block that a dotted name begins with."""
+    return name.split(".")[:2]
 
 
 def _stride(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> int:

@@ -64,7 +64,7 @@ class TimmNetwork(nn.Module):
         output, called = watch(self.network, self.network.forward_features, image_size)
         drop_unused(self.network, called)
         if last_stride == 1:
-            keep_last_resolution(called)
+            keep_last_resolution(self.network, called)
         self.has_class_token = output.ndim == 3 and getattr(self.network, "cls_token", None) is not None
         if tokens == "class" and not self.has_class_token:
             raise ValueError(f"backbone.tokens='class': {name} has no class token; choose 'patches' or 'auto'.")

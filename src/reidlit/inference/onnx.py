@@ -1,0 +1,62 @@
+"""A model as an ONNX file."""
+
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from reidlit.inference.fold import folded
+from reidlit.models.model import ReIDModel
+
+
+class Embedder(nn.Module):
+    """Images in, embeddings out: what an exported file does."""
+
+    def __init__(self, model: ReIDModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 -> (B, D)."""
+        return self.model.embed(image)
+
+
+def export_onnx(model: ReIDModel, path: str | Path, image_size: tuple[int, int]) -> None:
+    """Write a file with the input `image` (B, 3, H, W) uint8 and the output `embedding` (B, D) float32, for any B.
+
+    Normalisation is part of it, batch norms are folded, low-rank additions merged.
+
+    Args:
+        model: on the CPU.
+        path: of the file.
+        image_size: height and width in pixels.
+
+    Raises:
+        ValueError: if the model needs the camera of an image, or has an operation that ONNX does not have.
+        ImportError: if `onnx` and `onnxscript` are not installed, as by `pip install reidlit[export]`.
+    """
+    if model.uses_cameras:
+        raise ValueError("a model that uses cameras cannot be exported: its file would take images alone.")
+    embedder = Embedder(folded(model, image_size)).eval()
+    image = torch.zeros(2, 3, *image_size, dtype=torch.uint8)
+    batch = torch.export.Dim("batch", min=1, max=65536)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # the exporter's own deprecations
+            program = torch.onnx.export(
+                embedder,
+                (image,),
+                dynamo=True,
+                input_names=["image"],
+                output_names=["embedding"],
+                dynamic_shapes={"image": {0: batch}},
+                verbose=False,
+            )
+    except ImportError:
+        raise
+    except Exception as error:
+        raise ValueError(f"this model cannot be exported to ONNX: {str(error).splitlines()[0]}") from error
+    if program is None:
+        raise ValueError("this model cannot be exported to ONNX.")
+    program.save(str(path))
