@@ -26,10 +26,13 @@ def option(group: str, name: str) -> dict[str, Any]:
     spec = OmegaConf.load(CONFIG_DIR / group / f"{name}.yaml")
     if not isinstance(spec, DictConfig):
         raise ValueError(f"conf/{group}/{name}.yaml must hold a mapping.")
-    # `part: name` in the defaults stands for conf/<group>/<part>/<name>.yaml.
-    chosen = {
-        part: name for default in spec.pop("defaults", ()) if default != "_self_" for part, name in default.items()
+    # `part: name` in the defaults stands for conf/<group>/<part>/<name>.yaml; what reaches into other groups is Hydra's.
+    entries = [entry for entry in spec.pop("defaults", ()) if entry != "_self_"]
+    chosen = {str(part): str(choice) for entry in entries for part, choice in entry.items()}
+    parts = {
+        part: option(f"{group}/{part}", choice)
+        for part, choice in chosen.items()
+        if (CONFIG_DIR / group / part).is_dir() and part.isidentifier()
     }
-    parts = {part: option(f"{group}/{part}", name) for part, name in chosen.items()}
     merged = OmegaConf.to_container(OmegaConf.merge(parts, spec), resolve=True)
     return {str(key): value for key, value in merged.items()} if isinstance(merged, dict) else {}

@@ -55,7 +55,7 @@ def test_same_losses_for_twenty_steps(loss, batches, tmp_path, torchreid_model):
         "betas": [0.9, 0.99],
         "fused": False,
     }  # the 0.99 is its function's
-    spec = {key: value for key, value in option("loss", loss).items() if key != "defaults"}
+    spec = option("loss", loss)
     ours = ReIDModule(
         model=option("model", "osnet_x0_25"),
         pids=list(range(PEOPLE)),

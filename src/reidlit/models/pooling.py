@@ -94,6 +94,9 @@ class NoPool(nn.Module):
 
     Args:
         num_branches: how many vectors it gives.
+
+    Raises:
+        ValueError: in `forward`, if it gives another number.
     """
 
     def __init__(self, num_branches: int = 1) -> None:
@@ -102,4 +105,7 @@ class NoPool(nn.Module):
 
     def forward(self, x: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """(B, C), or several of them -> the same."""
-        return (x,) if isinstance(x, Tensor) else x
+        vectors = (x,) if isinstance(x, Tensor) else x
+        if len(vectors) != self.num_branches:
+            raise ValueError(f"pool.num_branches={self.num_branches}, but the backbone gives {len(vectors)} vectors.")
+        return vectors

@@ -1,0 +1,204 @@
+"""Images per second that models embed on the CPU: Torchreid's, and ours in each of its forms, from the same weights.
+
+    python benchmarks/models.py [--threads 2] [--batch 32] [--output benchmarks/results/models.json] [NAME ...]
+
+The forms: eager as training and `reidlit test` run it (channels last), with batch norms folded (`inference.fold`), that
+compiled by torch.compile, and exported to ONNX and run by ONNX Runtime. Torchreid's is its own model in eval mode, as its
+engine and its FeatureExtractor run it. All get the same uint8 images, and normalise them in the measured time. Each form
+runs in a process of its own, since thread pools and the allocator's settings belong to the process; the forms take turns,
+several rounds of them; medians. The largest difference to Torchreid's embedding (to the eager one where it has no such
+model) is relative to the embedding's largest number. Training steps are in train_step.py.
+
+The floor is the time of the multiply-adds of convolutions, linear layers and attention at the rate of a large matrix
+product on the same threads.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from evaluation import machine, versions
+from reidlit import build_model, load_weights
+from reidlit.engine.memory import keep_freed_memory
+from reidlit.inference.fold import folded
+from reidlit.inference.onnx import export_onnx
+from reidlit.models import ReIDModel
+
+SIZE = (256, 128)
+MODELS = ("osnet_x1_0", "osnet_x0_25", "resnet50", "timm/vit_small_patch16_224")
+FORMS = ("torchreid", "eager", "folded", "compiled", "onnx")
+WARM_UP = 2
+SECONDS = 4.0  # of timing, in each process
+Embed = Callable[[Tensor], Any]
+
+
+def main() -> None:
+    """Measures and writes the results; a child process measures one form of one model."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("names", nargs="*", default=MODELS)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "models.json")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.child:
+        print(json.dumps(child(*arguments.child, arguments.batch, arguments.threads)))
+        return
+    results: dict[str, Any] = {
+        "what": f"images a second embedded on the CPU, uint8 of {SIZE[0]} x {SIZE[1]} in batches of {arguments.batch}, fp32",
+        "machine": machine(),
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "versions": versions(),
+        "models": {},
+    }
+    for name in arguments.names:
+        results["models"][name] = measure(name, arguments)
+        print(json.dumps({name: results["models"][name]}, indent=2), flush=True)
+        arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """All forms of one model, in turn."""
+    with tempfile.TemporaryDirectory() as folder:
+        forms = FORMS[1:] if name.startswith("timm/") else FORMS
+        write_weights(name, Path(folder))
+        runs: dict[str, list[dict[str, Any]]] = {form: [] for form in forms}
+        for _ in range(arguments.rounds):
+            for form in forms:
+                command = [
+                    sys.executable,
+                    __file__,
+                    "--threads",
+                    str(arguments.threads),
+                    "--batch",
+                    str(arguments.batch),
+                ]
+                done = subprocess.run(
+                    [*command, "--child", name, form, folder], stdout=subprocess.PIPE, text=True, check=True
+                )
+                runs[form].append(json.loads(done.stdout.splitlines()[-1]))
+        embeddings = {form: np.load(Path(folder) / f"{form}.npy") for form in forms}
+    reference = embeddings[forms[0]]
+    rates = {form: statistics.median(run["images_per_second"] for run in runs[form]) for form in forms}
+    floor = floor_rate(name, arguments.batch)
+    return {
+        "floor_images_per_second": round(floor, 1),
+        "images_per_second": {form: round(rate, 1) for form, rate in rates.items()},
+        "min_max": {
+            form: [round(f(run["images_per_second"] for run in runs[form]), 1) for f in (min, max)] for form in forms
+        },
+        f"ratio_to_{forms[0]}": {form: round(rates[form] / rates[forms[0]], 2) for form in forms[1:]},
+        "seconds_to_prepare": {
+            form: round(statistics.median(run["prepare"] for run in runs[form]), 1) for form in forms
+        },
+        "largest_relative_difference": {
+            form: float(f"{abs(embeddings[form] - reference).max() / abs(reference).max():.1e}") for form in forms[1:]
+        },
+    }
+
+
+def write_weights(name: str, folder: Path) -> None:
+    """Random weights, of Torchreid's model where it has one, with statistics of batch norm that are not all alike."""
+    torch.manual_seed(0)
+    model: nn.Module = build_model(name, num_classes=1) if name.startswith("timm/") else torchreid_model(name)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            nn.init.uniform_(module.get_buffer("running_mean"), -0.1, 0.1)
+            nn.init.uniform_(module.get_buffer("running_var"), 0.8, 1.2)
+    torch.save(model.state_dict(), folder / "weights.pth")
+
+
+def torchreid_model(name: str) -> nn.Module:
+    """Torchreid's own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its Cython evaluation is not needed here
+        from torchreid.reid import models
+
+    model: nn.Module = models.build_model(name, 1, loss="softmax", pretrained=False, use_gpu=False)
+    return model
+
+
+def child(name: str, form: str, folder: str, batch: int, threads: int) -> dict[str, float]:
+    """Times one form and stores the embeddings of a few images."""
+    warnings.simplefilter("ignore")
+    torch.manual_seed(1)
+    image = torch.randint(0, 256, (batch, 3, *SIZE), dtype=torch.uint8)
+    start = time.perf_counter()
+    with torch.inference_mode():
+        embed = prepared(name, form, Path(folder), threads)
+        np.save(Path(folder) / f"{form}.npy", np.asarray(embed(image)))
+    prepare = time.perf_counter() - start
+    taken: list[float] = []
+    with torch.inference_mode():
+        for _ in range(WARM_UP):
+            embed(image)
+        while len(taken) < 3 or sum(taken) < SECONDS:
+            start = time.perf_counter()
+            embed(image)
+            taken.append(time.perf_counter() - start)
+    return {"images_per_second": batch / statistics.median(taken), "prepare": prepare}
+
+
+def prepared(name: str, form: str, folder: Path, threads: int) -> Embed:
+    """A form of a model, ready to embed."""
+    if form == "torchreid":
+        theirs = torchreid_model(name)
+        theirs.load_state_dict(torch.load(folder / "weights.pth"))
+        theirs.eval()
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+        return lambda image: theirs((image / 255 - mean) / std)
+    model: ReIDModel = build_model(name, num_classes=1).eval()
+    load_weights(model, folder / "weights.pth")
+    if form == "onnx":
+        import onnxruntime
+
+        path = folder / "model.onnx"
+        with torch.inference_mode(False):
+            export_onnx(model, path, SIZE)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return lambda image: session.run(None, {"image": image.numpy()})[0]
+    keep_freed_memory()
+    if form != "eager":
+        model = folded(model, SIZE)
+    model.to(memory_format=torch.channels_last)
+    if form == "compiled":
+        return torch.compile(model.embed)
+    return model.embed
+
+
+def floor_rate(name: str, batch: int) -> float:
+    """Images a second if nothing but multiply-adds took time, at the rate of a large product."""
+    left, right = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    taken = []
+    for _ in range(7):
+        start = time.perf_counter()
+        left @ right
+        taken.append(time.perf_counter() - start)
+    flops = 2 * 2048**3 / min(taken)
+    model = build_model(name, num_classes=1).eval()
+    with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        model.embed(torch.zeros(batch, 3, *SIZE, dtype=torch.uint8))
+    return float(batch * flops / counter.get_total_flops())
+
+
+if __name__ == "__main__":
+    main()
