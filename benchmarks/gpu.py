@@ -1,10 +1,14 @@
-"""All that waits for a GPU: seconds and memory of an evaluation there, and whether it finds what the CPU finds.
+"""All that waits for a GPU: evaluation there, whether it finds what the CPU finds, and training steps beside Torchreid's.
 
     python benchmarks/gpu.py [--device cuda] [--scale 1] [--output benchmarks/results/gpu.json]
 
-The floor comes first: the bare fp32 product of the same embeddings on the same device. The embeddings are drawn as in
-evaluation.py and lie on the device before the clock starts; medians over the repetitions. `--device cpu --scale 0.02`
-tries the script out where there is no GPU.
+Evaluation: the floor comes first, the bare fp32 product of the same embeddings on the same device. The embeddings are drawn as in
+evaluation.py and lie on the device before the clock starts; medians over the repetitions.
+
+Training: images a second of a whole step (as in train_step.py) with the images already there. Torchreid's runs in fp32 as its
+engine does, ours in fp32, in bf16 with channels last, and that compiled.
+
+`--device cpu --scale 0.02` tries the script out where there is no GPU.
 """
 
 import argparse
@@ -20,11 +24,13 @@ import torch
 from torch import Tensor
 
 import reidlit
+import train_step
 from evaluation import ALL_EXTRAS, SIZES, drawn, machine, versions
 from reidlit import metrics
 from reidlit.metrics.distance import DEVICE_ENTRIES
 from reidlit.metrics.product import full_precision
 
+TRAINED = {"osnet_x1_0": 64, "resnet50": 64}  # batch
 Run = Callable[[], Any]
 
 
@@ -48,6 +54,10 @@ def main() -> None:
         "scale": arguments.scale,
         "market": measure("market", device, arguments.scale, arguments.repetitions, rerank=True),
         "msmt17": measure("msmt17", device, arguments.scale, arguments.repetitions, rerank=False),
+        "training": {
+            name: training(name, max(2, round(batch * arguments.scale)), device, arguments.repetitions)
+            for name, batch in TRAINED.items()
+        },
     }
     arguments.output.write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
@@ -84,6 +94,39 @@ def measure(name: str, device: torch.device, scale: float, repetitions: int, rer
         "seconds": {key: round(statistics.median(values), 5) for key, values in seconds.items()},
         "seconds_min_max": {key: [round(min(values), 5), round(max(values), 5)] for key, values in seconds.items()},
         "extra_peak_megabytes": {key: round(peak / 1e6, 1) for key, peak in peaks.items()},
+    }
+
+
+def training(name: str, batch: int, device: torch.device, repetitions: int) -> dict[str, Any]:
+    """Images a second of training steps, from weights and images that are the same for all."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(batch, 3, 256, 128, generator=generator).to(device)
+    pid = torch.randint(0, train_step.CLASSES, (batch,), generator=generator).to(device)
+
+    def ours() -> torch.nn.Module:
+        return reidlit.build_model(name, train_step.CLASSES).to(device)
+
+    steps: dict[str, Callable[[], Run]] = {
+        "torchreid": lambda: train_step.their_step(train_step.their_model(name).to(device), image, pid),
+        "reidlit_fp32": lambda: train_step.our_step(ours(), image, pid, bf16=False),
+        "reidlit_bf16": lambda: train_step.our_step(ours(), image, pid, bf16=True),
+        "reidlit_bf16_compiled": lambda: train_step.our_step(ours(), image, pid, bf16=True, compiled=True),
+    }
+    rates, peaks, spreads = {}, {}, {}
+    for key, make in steps.items():
+        step = make()
+        for _ in range(3):  # compiles, and lets cuDNN choose
+            step()
+        times, peak = zip(*(timed(step, device) for _ in range(10 * repetitions)), strict=True)
+        rates[key] = round(batch / statistics.median(times), 1)
+        spreads[key] = [round(batch / max(times), 1), round(batch / min(times), 1)]
+        peaks[key] = round(max(peak) / 1e6, 1)
+    return {
+        "batch": batch,
+        "images_per_second": rates,
+        "images_per_second_min_max": spreads,
+        "ratio_to_torchreid": {key: round(rate / rates["torchreid"], 2) for key, rate in rates.items()},
+        "extra_peak_megabytes": peaks,
     }
 
 

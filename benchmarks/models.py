@@ -59,7 +59,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.child:
-        print(json.dumps(child(*arguments.child, arguments.batch, arguments.threads)))
+        name, form, folder = arguments.child
+        print(json.dumps(child(name, form, Path(folder), arguments.batch, arguments.threads)))
         return
     results: dict[str, Any] = {
         "what": f"images a second embedded on the CPU, uint8 of {SIZE[0]} x {SIZE[1]} in batches of {arguments.batch}, fp32",
@@ -135,15 +136,15 @@ def torchreid_model(name: str) -> nn.Module:
     return model
 
 
-def child(name: str, form: str, folder: str, batch: int, threads: int) -> dict[str, float]:
+def child(name: str, form: str, folder: Path, batch: int, threads: int) -> dict[str, float]:
     """Times one form and stores the embeddings of a few images."""
     warnings.simplefilter("ignore")
     torch.manual_seed(1)
     image = torch.randint(0, 256, (batch, 3, *SIZE), dtype=torch.uint8)
     start = time.perf_counter()
     with torch.inference_mode():
-        embed = prepared(name, form, Path(folder), threads)
-        np.save(Path(folder) / f"{form}.npy", np.asarray(embed(image)))
+        embed = prepared(name, form, folder, threads)
+        np.save(folder / f"{form}.npy", np.asarray(embed(image)))
     prepare = time.perf_counter() - start
     taken: list[float] = []
     with torch.inference_mode():

@@ -40,7 +40,12 @@ from reidlit.models import load_weights
 
 CLASSES = 751
 LR = 3e-4
-CASES = [("osnet_x0_25", 128, 64, 64), ("osnet_x0_25", 256, 128, 64), ("resnet50", 256, 128, 16)]
+CASES = [
+    ("osnet_x0_25", 128, 64, 64),
+    ("osnet_x0_25", 256, 128, 64),
+    ("osnet_x1_0", 256, 128, 32),
+    ("resnet50", 256, 128, 16),
+]
 SIDES = ("torchreid", "reidlit", "reidlit_bf16")
 Step = Callable[[], float]
 
@@ -93,8 +98,7 @@ def case(index: int, arguments: argparse.Namespace, flops: float, bandwidth: flo
     if abs(first["torchreid"] - first["reidlit"]) > 1e-4 * abs(first["torchreid"]):
         raise SystemExit(f"{name}: the two do not compute the same loss: {first}")
     median = {side: statistics.median(values) for side, values in seconds.items()}
-    with contextlib.redirect_stdout(io.StringIO()):
-        model = models.build_model(name, CLASSES, loss="softmax", pretrained=False)
+    model = their_model(name)
     return {
         "model": name,
         "height_width": [height, width],
@@ -115,8 +119,7 @@ def measure(which: tuple[str, int, int, int], side: str, steps: int, clock: Step
     image = torch.randn(batch, 3, height, width, generator=generator)
     pid = torch.randint(0, CLASSES, (batch,), generator=generator)
     torch.manual_seed(0)
-    with contextlib.redirect_stdout(io.StringIO()):
-        theirs = models.build_model(name, CLASSES, loss="softmax", pretrained=False)
+    theirs = their_model(name)
     if side == "torchreid":
         step = their_step(theirs, image, pid)
     else:
@@ -132,10 +135,17 @@ def measure(which: tuple[str, int, int, int], side: str, steps: int, clock: Step
     return {"first_loss": first, "seconds": seconds}
 
 
+def their_model(name: str) -> nn.Module:
+    """Torchreid's model, randomly initialised."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        model: nn.Module = models.build_model(name, CLASSES, loss="softmax", pretrained=False)
+    return model
+
+
 def their_step(model: Any, image: Tensor, pid: Tensor) -> Step:
-    """Does what `ImageSoftmaxEngine.forward_backward` does."""
+    """Does what `ImageSoftmaxEngine.forward_backward` does, on the device of the images."""
     optimizer = optim.build_optimizer(model, optim="amsgrad", lr=LR, adam_beta2=0.999)
-    criterion = losses.CrossEntropyLoss(CLASSES, use_gpu=False, label_smooth=True)
+    criterion = losses.CrossEntropyLoss(CLASSES, use_gpu=image.is_cuda, label_smooth=True)
     model.train()
 
     def step() -> float:
@@ -151,15 +161,17 @@ def their_step(model: Any, image: Tensor, pid: Tensor) -> Step:
     return step
 
 
-def our_step(model: nn.Module, image: Tensor, pid: Tensor, bf16: bool) -> Step:
-    """Does what `ReIDModule` does; the batch arrives with channels last, as the loader makes it."""
+def our_step(model: nn.Module, image: Tensor, pid: Tensor, bf16: bool, compiled: bool = False) -> Step:
+    """Does what `ReIDModule` does on the device of the images; they arrive with channels last, as the loader makes them."""
     model = model.to(memory_format=torch.channels_last).train()
+    if compiled:
+        model.compile()
     image = image.contiguous(memory_format=torch.channels_last)
     optimizer = build_optimizer(model, option("optimizer", "amsgrad") | {"lr": LR})
     criterion = CrossEntropy(label_smoothing=0.1)
 
     def step() -> float:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=bf16):
             output = model(image)
             loss = criterion(output, pid)
         optimizer.zero_grad()
@@ -200,8 +212,8 @@ def floor(model: nn.Module, image: Tensor, flops: float, bandwidth: float) -> fl
     hooks = [layer.register_forward_hook(count) for layer in layers]
     with torch.no_grad():
         model.eval()(image)
-        embedding = torch.zeros(len(image), model.get_parameter("classifier.0.weight").shape[1])
-        model.get_submodule("classifier.0")(embedding)
+        embedding = torch.zeros(len(image), model.get_parameter("classifier.weight").shape[1])
+        model.get_submodule("classifier")(embedding)
     for hook in hooks:
         hook.remove()
     return total
