@@ -9,8 +9,8 @@ runs in a process of its own, since thread pools and the allocator's settings be
 several rounds of them; medians. The largest difference to Torchreid's embedding (to the eager one where it has no such
 model) is relative to the embedding's largest number. Training steps are in train_step.py.
 
-The floor is the time of the multiply-adds of convolutions, linear layers and attention at the rate of a large matrix
-product on the same threads.
+The floor is the time of the multiply-adds of convolutions, linear layers and attention at the best rate that a large matrix
+product reaches on the same threads: by PyTorch, by NumPy, or as a 1 x 1 convolution.
 """
 
 import argparse
@@ -189,11 +189,20 @@ def prepared(name: str, form: str, folder: Path, threads: int) -> Embed:
 def floor_rate(name: str, batch: int) -> float:
     """Images a second if nothing but multiply-adds took time, at the rate of a large product."""
     left, right = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    image, kernel = (
+        tensor.to(memory_format=torch.channels_last) for tensor in (left.view(1, 2048, 64, 32), right[..., None, None])
+    )
+    products: list[Callable[[], Any]] = [
+        lambda: left @ right,
+        lambda: left.numpy() @ right.numpy(),
+        lambda: torch.nn.functional.conv2d(image, kernel),
+    ]
     taken = []
-    for _ in range(7):
-        start = time.perf_counter()
-        left @ right
-        taken.append(time.perf_counter() - start)
+    for product in products:
+        for _ in range(7):
+            start = time.perf_counter()
+            product()
+            taken.append(time.perf_counter() - start)
     flops = 2 * 2048**3 / min(taken)
     model = build_model(name, num_classes=1).eval()
     with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
