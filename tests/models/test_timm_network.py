@@ -74,6 +74,8 @@ def test_last_stride_one_needs_something_that_halves():
         TimmNetwork("vit_tiny_patch16_224", last_stride=1)
     with pytest.raises(ValueError, match="last_stride=3"):
         TimmNetwork("resnet10t", last_stride=3)
+    with pytest.raises(ValueError, match="volo_d1_224 is made for the size of its last map"):
+        TimmNetwork("volo_d1_224", last_stride=1)
 
 
 @pytest.mark.parametrize("size", [(256, 128), (384, 128), (224, 224)])

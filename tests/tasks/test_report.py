@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
+from reidlit.tasks.report import describe
 from tests_settings import TINY
 
 
@@ -108,3 +109,9 @@ def test_mistakes_are_told_before_anything_is_embedded(reidlit, trained, option,
             assert word in result.err
     else:
         assert result.status == 0  # a step that is not used is not built
+
+
+def test_a_model_that_is_told_the_camera_is_a_protocol_of_its_own():
+    told, not_told = (describe({}, (256, 128), uses_cameras) for uses_cameras in (True, False))
+    assert told == not_told.replace("AP: step", "AP: step; the model is told each image's camera")
+    assert told != not_told

@@ -56,7 +56,8 @@ def export_onnx(model: ReIDModel, path: str | Path, image_size: tuple[int, int])
     except ImportError:
         raise
     except Exception as error:
-        raise ValueError(f"this model cannot be exported to ONNX: {str(error).splitlines()[0]}") from error
+        cause = error.__cause__ or error  # the exporter's own message tells of its steps
+        raise ValueError(f"this model cannot be exported to ONNX: {str(cause).splitlines()[0]}") from error
     if program is None:
         raise ValueError("this model cannot be exported to ONNX.")
     program.save(str(path))

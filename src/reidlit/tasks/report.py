@@ -21,12 +21,13 @@ IN_PERCENT = ("mAP", "mINP", *RANKS, "AUC", "EER", *(f"TPR@FPR={fpr:.0e}" for fp
 CURVE_POINTS = 10.0 ** np.linspace(-6, 0, 61)  # FPRs of the ROC curve in metrics.json
 
 
-def describe(evaluation: Mapping[str, Any], image_size: Sequence[int]) -> str:
+def describe(evaluation: Mapping[str, Any], image_size: Sequence[int], uses_cameras: bool = False) -> str:
     """The protocol in a line: all that must be equal where two figures are compared.
 
     Args:
         evaluation: The options of the evaluation, as a module has them.
         image_size: Height and width, in pixels.
+        uses_cameras: Whether the model is told the camera of each image.
     """
     steps = [_step(spec) for spec in evaluation.get("postprocess", ())]
     metric = evaluation.get("metric", "euclidean")
@@ -38,6 +39,7 @@ def describe(evaluation: Mapping[str, Any], image_size: Sequence[int]) -> str:
         "flip averaged" if evaluation.get("flip") else "no flip",
         "post-processing: " + (", ".join(steps) or "none"),
         f"AP: {evaluation.get('ap', 'step')}",
+        *(["the model is told each image's camera"] if uses_cameras else []),
         f"protocol: {protocol}",
         "query: " + ("mean of each identity and camera" if protocol == "multi_query" else "single images"),
         "gallery: " + gallery.get(protocol, "images"),

@@ -65,6 +65,7 @@ class TimmNetwork(nn.Module):
         drop_unused(self.network, called)
         if last_stride == 1:
             keep_last_resolution(self.network, called)
+            self._check_runs(name)
         self.has_class_token = output.ndim == 3 and getattr(self.network, "cls_token", None) is not None
         if tokens == "class" and not self.has_class_token:
             raise ValueError(f"backbone.tokens='class': {name} has no class token; choose 'patches' or 'auto'.")
@@ -80,6 +81,14 @@ class TimmNetwork(nn.Module):
             return self._from_tokens(x)
         # Some transformers keep the channels last.
         return x if x.shape[1] == self.num_features else x.permute(0, 3, 1, 2)
+
+    def _check_runs(self, name: str) -> None:
+        try:
+            watch(self.network, self.network.forward_features, self.image_size)
+        except RuntimeError as error:
+            raise ValueError(
+                f"last_stride=1: {name} is made for the size of its last map ({error}); leave its stride at null."
+            ) from error
 
     def _from_tokens(self, x: Tensor) -> Tensor:
         """A map of tokens (B, N, C)."""
