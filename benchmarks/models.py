@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from evaluation import machine, versions
+from rates import product_flops
 from reidlit import build_model, load_weights
 from reidlit.engine.memory import keep_freed_memory
 from reidlit.inference.fold import folded
@@ -188,26 +189,10 @@ def prepared(name: str, form: str, folder: Path, threads: int) -> Embed:
 
 def floor_rate(name: str, batch: int) -> float:
     """Images a second if nothing but multiply-adds took time, at the rate of a large product."""
-    left, right = torch.randn(2048, 2048), torch.randn(2048, 2048)
-    image, kernel = (
-        tensor.to(memory_format=torch.channels_last) for tensor in (left.view(1, 2048, 64, 32), right[..., None, None])
-    )
-    products: list[Callable[[], Any]] = [
-        lambda: left @ right,
-        lambda: left.numpy() @ right.numpy(),
-        lambda: torch.nn.functional.conv2d(image, kernel),
-    ]
-    taken = []
-    for product in products:
-        for _ in range(7):
-            start = time.perf_counter()
-            product()
-            taken.append(time.perf_counter() - start)
-    flops = 2 * 2048**3 / min(taken)
     model = build_model(name, num_classes=1).eval()
     with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         model.embed(torch.zeros(batch, 3, *SIZE, dtype=torch.uint8))
-    return float(batch * flops / counter.get_total_flops())
+    return float(batch * product_flops() / counter.get_total_flops())
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 from torchreid.reid import losses, metrics, models, optim
 
+from rates import product_flops
 from reidlit import build_model
 from reidlit.config import option
 from reidlit.engine.memory import keep_freed_memory
@@ -221,18 +222,14 @@ def floor(model: nn.Module, image: Tensor, flops: float, bandwidth: float) -> fl
 
 def machine_rates(clock: Step) -> tuple[float, float]:
     """The best of several: flops a second of a matrix product, bytes a second of an addition out of cache."""
-    left, right = torch.randn(1536, 1536), torch.randn(1536, 1536)
     values = torch.randn(16 << 20)
     into = torch.empty_like(values)
-    products, additions = [], []
+    additions = []
     for _ in range(8):
         start = clock()
-        torch.mm(left, right)
-        middle = clock()
         torch.add(values, 1.0, out=into)
-        products.append(middle - start)
-        additions.append(clock() - middle)
-    return 2 * 1536**3 / min(products), 8 * values.numel() / min(additions)
+        additions.append(clock() - start)
+    return product_flops(clock), 8 * values.numel() / min(additions)
 
 
 def cpu() -> str:

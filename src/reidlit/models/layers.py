@@ -1,5 +1,7 @@
 """Pieces that several networks share."""
 
+from collections.abc import Sequence
+
 from torch import nn
 
 
@@ -24,3 +26,21 @@ def initialize(module: nn.Module) -> None:
             nn.init.normal_(layer.weight, std=0.01)
         if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
             nn.init.zeros_(layer.bias)
+
+
+def require_size(network: str, image_size: Sequence[int], only: Sequence[int]) -> None:
+    """Refuse images that a network is not made for.
+
+    Args:
+        network: its name.
+        image_size: height and width in pixels.
+        only: the size that it is made for.
+
+    Raises:
+        ValueError: if the two differ.
+    """
+    if tuple(image_size) != tuple(only):
+        raise ValueError(
+            f"image_size={' x '.join(map(str, image_size))}: {network} takes {only[0]} x {only[1]} only. "
+            f"Give data.height={only[0]} data.width={only[1]}."
+        )

@@ -108,3 +108,11 @@ def fetch(name: str) -> Path:
             f"network once, put the file at {file}, give another with weights=<file>, or set pretrained=False."
         ) from error
     return file
+
+
+def not_fetched(name: str, error: Exception) -> ValueError:
+    """What to say where a library could not fetch its weights."""
+    return ValueError(
+        f"pretrained=True: the ImageNet weights of {name!r} cannot be fetched ({error}). "
+        "Connect to the network once, give weights=<file>, or set pretrained=False."
+    )

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reidlit.models.layers import require_size
+
 IMAGE_SIZE = (160, 64)
 STEM = 32
 STAGES = (128, 256, 384)  # channels
@@ -157,7 +159,7 @@ class HACNN(nn.Module):
 
     def __init__(self, image_size: Sequence[int] = IMAGE_SIZE) -> None:
         super().__init__()
-        check_size(image_size)
+        require_size("HACNN", image_size, IMAGE_SIZE)
         first, second, third = STAGES
         self.conv = ConvNorm(3, STEM, 3, 2)
         self.inception1 = nn.Sequential(InceptionA(STEM, first), InceptionB(first, first))
@@ -179,7 +181,7 @@ class HACNN(nn.Module):
         Raises:
             ValueError: if the images have another size.
         """
-        check_size(image.shape[2:])
+        require_size("HACNN", image.shape[2:], IMAGE_SIZE)
         x = self.conv(image)
         local: list[Tensor] = []
         inceptions = (self.inception1, self.inception2, self.inception3)
@@ -212,16 +214,3 @@ def _crop(x: Tensor, regions: Tensor, size: Sequence[int]) -> list[Tensor]:
 
 def _embedding(in_features: int, out_features: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(in_features, out_features), nn.BatchNorm1d(out_features), nn.ReLU())
-
-
-def check_size(image_size: Sequence[int]) -> None:
-    """Refuse images of another size.
-
-    Raises:
-        ValueError: if they have one.
-    """
-    if tuple(image_size) != IMAGE_SIZE:
-        height, width = image_size
-        raise ValueError(
-            f"image_size={height} x {width}: HACNN takes 160 x 64 only. Give data.height=160 data.width=64."
-        )

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from reidlit.models.layers import require_size
+
 IMAGE_SIZE = (256, 128)
 ROW, COLUMN = (1, 3), (3, 1)  # the two halves of a 3 x 3 convolution
 SCALES = 256  # channels of each stream of the last scale layer
@@ -120,7 +122,7 @@ class MuDeep(nn.Module):
 
     def __init__(self, image_size: Sequence[int] = IMAGE_SIZE) -> None:
         super().__init__()
-        check_size(image_size)
+        require_size("MuDeep", image_size, IMAGE_SIZE)
         self.num_features = 4096
         self.block1 = Stem()
         self.block2 = MultiScaleA()
@@ -138,21 +140,8 @@ class MuDeep(nn.Module):
         Raises:
             ValueError: if the images have another size.
         """
-        check_size(image.shape[2:])
+        require_size("MuDeep", image.shape[2:], IMAGE_SIZE)
         x = self.block3(self.block2(self.block1(image)))
         fused: Tensor = self.block5(self.block4(x))
         result: Tensor = self.fc(fused.flatten(1))
         return result
-
-
-def check_size(image_size: Sequence[int]) -> None:
-    """Refuse images of another size.
-
-    Raises:
-        ValueError: if they have one.
-    """
-    if tuple(image_size) != IMAGE_SIZE:
-        height, width = image_size
-        raise ValueError(
-            f"image_size={height} x {width}: MuDeep takes 256 x 128 only. Give data.height=256 data.width=128."
-        )

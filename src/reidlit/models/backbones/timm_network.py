@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from reidlit.models.backbones.surgery import drop_unused, keep_last_resolution, watch
 from reidlit.models.lora import add_lora
+from reidlit.models.pretrained import not_fetched
 
 TOKENS = ("auto", "class", "patches")
 
@@ -127,10 +128,7 @@ def create(name: str, pretrained: bool, image_size: Sequence[int], drop_path: fl
     except Exception as error:
         if not pretrained:
             raise
-        raise ValueError(
-            f"pretrained=True: the ImageNet weights of {name!r} cannot be fetched ({error}). "
-            "Connect to the network once, give weights=<file>, or set pretrained=False."
-        ) from error
+        raise not_fetched(name, error) from error
 
 
 def _without_head(network: Any) -> Any:

@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 import torchvision
 from torch import Tensor, nn
 
+from reidlit.models.pretrained import not_fetched
+
 
 class TorchvisionNetwork(nn.Module):
     """The convolutional part of torchvision's SqueezeNet or ShuffleNet v2.
@@ -35,10 +37,7 @@ class TorchvisionNetwork(nn.Module):
         except Exception as error:
             if not pretrained:
                 raise
-            raise ValueError(
-                f"pretrained=True: the ImageNet weights of {name!r} cannot be fetched ({error}). "
-                "Connect to the network once, give weights=<file>, or set pretrained=False."
-            ) from error
+            raise not_fetched(name, error) from error
         self.network, self.num_features = cut(network)
 
     def forward(self, image: Tensor) -> Tensor:
