@@ -138,3 +138,8 @@ def test_gem_stays_in_range_where_powers_would_not(p):
     assert pool.p.grad.isfinite().all()
     assert x.grad.isfinite().all()
     torch.testing.assert_close(pooled[0], torch.full((2,), 1e-6))
+
+
+def test_vectors_must_be_as_many_as_branches():
+    with pytest.raises(ValueError, match=r"num_branches=3, but the backbone gives 2 vectors"):
+        NoPool(3)((torch.ones(2, 4), torch.ones(2, 4)))

@@ -4,6 +4,7 @@ They read the cosines that `reidlit.models.classifier.CosineClassifier` puts int
 """
 
 import math
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
@@ -15,7 +16,7 @@ from reidlit.losses.cross_entropy import HasLogits
 ROUNDING = 1e-3  # by which a cosine may pass one
 
 
-class MarginSoftmax(nn.Module):
+class MarginSoftmax(nn.Module, ABC):
     """Cross entropy of scaled cosines, the mean over branches; each kind says what it makes of a cosine before that.
 
     Args:
@@ -47,9 +48,9 @@ class MarginSoftmax(nn.Module):
         self._check(output)
         return torch.stack([self._branch(cosines.float(), pid[:, None]) for cosines in output.logits]).mean()
 
+    @abstractmethod
     def own(self, cosine: Tensor) -> Tensor:
         """(B, 1) the cosines of the own classes, made harder."""
-        raise NotImplementedError
 
     def others(self, cosines: Tensor) -> Tensor:
         """(B, C) the cosines of all classes, as the other classes count."""
