@@ -3,7 +3,7 @@
 import pytest
 
 from reidlit.data.sample import Sample
-from reidlit.data.splits import hold_out
+from reidlit.data.splits import check_split_id, drawn_order, hold_out
 
 SAMPLES = [Sample(f"{pid}_{cam}_{shot}.jpg", pid, cam) for pid in range(20) for cam in range(3) for shot in range(2)]
 
@@ -40,3 +40,14 @@ def test_single_images_still_find_each_other():
 def test_bad_fractions(fraction):
     with pytest.raises(ValueError, match=f"val_fraction={fraction}"):
         hold_out(SAMPLES, fraction, seed=0)
+
+
+def test_a_drawn_order_never_changes():
+    assert drawn_order(6, 0) == [5, 2, 1, 3, 4, 0]
+    assert drawn_order(6, 1) != drawn_order(6, 0)
+
+
+def test_split_id_out_of_range():
+    assert check_split_id("viper", 19, 20) == 19
+    with pytest.raises(ValueError, match=r"data.split_id=20: viper has the splits 0 to 19"):
+        check_split_id("viper", 20, 20)

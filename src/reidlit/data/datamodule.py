@@ -1,7 +1,7 @@
 """A dataset is a LightningDataModule: it says where its files lie and lists them; all else is here."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypedDict, Unpack
 
@@ -10,13 +10,15 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from reidlit.data.images import Images, Item, Transform, collate
+from reidlit.data.decode import decode
+from reidlit.data.images import Images, Item, Read, Transform, collate
 from reidlit.data.sample import Draw, Sample
 from reidlit.data.splits import EvalSet, hold_out
 
 MAX_WORKERS = 8  # more decode faster than one GPU trains
 
 Split = Literal["train", "query", "gallery"]
+ALL_SPLITS: tuple[Split, ...] = ("train", "query", "gallery")
 
 
 class Statistics(NamedTuple):
@@ -28,8 +30,8 @@ class Statistics(NamedTuple):
 
 
 def count(samples: Sequence[Sample]) -> Statistics:
-    """How many identities, images and cameras there are."""
-    return Statistics(len({s.pid for s in samples}), len(samples), len({s.camid for s in samples}))
+    """How many identities, images and cameras there are; negative camids are no cameras."""
+    return Statistics(len({s.pid for s in samples}), len(samples), len({s.camid for s in samples if s.camid >= 0}))
 
 
 class MakeBatches(Protocol):
@@ -51,11 +53,26 @@ class Loading(TypedDict):
     test_batch_size: int
     num_workers: int | None
     val_fraction: float
+    combineall: bool
+    k_tfm: int
     seed: int
 
 
 class ReIDDataModule(pl.LightningDataModule):
-    """Loaders of one dataset. A subclass implements `samples`.
+    """Loaders of one dataset. A subclass implements `samples`, and says what the dataset is.
+
+    Attributes:
+        name: under which its scores are logged.
+        folder: where it lies below the root, as in Torchreid.
+        splits: those that it has; some datasets are for training only, or for testing only.
+        junk_pids: what is no identity to train on, such as background.
+        statistics: the published sizes.
+        licence: on what terms its authors give it.
+        paper: authors, title, venue, year.
+        source: where it is to be had, and what to put where.
+        url: an archive that anybody may fetch, if there is one.
+        sha256: of that archive, where it is known.
+        notice: what whoever uses it must be told.
 
     Args:
         root: the folder that holds the datasets' folders.
@@ -66,6 +83,9 @@ class ReIDDataModule(pl.LightningDataModule):
         test_batch_size: of one device in evaluation.
         num_workers: processes that decode; 0 decodes in the training process, `None` takes one a core, at most eight.
         val_fraction: share of the training identities that is held out for validation; 0 holds out none.
+        combineall: whether to train on query and gallery too, without the junk.
+        k_tfm: how many differently augmented views of an image a training batch holds, one after the other; the batch
+            then has `k_tfm * batch_size` images.
         seed: of order, augmentation and the held-out identities.
 
     Raises:
@@ -73,10 +93,16 @@ class ReIDDataModule(pl.LightningDataModule):
     """
 
     name: str
-    folder: ClassVar[str]  # below root, as Torchreid has it
+    folder: ClassVar[str]
+    splits: ClassVar[tuple[Split, ...]] = ALL_SPLITS
+    junk_pids: ClassVar[Collection[int]] = ()
+    statistics: ClassVar[dict[Split, Statistics]] = {}
     licence: ClassVar[str]
     paper: ClassVar[str]
-    statistics: ClassVar[dict[Split, Statistics]] = {}
+    source: ClassVar[str]
+    url: ClassVar[str | None] = None
+    sha256: ClassVar[str | None] = None
+    notice: ClassVar[str | None] = None
 
     def __init__(self, root: str, **loading: Unpack[Loading]) -> None:
         super().__init__()
@@ -87,6 +113,7 @@ class ReIDDataModule(pl.LightningDataModule):
             ("test_batch_size", loading["test_batch_size"], 1),
             ("num_workers", loading["num_workers"] or 0, 0),
             ("val_fraction", loading["val_fraction"], 0),
+            ("k_tfm", loading["k_tfm"], 1),
         ):
             if value < least:
                 raise ValueError(f"data.{option}={value} must be {least} or more.")
@@ -94,10 +121,19 @@ class ReIDDataModule(pl.LightningDataModule):
         self.val: EvalSet | None = None
         self.test_sets: dict[str, EvalSet] = {}
         self.labels: dict[int, int] = {}
+        self.read: Read = decode
 
     def samples(self, split: Split) -> list[Sample]:
-        """List a split from file names, sorted, decoding nothing."""
+        """List one of `splits` from file names, sorted, decoding nothing.
+
+        A pid means the same person, and a camid the same camera, in every split. Where no camera is known, camid is -1,
+        or, in a query that is in the gallery too, the same number below -1 in both: then it does not find itself.
+        """
         raise NotImplementedError
+
+    def published(self) -> dict[Split, Statistics]:
+        """The published sizes of the splits as this object's options choose them, where they are known."""
+        return self.statistics
 
     @property
     def directory(self) -> Path:
@@ -114,20 +150,62 @@ class ReIDDataModule(pl.LightningDataModule):
 
         Raises:
             FileNotFoundError: if the dataset is not there.
-            ValueError: if a split is empty.
+            ValueError: if a split is empty, or the dataset has none to train on.
         """
         if stage == "fit" and not self.train:
-            self.train = self._listed("train")
+            self.train = self.training_samples()
             if self.loading["val_fraction"] > 0:
                 self.train, self.val = hold_out(self.train, self.loading["val_fraction"], self.loading["seed"])
             self.labels = {pid: label for label, pid in enumerate(sorted({sample.pid for sample in self.train}))}
         if stage == "test" and not self.test_sets:
-            self.test_sets = {self.name: EvalSet(self._listed("query"), self._listed("gallery"))}
+            self.test_sets = self.eval_sets()
+
+    def listed(self, split: Split) -> list[Sample]:
+        """`samples`, with an error that tells the way out where there are none.
+
+        Raises:
+            FileNotFoundError: if the dataset is not there.
+            ValueError: if the split is empty.
+        """
+        if not self.directory.is_dir():
+            raise FileNotFoundError(
+                f"data.root={str(self.root)!r}: {self.name} is not there, its folder would be {self.directory}. "
+                f"Unpack it with `reidlit prepare data={self.name} archive=<file>`, or give data.root or REIDLIT_DATA. "
+                f"{self.source}"
+            )
+        found = self.samples(split)
+        if not found:
+            raise ValueError(
+                f"data={self.name}: no {split} images under {self.directory}. The folder is empty or laid out "
+                "otherwise; unpack the archive again."
+            )
+        return found
+
+    def training_samples(self) -> list[Sample]:
+        """All that may be trained on, with query and gallery if `combineall`.
+
+        Raises:
+            ValueError: if the dataset is for testing only.
+        """
+        splits = [split for split in self.splits if split == "train" or self.loading["combineall"]]
+        if not splits:
+            raise ValueError(
+                f"data={self.name} is for testing only. Train on another dataset and name this one as its target: "
+                f"data=multi data.sources=[market1501] data.targets=[{self.name}]; or train on it with data.combineall=true."
+            )
+        listed = [sample for split in splits for sample in self.listed(split)]
+        return [sample for sample in dict.fromkeys(listed) if sample.pid not in self.junk_pids]
+
+    def eval_sets(self) -> dict[str, EvalSet]:
+        """The test sets by the names under which their scores are logged; none if the dataset is for training only."""
+        if "query" not in self.splits:
+            return {}
+        return {self.name: EvalSet(self.listed("query"), self.listed("gallery"))}
 
     def verify(self) -> list[tuple[Split, Statistics, Statistics | None]]:
         """Each split's size as found, and as published where it is known."""
-        splits: tuple[Split, ...] = ("train", "query", "gallery")
-        return [(split, count(self._listed(split)), self.statistics.get(split)) for split in splits]
+        published = self.published()
+        return [(split, count(self.listed(split)), published.get(split)) for split in self.splits]
 
     def train_dataloader(self) -> DataLoader[Item]:
         """Augmented batches of labelled images, (B / devices) on each device."""
@@ -139,7 +217,14 @@ class ReIDDataModule(pl.LightningDataModule):
             rank=rank,
             world_size=world_size,
         )
-        images = Images(self.train, self.loading["train_transform"], self.labels, seed=self.loading["seed"])
+        images = Images(
+            self.train,
+            self.loading["train_transform"],
+            self.labels,
+            seed=self.loading["seed"],
+            views=self.loading["k_tfm"],
+            read=self.read,
+        )
         return self._loader(images, batch_sampler=batches)
 
     def val_dataloader(self) -> list[DataLoader[Item]]:
@@ -150,22 +235,13 @@ class ReIDDataModule(pl.LightningDataModule):
         """One loader a test set, queries first, by the name under which its scores are logged."""
         return {name: self._eval_loader(sets) for name, sets in self.test_sets.items()}
 
-    def _listed(self, split: Split) -> list[Sample]:
-        if not self.directory.is_dir():
-            raise FileNotFoundError(
-                f"data.root={str(self.root)!r}: {self.name} is not there, its folder would be {self.directory}. "
-                f"Unpack it with `reidlit prepare data={self.name} archive=<file>`, or give data.root or REIDLIT_DATA."
-            )
-        found = self.samples(split)
-        if not found:
-            raise ValueError(
-                f"data={self.name}: no {split} images under {self.directory}. The folder is empty or laid out "
-                "otherwise; unpack the archive again."
-            )
-        return found
-
     def _eval_loader(self, sets: EvalSet) -> DataLoader[Item]:
-        images = Images([*sets.query, *sets.gallery], self.loading["test_transform"], num_queries=len(sets.query))
+        images = Images(
+            [*sets.query, *sets.gallery],
+            self.loading["test_transform"],
+            num_queries=len(sets.query),
+            read=self.read,
+        )
         rank, world_size = self._rank()
         share = range(rank, len(images), world_size)  # every image once: no padding, so the scores are exact
         return self._loader(images, sampler=share, batch_size=self.loading["test_batch_size"])

@@ -13,6 +13,7 @@ from reidlit.data.decode import decode
 from reidlit.data.sample import Batch, Draw, Sample
 
 Array = np.ndarray
+Read = Callable[[str], Array]
 Transform = Callable[[Array, int | None, Callable[[random.Random], Array] | None], Array]
 
 
@@ -38,6 +39,8 @@ class Images(Dataset[Item]):
         num_queries: how many of the first samples are queries.
         seed: of the augmentation. With the number of a draw it decides every random choice, so that neither the number
             of workers nor a resumed run changes a batch.
+        views: how many differently augmented examples of each image a training batch holds, one after the other.
+        read: path -> (H, W, 3) uint8 RGB.
     """
 
     def __init__(
@@ -47,20 +50,38 @@ class Images(Dataset[Item]):
         labels: dict[int, int] | None = None,
         num_queries: int = 0,
         seed: int = 0,
+        views: int = 1,
+        read: Read = decode,
     ) -> None:
         self.samples = samples
         self.transform = transform
         self.labels = labels
         self.num_queries = num_queries
         self.seed = seed
+        self.views = views
+        self.read = read
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, draw: Draw | int) -> Item:
         """Make one example; a plain index (evaluation) draws no random numbers."""
-        index, seed = (draw, None) if isinstance(draw, int) else (draw.index, (self.seed << 40) + draw.number)
+        return self._example(draw, None) if isinstance(draw, int) else self._example(draw.index, draw.number)
+
+    def __getitems__(self, draws: Sequence[Draw | int]) -> list[Item]:
+        """Make a batch's examples, all views of an image one after the other; the loader calls this where it can."""
+        if self.views == 1:
+            return [self[draw] for draw in draws]
+        return [
+            self._example(draw.index, draw.number * self.views + view)
+            for draw in draws
+            if isinstance(draw, Draw)
+            for view in range(self.views)
+        ]
+
+    def _example(self, index: int, number: int | None) -> Item:
         sample = self.samples[index]
+        seed = None if number is None else (self.seed << 40) + number
         image = self.transform(self._read(sample), seed, self._donor)
         pid = sample.pid if self.labels is None else self.labels[sample.pid]
         return Item(image, pid, sample.camid, sample.dsetid, index, index < self.num_queries)
@@ -69,11 +90,10 @@ class Images(Dataset[Item]):
         """Another image of the same set, for augmentations that mix two."""
         return self._read(generator.choice(self.samples))
 
-    @staticmethod
-    def _read(sample: Sample) -> Array:
+    def _read(self, sample: Sample) -> Array:
         if not isinstance(sample.path, str):
             raise ValueError(f"{sample.path[0]}: a tracklet cannot be read as one image; use a video dataset.")
-        return decode(sample.path)
+        return self.read(sample.path)
 
 
 def collate(items: Sequence[Item]) -> Batch:

@@ -56,3 +56,25 @@ def hold_out(samples: Sequence[Sample], fraction: float, seed: int) -> tuple[lis
     present = {(sample.pid, sample.camid) for sample in gallery}
     gallery += [sample for sample in query if (sample.pid, sample.camid) not in present]
     return [sample for sample in samples if sample.pid not in held], EvalSet(query, gallery)
+
+
+def drawn_order(count: int, seed: int) -> list[int]:
+    """The numbers 0 to count - 1 in an order that is drawn once and for all.
+
+    A split that a dataset leaves to chance is drawn with this: it depends on nothing but the two numbers, so it needs no
+    file, and the data may be moved or read-only.
+    """
+    # The legacy generator is frozen; the streams of numpy's newer ones may change with a release.
+    order: list[int] = np.random.RandomState(seed).permutation(count).tolist()  # noqa: NPY002
+    return order
+
+
+def check_split_id(name: str, split_id: int, count: int) -> int:
+    """Returns `split_id` if the dataset has so many splits.
+
+    Raises:
+        ValueError: if not.
+    """
+    if not 0 <= split_id < count:
+        raise ValueError(f"data.split_id={split_id}: {name} has the splits 0 to {count - 1}.")
+    return split_id

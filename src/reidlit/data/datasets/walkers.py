@@ -15,8 +15,8 @@ from typing import NamedTuple, TypeVar
 import cv2
 import numpy as np
 
-from reidlit.data.walker_cameras import Camera, draw_bench, draw_bush, draw_pole, generator
-from reidlit.data.walker_drawing import Colour, Image, Person, Place, Pose, Upper, draw_person
+from reidlit.data.datasets.walker_cameras import Camera, draw_bench, draw_bush, draw_pole, generator
+from reidlit.data.datasets.walker_drawing import Colour, Image, Person, Place, Pose, Upper, draw_person
 
 # Of the pictures: raise it with every change that alters them, so that old files are not mixed with new ones.
 VERSION = 1

@@ -1,4 +1,4 @@
-"""Draws people; `reidlit.data.walkers` chooses which.
+"""Draws people; `reidlit.data.datasets.walkers` chooses which.
 
 They are drawn with OpenCV on an image larger than the wanted one, without antialiasing: shrinking it afterwards
 smooths the edges and is faster than antialiased polygons.

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import ClassVar, Unpack
 
 from reidlit.data.datamodule import Loading, ReIDDataModule, Split, Statistics
+from reidlit.data.listing import list_images
 from reidlit.data.sample import Sample
 
 NAME = re.compile(r"(-?\d+)_c(\d)")
@@ -29,8 +30,12 @@ class Market1501(ReIDDataModule):
 
     name = "market1501"
     folder = "market1501"
+    junk_pids = (-1, 0)
     licence = "research use only; not to be redistributed"
     paper = "Zheng et al., Scalable Person Re-identification: A Benchmark, ICCV 2015"
+    source = (
+        "Its authors give it at https://zheng-lab-anu.github.io/Project/project_reid.html as Market-1501-v15.09.15.zip."
+    )
     archive = "Market-1501-v15.09.15"
     statistics: ClassVar[dict[Split, Statistics]] = {
         "train": Statistics(751, 12_936, 6),
@@ -49,24 +54,15 @@ class Market1501(ReIDDataModule):
             FileNotFoundError: if the split's folder or that of the distractors is missing.
             ValueError: if a name does not parse or lies outside the published ranges.
         """
-        found = [sample for path in _images(self._base / FOLDERS[split]) if (sample := _parse(path)).pid != JUNK]
+        found = [sample for path in list_images(self._base / FOLDERS[split]) if (sample := _parse(path)).pid != JUNK]
         if split == "gallery" and self.market1501_500k:
-            found += [Sample(str(path), pid=0, camid=0) for path in _images(self._base / "images")]
+            found += [Sample(str(path), pid=0, camid=0) for path in list_images(self._base / "images")]
         return found
 
     @property
     def _base(self) -> Path:
         nested = self.directory / self.archive
         return nested if nested.is_dir() else self.directory
-
-
-def _images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{folder} does not exist: market1501 needs the folders {', '.join(FOLDERS.values())}, and `images` for the "
-            "500,000 distractors. Unpack the archive again, or give data.root."
-        )
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() == ".jpg" and not path.name.startswith("."))
 
 
 def _parse(path: Path) -> Sample:

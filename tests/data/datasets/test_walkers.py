@@ -5,9 +5,9 @@ import cv2
 import numpy as np
 import pytest
 
-from reidlit.data import walkers as module
-from reidlit.data.walker_drawing import Person, Place, Pose, draw_person
-from reidlit.data.walkers import Walkers, draw_identity
+from reidlit.data.datasets import walkers as module
+from reidlit.data.datasets.walker_drawing import Person, Place, Pose, draw_person
+from reidlit.data.datasets.walkers import Walkers, draw_identity
 
 
 @pytest.fixture(scope="module")

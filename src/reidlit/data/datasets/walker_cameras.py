@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from reidlit.data.walker_drawing import Colour, Image, scaled
+from reidlit.data.datasets.walker_drawing import Colour, Image, scaled
 
 OVERSIZE = 2  # canvases are drawn this much larger than the pictures, then shrunk
 SPACE = 48  # pixels by which the noise field exceeds the picture, so that it can be shifted from shot to shot
