@@ -14,6 +14,7 @@ def loading(**changes):
     """The options that every dataset takes."""
     steps = Pipeline([Resize(32, 16)])
     options = {
+        "name": None,
         "train_transform": steps,
         "test_transform": steps,
         "sampler": RandomBatches,
@@ -23,6 +24,8 @@ def loading(**changes):
         "val_fraction": 0.0,
         "combineall": False,
         "k_tfm": 1,
+        "pack": None,
+        "pack_dir": "packed",
         "seed": 0,
     }
     return options | changes

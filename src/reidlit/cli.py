@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "train a model, then test it",
     "test": "score a checkpoint or a weight file on a dataset",
     "prepare": "unpack and verify a dataset's archive",
+    "doctor": "examine a dataset before training on it",
     "profile": "measure the size, work and speed of models, or list them all",
 }
 

@@ -5,6 +5,7 @@ A checkpoint holds such dicts instead of pickled objects, so it can be read with
 
 from collections.abc import Mapping
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 TARGET = "_target_"
@@ -37,3 +38,9 @@ def build(spec: Mapping[str, Any], **extra: Any) -> Any:
         return locate(target)(**arguments)
     except TypeError as error:
         raise ValueError(f"{target} does not take the arguments {sorted(arguments)}: {error}") from error
+
+
+def accepts(spec: Mapping[str, Any], offered: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the offered arguments that the target of `spec` has, and that `spec` does not give itself."""
+    known = signature(locate(spec[TARGET])).parameters if TARGET in spec else {}
+    return {key: value for key, value in offered.items() if key in known and key not in spec}

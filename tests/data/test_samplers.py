@@ -1,7 +1,10 @@
-"""Batch samplers: exact length, distinctness, shares of the ranks."""
+"""Batch samplers: exact length, shares of the ranks, what decides the order."""
 
 import random
+import time
 from collections import Counter
+from functools import partial
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -10,26 +13,25 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
+from reidlit.data.domain_samplers import DatasetBatches, DomainBatches, WeightedBatches
+from reidlit.data.identity_samplers import CameraIdentityBatches, IdentityBatches
 from reidlit.data.sample import Draw, Sample
-from reidlit.data.samplers import IdentityBatches, RandomBatches
+from reidlit.data.samplers import RandomBatches, SequentialBatches, distinct_batches
+from samplers_settings import UNEVEN, batches, indices, listing
+
+SAMPLERS = {
+    "random": RandomBatches,
+    "sequential": partial(SequentialBatches, drop_last=True),
+    "identity": IdentityBatches,
+    "camera_identity": CameraIdentityBatches,
+    "domain": partial(DomainBatches, num_cams=2),
+    "dataset": DatasetBatches,
+    "weighted": partial(WeightedBatches, weights=[1, 4.3]),
+}
 
 
-def listing(sizes):
-    samples = [Sample(f"{pid}_{i}.jpg", pid * 7 + 3, i % 3) for pid, size in enumerate(sizes) for i in range(size)]
-    random.Random(0).shuffle(samples)  # the samplers must not rely on the order of the list
-    return samples
-
-
-UNEVEN = listing([1, 2, 3, 4, 5, 8, 8, 9, 16, 40, 4, 4])
-
-
-def batches(sampler, epoch=0):
-    sampler.set_epoch(epoch)
-    return list(sampler)
-
-
-@pytest.mark.parametrize("make", [RandomBatches, IdentityBatches])
-class TestBoth:
+@pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS)
+class TestAll:
     def test_numbers_are_the_count_of_draws(self, make):
         sampler = make(UNEVEN, 16, seed=1)
         numbers = [draw.number for epoch in range(3) for batch in batches(sampler, epoch) for draw in batch]
@@ -59,12 +61,12 @@ class TestBoth:
             assert [draw for part in parts for draw in part] == batch
 
     def test_seed_and_epoch_decide(self, make):
-        first = [[draw.index for draw in batch] for batch in batches(make(UNEVEN, 16, seed=5), 1)]
+        first = indices(make(UNEVEN, 16, seed=5), 1)
         again = make(UNEVEN, 16, seed=5)
-        batches(again, 0)
-        assert [[draw.index for draw in batch] for batch in batches(again, 1)] == first
-        assert [[draw.index for draw in batch] for batch in batches(again, 2)] != first
-        assert [[draw.index for draw in batch] for batch in batches(make(UNEVEN, 16, seed=6), 1)] != first
+        others = [indices(again, 0), indices(again, 2), indices(make(UNEVEN, 16, seed=6), 1)]
+        assert indices(again, 1) == first
+        listed = make is SAMPLERS["sequential"]  # always the same order
+        assert [other == first for other in others] == [listed] * 3
 
     def test_global_generators_are_neither_read_nor_moved(self, make):
         random.seed(0), np.random.seed(0), torch.manual_seed(0)  # noqa: NPY002
@@ -104,6 +106,27 @@ class TestBoth:
         with pytest.raises(ValueError, match="epoch=-1"):
             make(UNEVEN, 16, seed=0).set_epoch(-1)
 
+    def test_many_samples_take_no_time(self, make, many):
+        assert least_time(lambda: make(many, 64, seed=0)) < 1
+        sampler = make(many[:32_621], 64, seed=0)  # the size of MSMT17
+        assert least_time(lambda: list(sampler)) < 0.2
+
+
+@pytest.fixture(scope="module")
+def many():
+    """Half a million samples of 20,000 identities, 15 cameras, 2 datasets."""
+    return [Sample("x.jpg", i * 7919 % 20_000, i % 15, i % 2) for i in range(500_000)]
+
+
+def least_time(call):
+    """Seconds of processor time, of the fastest of three calls."""
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        call()
+        times.append(time.process_time() - start)
+    return min(times)
+
 
 def test_random_epoch_has_no_repeat_and_leaves_out_others():
     samples = listing([25])
@@ -129,74 +152,49 @@ def test_random_is_uniform():
     assert all(60 < count < 145 for count in first.values())  # 100 +- 4.6 sigma
 
 
-@pytest.mark.parametrize("seed", range(30))
-@pytest.mark.parametrize(("batch_size", "k"), [(8, 4), (16, 4), (24, 2), (48, 4), (12, 1), (10, 5)])
-def test_identity_batches_are_p_by_k(seed, batch_size, k):
-    sampler = IdentityBatches(UNEVEN, batch_size, seed=seed, num_instances=k)
-    sizes = Counter(sample.pid for sample in UNEVEN)
-    used = Counter()
-    for batch in batches(sampler):
-        images = Counter(UNEVEN[draw.index].pid for draw in batch)
-        assert len(images) == batch_size // k
-        assert set(images.values()) == {k}
-        for pid in images:
-            drawn = [draw.index for draw in batch if UNEVEN[draw.index].pid == pid]
-            assert len(set(drawn)) == min(k, sizes[pid])  # repeated only where there are too few
-        for start in range(0, batch_size, k):  # an identity's images lie together
-            assert len({UNEVEN[draw.index].pid for draw in batch[start : start + k]}) == 1
-        used.update(draw.index for draw in batch)
-    assert all(count == 1 for index, count in used.items() if sizes[UNEVEN[index].pid] >= k)
+def test_sequential_is_the_list():
+    samples = listing([26])
+    assert indices(SequentialBatches(samples, 8, seed=0), 3) == [[*range(i, min(i + 8, 26))] for i in (0, 8, 16, 24)]
+    assert indices(SequentialBatches(samples, 8, seed=0, drop_last=True)) == [[*range(i, i + 8)] for i in (0, 8, 16)]
+    assert indices(SequentialBatches(samples, 8, seed=0, rank=1, world_size=2))[2:] == [[20, 21, 22, 23], [25]]
+    with pytest.raises(ValueError, match=r"last batch of 2 samples, which 4 devices .*drop_last=true"):
+        SequentialBatches(samples, 8, seed=0, world_size=4)
 
 
 @pytest.mark.parametrize(
-    "sizes", [[4] * 4, [4, 4, 4, 400], [8, 8, 4], [40, 40, 40, 4], [4, 8, 12, 16, 20, 24], [1, 1, 1]]
+    ("counts", "size"),
+    [([3, 3, 3], 3), ([5, 5, 1, 1, 1, 1, 1], 3), ([4, 3, 2, 1, 0], 1), ([6, 6, 6, 6, 6, 5, 1], 6), ([1] * 12, 4)],
 )
-def test_identity_length_is_the_largest_possible(sizes):
-    groups = [max(size // 4, 1) for size in sizes]
-    # Naive: a number of batches T is possible if and only if the groups, at most T of an identity, fill T batches of 3
-    best = max(t for t in range(1, 1000) if sum(min(group, t) for group in groups) >= 3 * t)
-    for seed in range(20):
-        sampler = IdentityBatches(listing(sizes), 12, seed=seed)
-        assert len(sampler) == len(batches(sampler)) == best
+def test_distinct_batches_fit_even_where_there_is_no_choice(counts, size):
+    for seed in range(50):
+        drawn = distinct_batches(np.array(counts), size, np.random.default_rng(seed))
+        assert drawn.shape == (sum(counts) // size, size)
+        assert all(len(set(batch)) == size for batch in drawn.tolist())
+        assert np.bincount(drawn.ravel(), minlength=len(counts)).tolist() == counts
 
 
-def test_identity_leaves_out_others_every_epoch():
-    samples = listing([6] * 5)
-    sampler = IdentityBatches(samples, 16, seed=0)  # 5 groups, 4 fit
-    assert len(sampler) == 1
-    seen = Counter(draw.index for epoch in range(100) for batch in batches(sampler, epoch) for draw in batch)
-    assert len(seen) == 30
-    assert min(seen.values()) > 25
+def test_distinct_batches_are_drawn_in_proportion():
+    rng = np.random.default_rng(0)
+    first = [distinct_batches(np.array([4, 4, 3, 2, 1]), 2, rng)[0].tolist() for _ in range(4000)]
+    # Naive: two of the 14 tickets, of different owners
+    owners = [0] * 4 + [1] * 4 + [2] * 3 + [3] * 2 + [4]
+    naive = Counter()
+    for _ in range(4000):
+        one = owners[rng.integers(14)]
+        other = [owner for owner in owners if owner != one]
+        naive.update([(one, other[rng.integers(len(other))])])
+    drawn = Counter(map(tuple, map(sorted, first)))
+    for pair in combinations(range(5), 2):
+        assert abs(drawn[pair] - naive[pair] - naive[pair[::-1]]) < 160  # 4 sigma: 40 * 4
 
 
-def test_identity_batches_mix_identities():
-    samples = listing([40] * 40)
-    sampler = IdentityBatches(samples, 16, seed=0)
-    pairs = Counter()
-    for batch in batches(sampler):
-        pids = sorted({samples[draw.index].pid for draw in batch})
-        pairs.update((a, b) for a in pids for b in pids if a < b)
-    assert len(pairs) > 350  # 600 pairs drawn out of 780: 419 distinct ones expected of independent draws
-    assert max(pairs.values()) <= 7
+def test_distinct_batches_have_no_order():
+    drawn = distinct_batches(np.array([400] + [1] * 400), 2, np.random.default_rng(0))
+    assert 160 < np.count_nonzero(drawn[:, 0] == 0) < 240  # though the first thing is in every batch
 
 
-def test_ranks_get_whole_identities():
-    samples = listing([8] * 10)
-    for rank in range(2):
-        for batch in batches(IdentityBatches(samples, 16, seed=0, rank=rank, world_size=2)):
-            assert set(Counter(samples[draw.index].pid for draw in batch).values()) == {4}
-
-
-@pytest.mark.parametrize(("k", "message"), [(3, "num_instances=3 .* data.batch_size=15"), (0, "num_instances=0")])
-def test_identity_errors(k, message):
-    with pytest.raises(ValueError, match=message):
-        IdentityBatches(UNEVEN, 16, seed=0, num_instances=k)
-    with pytest.raises(ValueError, match="needs 16 identities; the training set has 12"):
-        IdentityBatches(UNEVEN, 64, seed=0)
-
-
-@pytest.mark.parametrize("name", ["random", "identity"])
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_configured(name, pytestconfig):
-    partial = instantiate(OmegaConf.load(pytestconfig.rootpath / "conf" / "sampler" / f"{name}.yaml"))
-    sampler = partial(samples=UNEVEN, batch_size=16, seed=0, rank=1, world_size=2)
-    assert {len(batch) for batch in sampler} == {8}
+    settings = OmegaConf.load(pytestconfig.rootpath / "conf" / "sampler" / f"{name}.yaml")
+    sampler = instantiate(settings)(samples=UNEVEN[:96], batch_size=24, seed=0, rank=1, world_size=2)
+    assert {len(batch) for batch in sampler} == {12}

@@ -37,7 +37,7 @@ class Two(Synthetic):
 resize = Pipeline([Resize(64, 32)])
 data = Two(
     root, num_identities=12, num_test=6, num_cameras=2, shots=3, image_height=64, image_width=32, train_transform=resize,
-    test_transform=resize, sampler=None, batch_size=8, test_batch_size=5, num_workers=0, val_fraction=0, combineall=False, k_tfm=1, seed=1,
+    name=None, test_transform=resize, sampler=None, batch_size=8, test_batch_size=5, num_workers=0, val_fraction=0, combineall=False, k_tfm=1, pack=None, pack_dir='', seed=1,
 )
 torch.manual_seed(0)
 module = ReIDModule(

@@ -149,9 +149,9 @@ def test_verification_counts_all_pairs_that_are_not_junk():
 
 def test_camera_pairs_search_one_camera_at_a_time():
     query, gallery, q_pids, g_pids, q_camids, g_camids = problem(6, pids=25)
-    q_camids, g_camids = q_camids * 10 - 3, g_camids * 10 - 3  # any numbers
+    q_camids, g_camids = q_camids * 10 + 2, g_camids * 10 + 2  # any numbers
     found = evaluate(query, gallery, q_pids, g_pids, q_camids, g_camids, camera_pairs=True).camera_pairs
-    assert found.q_camids.tolist() == found.g_camids.tolist() == [-3, 7, 17]
+    assert found.q_camids.tolist() == found.g_camids.tolist() == [2, 12, 22]
     for a, q_camera in enumerate(found.q_camids):
         for b, g_camera in enumerate(found.g_camids):
             q, g = q_camids == q_camera, g_camids == g_camera
@@ -184,6 +184,31 @@ def test_why_queries_do_not_count():
     assert scores.camera_pairs is None
     assert (scores.num_valid, scores.num_absent, scores.num_same_camera) == (3, 1, 0)
     assert not scores.has_cameras
+
+
+def test_without_cameras_a_query_does_not_find_itself():
+    _, gallery, _, g_pids, *_ = problem(5)
+    images = -2 - np.arange(len(gallery))
+    scores = evaluate(gallery, gallery, g_pids, g_pids, images, images, camera_pairs=True, top_k=3)
+    assert not scores.has_cameras
+    assert scores.camera_pairs is None
+    for i, row in enumerate(distances(gallery, gallery)):
+        order = [j for j in np.argsort(row, kind="stable") if j != i]
+        hits = [rank for rank, j in enumerate(order, 1) if g_pids[j] == g_pids[i]]
+        assert scores.nearest.indices[i].tolist() == order[:3]
+        assert scores.num_matches[i] == len(hits)
+        if hits:
+            assert scores.ap[i] == pytest.approx(np.mean([n / rank for n, rank in enumerate(hits, 1)]), abs=1e-9)
+
+
+def test_unknown_cameras_leave_nothing_out():
+    query, gallery, q_pids, g_pids, *_ = problem(6)
+    without = evaluate(query, gallery, q_pids, g_pids)
+    unknown = evaluate(query, gallery, q_pids, g_pids, np.full(len(query), -1), np.full(len(gallery), -1))
+    assert (unknown.mAP, unknown.has_cameras) == (without.mAP, False)
+    mixed = np.where(np.arange(len(gallery)) % 2, 3, -1)
+    scores = evaluate(query, gallery, q_pids, g_pids, np.full(len(query), -1), mixed)
+    assert (scores.mAP, scores.has_cameras) == (without.mAP, True)
 
 
 @pytest.mark.parametrize("protocol", ["market1501", "cuhk03"])

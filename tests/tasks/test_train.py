@@ -63,16 +63,17 @@ print(module(torch.zeros(2, 3, 64, 32, dtype=torch.uint8)).shape, len(module.hpa
     assert str(trained.parent) not in text
 
 
-def test_same_seed_same_weights_whatever_the_workers(reidlit, tmp_path):
-    for name, workers in (("a", 0), ("b", 2)):
-        assert (
-            reidlit(
-                "train", *TRAIN, f"data.num_workers={workers}", "test=false", f"hydra.run.dir={tmp_path}/{name}"
-            ).status
-            == 0
+def test_same_seed_same_weights_whatever_the_workers_and_packs(reidlit, tmp_path):
+    runs = {"a": [], "b": ["data.num_workers=2"], "c": ["data.pack=encoded"], "d": ["data.pack=decoded"]}
+    for name, changes in runs.items():
+        done = reidlit(
+            "train", *TRAIN, *changes, "trainer.max_epochs=1", "test=false", f"hydra.run.dir={tmp_path}/{name}"
         )
-    first, second = (weights(tmp_path / name / "checkpoints" / "last.ckpt") for name in "ab")
-    assert all(torch.equal(tensor, second[key]) for key, tensor in first.items())
+        assert done.status == 0, done.err
+    assert len(list((tmp_path / "packed").glob("synthetic-*.arrow"))) == 2
+    first, *others = (weights(tmp_path / name / "checkpoints" / "last.ckpt") for name in runs)
+    for other in others:
+        assert all(torch.equal(tensor, other[key]) for key, tensor in first.items())
 
 
 def test_a_killed_run_resumes_to_the_weights_of_an_unbroken_one(process, tmp_path):
@@ -179,3 +180,25 @@ def test_a_sweep_on_several_devices_is_refused(reidlit):
     result = reidlit("train", "-m", *TRAIN, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "seed=1,2")
     assert result.status != 0
     assert "each rank would train on other values" in result.err
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
+def test_a_run_stopped_within_an_epoch_resumes_to_the_weights_of_an_unbroken_one(how, process, tmp_path):
+    """SIGTERM saves at once; before SIGKILL, the last checkpoint is that of every second step."""
+    run = [*TRAIN, "trainer.max_epochs=8", "test=false", "data.batch_size=4", "scheduler.interval=step"]
+    run += ["model/neck=dropout", "model.neck.p=0.3", "transforms=flip_crop_erase", "logger=csv"]
+    often = ["callbacks.interim.every_n_train_steps=2", "callbacks.interim.train_time_interval=null"]
+    unbroken = process("train", *run, "hydra.run.dir=unbroken")
+    stopped = process("train", *run, *often, "hydra.run.dir=stopped")
+    last = tmp_path / "stopped" / "checkpoints" / "last.ckpt"
+    while not last.exists() or torch.load(last, weights_only=True)["global_step"] % 9 not in (2, 4):
+        assert stopped.poll() is None, stopped.communicate()[0]
+    stopped.send_signal(getattr(signal, how))
+    stopped.wait(timeout=60)
+    assert torch.load(last, weights_only=True)["global_step"] < 8 * 9, "the run ended before it was stopped"
+    resumed = process("train", *run, f"ckpt_path={last}", "hydra.run.dir=resumed")
+    for one in (unbroken, resumed):
+        printed, _ = one.communicate(timeout=240)
+        assert one.returncode == 0, printed
+    expected, found = (weights(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("unbroken", "resumed"))
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())

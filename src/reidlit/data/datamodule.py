@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader, Sampler
 
 from reidlit.data.decode import decode
 from reidlit.data.images import Images, Item, Read, Transform, collate
+from reidlit.data.loader import ResumableLoader
+from reidlit.data.packed import Form, Packed, pack_name, pack_once
 from reidlit.data.sample import Draw, Sample
 from reidlit.data.splits import EvalSet, hold_out
 
@@ -22,11 +24,15 @@ ALL_SPLITS: tuple[Split, ...] = ("train", "query", "gallery")
 
 
 class Statistics(NamedTuple):
-    """The published size of a split."""
+    """The size of a split; cameras is None where their number is not published."""
 
     identities: int
     images: int
-    cameras: int
+    cameras: int | None
+
+    def agrees(self, published: "Statistics") -> bool:
+        """Whether this is as published, as far as that is known."""
+        return self == published or (published.cameras is None and self[:2] == published[:2])
 
 
 def count(samples: Sequence[Sample]) -> Statistics:
@@ -46,6 +52,7 @@ class MakeBatches(Protocol):
 class Loading(TypedDict):
     """What every dataset takes besides its own options."""
 
+    name: str | None
     train_transform: Transform
     test_transform: Transform
     sampler: MakeBatches
@@ -55,6 +62,8 @@ class Loading(TypedDict):
     val_fraction: float
     combineall: bool
     k_tfm: int
+    pack: Form | None
+    pack_dir: str
     seed: int
 
 
@@ -76,6 +85,7 @@ class ReIDDataModule(pl.LightningDataModule):
 
     Args:
         root: the folder that holds the datasets' folders.
+        name: under which the scores are logged, instead of the dataset's own; needed where one comes twice.
         train_transform: (H, W, 3) uint8 -> the same, with augmentation.
         test_transform: likewise, without.
         sampler: makes the training batches.
@@ -86,6 +96,8 @@ class ReIDDataModule(pl.LightningDataModule):
         combineall: whether to train on query and gallery too, without the junk.
         k_tfm: how many differently augmented views of an image a training batch holds, one after the other; the batch
             then has `k_tfm * batch_size` images.
+        pack: "encoded" gathers the image files in one, "decoded" keeps pixels that all workers share; see `packed`.
+        pack_dir: where packs lie.
         seed: of order, augmentation and the held-out identities.
 
     Raises:
@@ -108,6 +120,9 @@ class ReIDDataModule(pl.LightningDataModule):
         super().__init__()
         self.root = Path(root).expanduser()
         self.loading = loading
+        self.name = loading["name"] or self.name
+        self.sources: list[ReIDDataModule] = [self]  # what is trained on
+        self.targets: list[ReIDDataModule] = [self]  # what is tested on
         for option, value, least in (
             ("batch_size", loading["batch_size"], 1),
             ("test_batch_size", loading["test_batch_size"], 1),
@@ -141,9 +156,41 @@ class ReIDDataModule(pl.LightningDataModule):
         return self.root / self.folder
 
     @property
+    def split_path(self) -> Path | None:
+        """The file that keeps the split where we drew it."""
+        return None
+
+    @property
+    def parts(self) -> "list[ReIDDataModule]":
+        """Every dataset that this one is made of, once, sources first."""
+        return list(dict.fromkeys([*self.sources, *self.targets]))
+
+    @property
     def pids(self) -> list[int]:
         """The training identities; a class label is the position in this list."""
         return list(self.labels)
+
+    def prepare_data(self) -> None:
+        """Pack the images, if that is wanted and not done yet; a subclass that makes files first calls this last."""
+        if self.loading["pack"] is not None:
+            pack_once(*self._pack(), self.loading["pack"], progress=True)
+
+    def reader(self) -> Read:
+        """What reads an image: a pack, or the file itself."""
+        if self.loading["pack"] is None:
+            return decode
+        _, file, root = self._pack()
+        return Packed(file, root)
+
+    def _pack(self) -> tuple[list[str], Path, Path]:
+        """The images of all splits, the pack that holds them, and the folder that they lie in."""
+        samples = [sample for split in self.splits for sample in self.listed(split)]
+        paths = [
+            path for sample in samples for path in ((sample.path,) if isinstance(sample.path, str) else sample.path)
+        ]
+        form = self.loading["pack"] or "encoded"
+        name = pack_name(self.name, paths, self.directory, form)
+        return paths, Path(self.loading["pack_dir"]).expanduser() / name, self.directory
 
     def setup(self, stage: str) -> None:
         """List the splits that a stage needs.
@@ -152,6 +199,7 @@ class ReIDDataModule(pl.LightningDataModule):
             FileNotFoundError: if the dataset is not there.
             ValueError: if a split is empty, or the dataset has none to train on.
         """
+        self.read = self.reader()
         if stage == "fit" and not self.train:
             self.train = self.training_samples()
             if self.loading["val_fraction"] > 0:
@@ -191,7 +239,7 @@ class ReIDDataModule(pl.LightningDataModule):
         if not splits:
             raise ValueError(
                 f"data={self.name} is for testing only. Train on another dataset and name this one as its target: "
-                f"data=multi data.sources=[market1501] data.targets=[{self.name}]; or train on it with data.combineall=true."
+                f"data=multi data.sources=[market1501] and data.targets; or train on it with data.combineall=true."
             )
         listed = [sample for split in splits for sample in self.listed(split)]
         return [sample for sample in dict.fromkeys(listed) if sample.pid not in self.junk_pids]
@@ -202,30 +250,14 @@ class ReIDDataModule(pl.LightningDataModule):
             return {}
         return {self.name: EvalSet(self.listed("query"), self.listed("gallery"))}
 
-    def verify(self) -> list[tuple[Split, Statistics, Statistics | None]]:
+    def verify(self) -> list[tuple[str, Statistics, Statistics | None]]:
         """Each split's size as found, and as published where it is known."""
         published = self.published()
         return [(split, count(self.listed(split)), published.get(split)) for split in self.splits]
 
     def train_dataloader(self) -> DataLoader[Item]:
         """Augmented batches of labelled images, (B / devices) on each device."""
-        rank, world_size = self._rank()
-        batches = self.loading["sampler"](
-            samples=self.train,
-            batch_size=self.loading["batch_size"],
-            seed=self.loading["seed"],
-            rank=rank,
-            world_size=world_size,
-        )
-        images = Images(
-            self.train,
-            self.loading["train_transform"],
-            self.labels,
-            seed=self.loading["seed"],
-            views=self.loading["k_tfm"],
-            read=self.read,
-        )
-        return self._loader(images, batch_sampler=batches)
+        return self._training_loader(self.train, self.labels)
 
     def val_dataloader(self) -> list[DataLoader[Item]]:
         """The held-out identities, if any."""
@@ -234,6 +266,25 @@ class ReIDDataModule(pl.LightningDataModule):
     def test_dataloader(self) -> dict[str, DataLoader[Item]]:
         """One loader a test set, queries first, by the name under which its scores are logged."""
         return {name: self._eval_loader(sets) for name, sets in self.test_sets.items()}
+
+    def _training_loader(self, samples: Sequence[Sample], labels: dict[int, int]) -> DataLoader[Item]:
+        rank, world_size = self._rank()
+        batches = self.loading["sampler"](
+            samples=samples,
+            batch_size=self.loading["batch_size"],
+            seed=self.loading["seed"],
+            rank=rank,
+            world_size=world_size,
+        )
+        images = Images(
+            samples,
+            self.loading["train_transform"],
+            labels,
+            seed=self.loading["seed"],
+            views=self.loading["k_tfm"],
+            read=self.read,
+        )
+        return ResumableLoader(images, batches, **self._workers())
 
     def _eval_loader(self, sets: EvalSet) -> DataLoader[Item]:
         images = Images(
@@ -244,23 +295,21 @@ class ReIDDataModule(pl.LightningDataModule):
         )
         rank, world_size = self._rank()
         share = range(rank, len(images), world_size)  # every image once: no padding, so the scores are exact
-        return self._loader(images, sampler=share, batch_size=self.loading["test_batch_size"])
+        return DataLoader(images, sampler=share, batch_size=self.loading["test_batch_size"], **self._workers())
 
-    def _loader(self, images: Images, **order: Any) -> DataLoader[Item]:
+    def _workers(self) -> dict[str, Any]:
         workers = self.loading["num_workers"]
         if workers is None:
             workers = min(
                 MAX_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
             )
-        return DataLoader(
-            images,
-            num_workers=workers,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=workers > 0,
-            worker_init_fn=_one_thread,
-            **order,
-        )
+        return {
+            "num_workers": workers,
+            "collate_fn": collate,
+            "pin_memory": torch.cuda.is_available(),
+            "persistent_workers": workers > 0,
+            "worker_init_fn": _one_thread,
+        }
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -38,15 +38,34 @@ def decode(path: str | Path) -> np.ndarray[Any, Any]:
         FileNotFoundError: No such file.
         ValueError: The path is a folder, or the file is empty, cut, damaged, not an image, or larger than `MAX_PIXELS`.
     """
+    return decode_data(read_data(path), path)
+
+
+def read_data(path: str | Path) -> bytes:
+    """Reads a file as it is.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: The path is a folder.
+    """
     try:
         with io.FileIO(path) as file:  # unbuffered, and half the time of Path.open
-            data = file.read()
+            return file.read()
     except FileNotFoundError:
         raise FileNotFoundError(
             f"There is no image {str(path)!r}. Check data.root, or correct the list that names this file."
         ) from None
     except IsADirectoryError:
         raise ValueError(f"{str(path)!r} is a folder; an image file is needed.") from None
+
+
+def decode_data(data: bytes, path: str | Path) -> np.ndarray[Any, Any]:
+    """Decodes a file that has been read; see `decode`.
+
+    Args:
+        data: All of the file.
+        path: What to call it in errors.
+    """
     if not data:
         raise _broken(path, "the file is empty")
     pixels = _pixels_if_whole(data)

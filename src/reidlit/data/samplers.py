@@ -6,6 +6,7 @@ switch off the samplers that Lightning would add: `Trainer(use_distributed_sampl
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Self
 
@@ -32,7 +33,7 @@ class EpochBatches(Sampler[list[Draw]]):
         if batch_size < 1 or batch_size % world_size:
             raise ValueError(
                 f"batch_size={batch_size} is the size over all {world_size} devices and must be a positive multiple of "
-                f"their number; take {_multiple(batch_size, world_size)}, say."
+                f"their number; take {multiple(batch_size, world_size)}, say."
             )
         if seed < 0:
             raise ValueError(f"seed={seed} must be 0 or more.")
@@ -97,36 +98,15 @@ class RandomBatches(EpochBatches):
             ValueError: A number is out of range, the ranks cannot share the batches evenly, or there is no full batch.
         """
         super().__init__(batch_size, seed, rank, world_size)
-        rest = len(samples) % batch_size
-        if not samples or (drop_last and len(samples) < batch_size):
-            raise ValueError(
-                f"batch_size={batch_size}, but there are {len(samples)} training samples: an epoch would have no batch. "
-                "Lower data.batch_size, or set sampler.drop_last=false."
-            )
-        if not drop_last and rest % world_size:
-            raise ValueError(
-                f"drop_last=False leaves a last batch of {rest} samples, which {world_size} devices cannot share evenly; "
-                "set sampler.drop_last=true, or choose another data.batch_size."
-            )
         self.num_samples = len(samples)
-        self.num_draws = len(samples) - rest if drop_last else len(samples)
+        self.num_draws = _kept(len(samples), batch_size, world_size, drop_last)
 
     def _order(self, rng: np.random.Generator) -> NDArray[np.int64]:
         return rng.permutation(self.num_samples)[: self.num_draws]
 
 
-class IdentityBatches(EpochBatches):
-    """Batches of P identities with K images each.
-
-    Hermans et al., "In Defense of the Triplet Loss for Person Re-Identification", arXiv 2017. As in Torchreid, an epoch
-    cuts every identity's shuffled images into groups of K and fills batches with groups of distinct identities, so that
-    an identity with many images comes often. Torchreid draws until fewer than P identities are left, and cannot say
-    beforehand when that will be. Here an epoch has the largest number of batches that the groups allow, always: an
-    identity that would otherwise remain alone is drawn in time. The few groups beyond a full batch are left out, other
-    ones in every epoch. An identity with fewer than K images gives one group, in which its images recur.
-
-    Ranks take whole identities if `world_size` divides P.
-    """
+class SequentialBatches(EpochBatches):
+    """The samples in the order in which they are listed, the same in every epoch."""
 
     def __init__(
         self,
@@ -135,75 +115,106 @@ class IdentityBatches(EpochBatches):
         seed: int,
         rank: int = 0,
         world_size: int = 1,
-        num_instances: int = 4,
+        drop_last: bool = False,
     ) -> None:
-        """Groups the samples by identity and counts the batches.
+        """Counts the batches.
 
         Args:
             samples: The training list.
-            batch_size: P x K, over all ranks together.
-            seed: Of the order.
+            batch_size: Over all ranks together.
+            seed: Taken as all samplers take it; the order does not depend on it.
             rank: This process.
             world_size: Number of processes.
-            num_instances: K, images of an identity in a batch.
+            drop_last: Leave out the last samples if they do not fill a batch.
 
         Raises:
-            ValueError: A number is out of range, K does not divide the batch, or there are fewer than P identities.
+            ValueError: A number is out of range, the ranks cannot share the batches evenly, or there is no full batch.
         """
         super().__init__(batch_size, seed, rank, world_size)
-        if num_instances < 1 or batch_size % num_instances:
-            raise ValueError(
-                f"num_instances={num_instances} must divide batch_size={batch_size}; take "
-                f"data.batch_size={_multiple(batch_size, math.lcm(max(num_instances, 1), world_size))}, or another "
-                "sampler.num_instances."
-            )
-        self.num_instances = num_instances
-        self.num_identities = batch_size // num_instances  # P
-        pids = np.array([sample.pid for sample in samples], dtype=np.int64)
-        by_pid = np.argsort(pids, kind="stable")
-        self._members = np.split(by_pid, np.flatnonzero(np.diff(pids[by_pid])) + 1) if samples else []
-        if len(self._members) < self.num_identities:
-            raise ValueError(
-                f"batch_size={batch_size} with num_instances={num_instances} needs {self.num_identities} identities; "
-                f"the training set has {len(self._members)}. Lower data.batch_size or raise sampler.num_instances."
-            )
-        groups = np.array([max(len(members) // num_instances, 1) for members in self._members])
-        batches = int(groups.sum()) // self.num_identities
-        # An identity comes once a batch at most. The bound falls until the groups that count under it fill it.
-        while (fitting := int(np.minimum(groups, batches).sum()) // self.num_identities) < batches:
-            batches = fitting
-        self._groups = np.minimum(groups, batches)
-        self._batches = batches
-        self.num_draws = batches * batch_size
+        self.num_draws = _kept(len(samples), batch_size, world_size, drop_last)
 
     def _order(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        queues = [
-            self._cut(members, int(count), rng) for members, count in zip(self._members, self._groups, strict=True)
-        ]
-        drawn = [queues[identity].pop() for batch in self._identities(rng) for identity in batch]
-        return np.concatenate(drawn)
-
-    def _cut(self, members: NDArray[np.int64], count: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-        """Cuts an identity's images, shuffled, into `count` groups of K; too few images are repeated."""
-        images = np.resize(rng.permutation(members), count * self.num_instances)
-        return np.split(images, count)
-
-    def _identities(self, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-        """Yields the P distinct identities of every batch, in random order."""
-        per_group = np.repeat(np.arange(len(self._groups)), self._groups)
-        kept = rng.permutation(per_group)[: self._batches * self.num_identities]
-        left = np.bincount(kept, minlength=len(self._groups))
-        for batches_left in range(self._batches, 0, -1):
-            # The smallest of exponential times at the rates `left` is a draw in proportion to `left`, without
-            # replacement. Whoever has a group for every batch left must come now; there are never more than P of them.
-            times = np.full(len(left), np.inf)
-            times[left > 0] = rng.standard_exponential(np.count_nonzero(left)) / left[left > 0]
-            times[left == batches_left] = -1.0
-            chosen = np.argpartition(times, self.num_identities - 1)[: self.num_identities]
-            left[chosen] -= 1
-            yield rng.permutation(chosen)
+        del rng
+        return np.arange(self.num_draws)
 
 
-def _multiple(number: int, of: int) -> int:
+def _kept(num_samples: int, batch_size: int, world_size: int, drop_last: bool) -> int:
+    """Returns how many of the samples an epoch has if each comes once at most.
+
+    Raises:
+        ValueError: There is no batch, or the ranks cannot share the last one evenly.
+    """
+    rest = num_samples % batch_size
+    if not num_samples or (drop_last and num_samples < batch_size):
+        raise ValueError(
+            f"batch_size={batch_size}, but there are {num_samples} training samples: an epoch would have no batch. "
+            "Lower data.batch_size, or set sampler.drop_last=false."
+        )
+    if not drop_last and rest % world_size:
+        raise ValueError(
+            f"drop_last=False leaves a last batch of {rest} samples, which {world_size} devices cannot share evenly; "
+            "set sampler.drop_last=true, or choose another data.batch_size."
+        )
+    return num_samples - rest if drop_last else num_samples
+
+
+def distinct_batches(counts: NDArray[np.int64], size: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draws batches of distinct things, each thing into as many batches as its count says.
+
+    A batch is drawn without replacement, in proportion to what is left of the counts, except that a thing which every
+    batch still to come must have is taken first; so the draw never fails. Linear in the sum of the counts.
+
+    Args:
+        counts: (N,), none above the number of batches, which is their sum over `size`.
+        size: Of a batch.
+        rng: Is moved.
+
+    Returns:
+        (batches, size) numbers of things, 0 to N - 1, in random order in each batch.
+    """
+    tickets = np.repeat(np.arange(len(counts)), counts).tolist()
+    left = counts.tolist()
+    by_left: dict[int, dict[int, None]] = defaultdict(dict)
+    for thing, count in enumerate(left):
+        by_left[count][thing] = None
+    uniform = _uniform(rng)
+    forced: dict[int, None] = {}  # once a thing must come in every batch left, it must to the end
+    batches = []
+    for batches_left in range(len(tickets) // size, 0, -1):
+        forced |= by_left.pop(batches_left, {})
+        batch = forced.copy()
+        while len(batch) < size:
+            place = int(next(uniform) * len(tickets))
+            thing = tickets[place]
+            if thing in batch and thing not in forced:
+                continue
+            tickets[place] = tickets[-1]  # the ticket is used, or nobody asks for a forced thing's any more
+            tickets.pop()
+            if thing not in forced:
+                batch[thing] = None
+                del by_left[left[thing]][thing]
+                left[thing] -= 1
+                by_left[left[thing]][thing] = None
+        batches.append(list(batch))
+    return rng.permuted(np.array(batches, dtype=np.int64), axis=1)
+
+
+def _uniform(rng: np.random.Generator) -> Iterator[float]:
+    """Yields numbers between 0 and 1, drawn in blocks for speed."""
+    while True:
+        yield from rng.random(4096).tolist()
+
+
+def multiple(number: int, of: int) -> int:
     """Returns the largest positive multiple that is not above `number`, or the smallest."""
     return max(number // of, 1) * of
+
+
+def starts(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns where each of several runs begins that lie one after the other."""
+    return np.cumsum(sizes) - sizes
+
+
+def within(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns 0, 1, ... within each of several runs that lie one after the other."""
+    return np.arange(sizes.sum()) - np.repeat(starts(sizes), sizes)

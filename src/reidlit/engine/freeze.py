@@ -31,6 +31,10 @@ class Freeze(pl.Callback):
         self.open_layers = tuple(open_layers)
         self._frozen: list[nn.Parameter] = []
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Likewise where a run goes on within an epoch."""
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Freeze or release, by the epoch alone, so that a resumed run does as the unbroken one."""
         model = cast("ReIDModule", pl_module).model

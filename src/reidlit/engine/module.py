@@ -1,5 +1,6 @@
 """The pairing of a model and its losses as a LightningModule."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,11 +10,13 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from reidlit.data.sample import Batch
-from reidlit.engine.optim import build_optimizer, build_scheduler
+from reidlit.engine.gather import gather as gathered
+from reidlit.engine.optim import build_optimizer
+from reidlit.engine.schedules import build_scheduler
 from reidlit.losses import WeightedSum
 from reidlit.metrics import ReIDMetric, Scores
 from reidlit.models.model import ReIDModel
-from reidlit.spec import build
+from reidlit.spec import accepts, build
 
 Spec = Mapping[str, Any]
 
@@ -35,6 +38,7 @@ class ReIDModule(pl.LightningModule):
             the embeddings of an image and of its mirror image.
         channels_last: whether to keep feature maps with channels last in memory, which convolutions prefer.
         compile_model: whether to compile the model with `torch.compile`; needs a C++ compiler on the machine.
+        gather: whether losses that compare images see those of all devices, so that a batch on eight is a batch on one.
     """
 
     def __init__(
@@ -48,16 +52,19 @@ class ReIDModule(pl.LightningModule):
         evaluation: Spec | None = None,
         channels_last: bool = True,
         compile_model: bool = False,
+        gather: bool = True,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)  # the task logs the whole configuration
         self._metric()  # a mistake here must not wait until the training is over
-        sizes = {"image_size": list(image_size)} if "image_size" in model else {}
-        self.model: ReIDModel = build({**model, **sizes}, num_classes=len(pids))
+        size = {"image_size": list(image_size)} if "image_size" in model else {}
+        self.model: ReIDModel = build({**model, **size}, num_classes=len(pids))
         self.loss: WeightedSum | None = None
         if loss is not None:
-            terms = {name: build(spec) for name, spec in loss["losses"].items()}
+            sizes = {"num_classes": len(pids), "feature_sizes": self.model.feature_sizes}
+            terms = {name: build(spec, **accepts(spec, sizes)) for name, spec in loss["losses"].items()}
             self.loss = WeightedSum(terms, loss.get("weights"))
+        self.gather = gather
         self.metrics: dict[str, ReIDMetric] = {}
         self.scores: dict[str, Scores] = {}
         if channels_last:
@@ -74,8 +81,9 @@ class ReIDModule(pl.LightningModule):
         if self.loss is None:
             raise ValueError("loss=None: a module that is built without losses can be tested, not trained.")
         output = self.model(batch["image"], batch["camid"])
+        everyone = gathered(output, batch["pid"]) if self.gather else None
         total: Tensor
-        total, each = self.loss(output, batch["pid"])
+        total, each = self.loss(output, batch["pid"], everyone)
         size = len(batch["pid"])
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
         if len(each) > 1:
@@ -115,10 +123,17 @@ class ReIDModule(pl.LightningModule):
         checkpoint["hyper_parameters"] = {**saved, "model": without_fetching(saved["model"])}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Build the optimiser and the schedule, which is stepped once an epoch."""
-        optimizer = build_optimizer(self.model, self.hparams["optimizer"])
-        scheduler = build_scheduler(optimizer, self.hparams["scheduler"])
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
+        """Build the optimiser, over the model's parameters and those of losses that have some, and the schedule."""
+        optimizer = build_optimizer(self.model, self.hparams["optimizer"], self.loss)
+        spec = self.hparams["scheduler"]
+        scheduler = build_scheduler(optimizer, spec, self._steps_per_epoch)
+        interval = spec.get("interval", "epoch")
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
+
+    def _steps_per_epoch(self) -> float:
+        """Of the optimiser; infinite before the loaders are made, which must not happen earlier on their account."""
+        batches, accumulated = self.trainer.num_training_batches, self.trainer.accumulate_grad_batches
+        return -(-batches // accumulated) if math.isfinite(batches) else math.inf
 
     def _test_names(self) -> list[str]:
         return list(self.trainer.test_dataloaders or {})

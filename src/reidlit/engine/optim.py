@@ -1,25 +1,27 @@
-"""Optimisers and learning-rate schedules from specs."""
+"""Optimisers from specs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from timm.models import group_parameters
+from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 
 from reidlit.spec import build
 
 
-def build_optimizer(model: nn.Module, spec: Mapping[str, Any]) -> Optimizer:
-    """Build the optimiser over all parameters of a model.
+def build_optimizer(model: nn.Module, spec: Mapping[str, Any], loss: nn.Module | None = None) -> Optimizer:
+    """Build the optimiser over all parameters of a model and of its losses.
 
     Args:
         model: whose parameters are trained.
-        spec: of a `torch.optim` class, and three keys of ours. `new_layers` names the parts that train at the full `lr`;
+        spec: of a `torch.optim` class, and four keys of ours. `new_layers` names the parts that train at the full `lr`;
             all others then train at `lr * base_lr_mult`, since they start from trained weights. `layer_decay` lets each
             layer of a timm network train at that share of the rate of the layer above it, and what lies above the network
-            at the full `lr`. Without them all train alike.
+            at the full `lr`. Without them all train alike. `decay_norms: false` takes weight decay from biases and from the
+            weights of norms, which are the parameters with one dimension.
+        loss: whose parameters, such as proxies, if it has any, train at the full `lr` without weight decay.
 
     Raises:
         ValueError: if a name is no part of the model, `layer_decay` is out of range, goes with `new_layers` or the
@@ -27,7 +29,7 @@ def build_optimizer(model: nn.Module, spec: Mapping[str, Any]) -> Optimizer:
     """
     arguments = dict(spec)
     new_layers, base_lr_mult = arguments.pop("new_layers", ()), arguments.pop("base_lr_mult", 0.1)
-    layer_decay = arguments.pop("layer_decay", None)
+    layer_decay, decay_norms = arguments.pop("layer_decay", None), arguments.pop("decay_norms", True)
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
     if layer_decay not in (None, 1):
         if new_layers:
@@ -42,7 +44,51 @@ def build_optimizer(model: nn.Module, spec: Mapping[str, Any]) -> Optimizer:
             {"params": [p for p in model.parameters() if id(p) not in new], "lr": arguments["lr"] * base_lr_mult},
             {"params": [p for p in model.parameters() if id(p) in new], "lr": arguments["lr"]},
         ]
+    if not decay_norms:
+        groups = [part for group in groups for part in _apart(group)]
+    if loss is not None and (proxies := list(loss.parameters())):
+        groups.append({"params": proxies, "weight_decay": 0.0})
     built: Optimizer = build(arguments, params=groups)
+    return built
+
+
+def _apart(group: dict[str, Any]) -> list[dict[str, Any]]:
+    """A group as two: what is decayed, and biases and norms, which are not.
+
+    Source: He et al., "Bag of Tricks for Image Classification with Convolutional Neural Networks", CVPR 2019.
+    """
+    decayed = [parameter for parameter in group["params"] if parameter.ndim > 1]
+    others = [parameter for parameter in group["params"] if parameter.ndim <= 1]
+    parts = [{**group, "params": decayed}, {**group, "params": others, "weight_decay": 0.0}]
+    return [part for part in parts if part["params"]]
+
+
+def timm_optimizer(
+    params: Any,
+    opt: str,
+    lr: float,
+    weight_decay: float = 0.0,
+    momentum: float = 0.9,
+    options: Mapping[str, Any] | None = None,
+) -> Optimizer:
+    """An optimiser of timm by its name.
+
+    Args:
+        params: parameters, or groups of them.
+        opt: e.g. `lamb`, `lion`, `adan`, `muon`; `timm.optim.list_optimizers()` lists them.
+        lr: learning rate.
+        weight_decay: of all groups that set none.
+        momentum: of those that have one.
+        options: whatever else the optimiser takes.
+
+    Raises:
+        ValueError: if timm has none of that name, or it does not take the options.
+    """
+    if opt not in (known := [str(name) for name in list_optimizers()]):
+        raise ValueError(f"optimizer.opt={opt!r} is unknown to timm; it has {', '.join(known)}.")
+    built: Optimizer = create_optimizer_v2(
+        params, opt, lr=lr, weight_decay=weight_decay, momentum=momentum, **(options or {})
+    )
     return built
 
 
@@ -74,30 +120,6 @@ def _decayed(model: nn.Module, layer_decay: float, lr: float) -> list[dict[str, 
     return [*groups, {"params": [p for p in model.parameters() if id(p) not in inside], "lr": lr}]
 
 
-def build_scheduler(optimizer: Optimizer, spec: Mapping[str, Any]) -> LRScheduler:
-    """Build a schedule that is stepped once an epoch.
-
-    Args:
-        optimizer: whose rates it sets.
-        spec: of a schedule, and two keys of ours: over `warmup_epochs` the rate first rises linearly from the share
-            `warmup_factor`, and the schedule proper starts after that.
-
-    Raises:
-        ValueError: if a number is out of range or the spec does not fit.
-    """
-    arguments = dict(spec)
-    epochs, factor = arguments.pop("warmup_epochs", 0), arguments.pop("warmup_factor", 0.01)
-    if epochs < 0 or not 0 < factor <= 1:
-        raise ValueError(
-            f"scheduler.warmup_epochs={epochs} must be 0 or more, scheduler.warmup_factor={factor} above 0 and at most 1."
-        )
-    proper: LRScheduler = build(arguments, optimizer=optimizer)
-    if epochs == 0:
-        return proper
-    rise = LinearLR(optimizer, start_factor=factor, total_iters=epochs)
-    return SequentialLR(optimizer, [rise, proper], milestones=[epochs])
-
-
 def named_modules(model: nn.Module, names: Sequence[str], argument: str) -> list[nn.Module]:
     """The modules of a model that dotted names name, e.g. `classifier` or `backbone.conv5`.
 
@@ -111,16 +133,3 @@ def named_modules(model: nn.Module, names: Sequence[str], argument: str) -> list
             f"{argument}={list(names)}: the model has no part {unknown}. Its parts are {known}, and theirs."
         )
     return [modules[name] for name in names]
-
-
-def cosine(optimizer: Optimizer, max_epochs: int, after: int = 0) -> CosineAnnealingLR:
-    """Half a cosine from the full rate to zero, over the epochs that a warm-up of `after` epochs leaves.
-
-    Source: Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017.
-
-    Raises:
-        ValueError: if the warm-up leaves none.
-    """
-    if after >= max_epochs:
-        raise ValueError(f"scheduler.warmup_epochs={after} must be below trainer.max_epochs={max_epochs}.")
-    return CosineAnnealingLR(optimizer, T_max=max_epochs - after)

@@ -1,13 +1,15 @@
 """Randomness that a resumed run repeats."""
 
+from typing import Any
+
 import pytorch_lightning as pl
 import torch
 
 
-class EpochSeed(pl.Callback):
-    """Seeds torch by the run's seed, the epoch and the rank at the start of each epoch.
+class StepSeed(pl.Callback):
+    """Seeds torch by the run's seed, the epoch, the step in it and the rank, before each step.
 
-    Dropout and the like then depend on the epoch alone, and a run that was killed and resumed goes on as the unbroken one
+    Dropout and the like then depend on the step alone, and a run that was killed at any moment goes on as the unbroken one
     would have; order and augmentation of the images have their own seeds.
 
     Args:
@@ -17,6 +19,9 @@ class EpochSeed(pl.Callback):
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Seed."""
-        torch.manual_seed((self.seed * 1_000_003 + trainer.current_epoch) * 65_537 + trainer.global_rank)
+        epoch = self.seed * 1_000_003 + trainer.current_epoch
+        torch.manual_seed(((epoch * 1_000_003 + batch_idx) * 65_537 + trainer.global_rank) % 2**63)

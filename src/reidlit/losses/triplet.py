@@ -30,6 +30,8 @@ class Triplet(nn.Module):
         ValueError: if the margin is negative.
     """
 
+    compares = True
+
     def __init__(self, margin: float | None = 0.3) -> None:
         super().__init__()
         if margin is not None and margin < 0:

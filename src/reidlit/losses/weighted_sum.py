@@ -27,8 +27,20 @@ class WeightedSum(nn.Module):
             raise ValueError(f"loss.weights={self.weights}: weights must be 0 or more, and one of them positive.")
         self.losses = nn.ModuleDict({name: loss for name, loss in losses.items() if self.weights[name]})
 
-    def forward(self, output: object, pid: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum, and each loss by its name, unweighted."""
-        each = {name: loss(output, pid) for name, loss in self.losses.items()}
+    def forward(
+        self, output: object, pid: Tensor, everyone: tuple[object, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum, and each loss by its name, unweighted.
+
+        Args:
+            output: of the model.
+            pid: (B,) labels.
+            everyone: the same over the batches of all devices, for losses that compare images and say so by
+                `compares = True`; without it they see this batch alone.
+        """
+        each = {
+            name: loss(*everyone) if everyone is not None and getattr(loss, "compares", False) else loss(output, pid)
+            for name, loss in self.losses.items()
+        }
         total = torch.stack([self.weights[name] * value for name, value in each.items()]).sum()
         return total, each

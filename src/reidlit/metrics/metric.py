@@ -60,7 +60,7 @@ class ReIDMetric(Metric):
         Args:
             embedding: (B, D), kept as fp32 on its device.
             pid: (B,) identities.
-            camid: (B,) cameras; where all are negative, no camera is known.
+            camid: (B,) cameras, negative where none is known: see `evaluate`.
             index: (B,) which sample of its set each is, unique within the query set and within the gallery.
             query: (B,) bool, True for a query and False for a gallery sample.
 
@@ -93,9 +93,8 @@ class ReIDMetric(Metric):
         queries, gallery = _one_of_each(label, is_query, "query"), _one_of_each(label, ~is_query, "gallery")
         self.collected = _collect(embedding, label, queries), _collect(embedding, label, gallery)
         query, gallery = self.collected
-        known = bool((query.camid >= 0).any() or (gallery.camid >= 0).any())
-        camids = (query.camid, gallery.camid) if known else (None, None)
-        return evaluate(query.embedding, gallery.embedding, query.pid, gallery.pid, *camids, **self.options)
+        labels = (query.pid, gallery.pid, query.camid, gallery.camid)
+        return evaluate(query.embedding, gallery.embedding, *labels, **self.options)
 
     def forward(self, *args: Any, **kwargs: Any) -> None:
         """Update only: a batch by itself is no retrieval problem and has no scores."""

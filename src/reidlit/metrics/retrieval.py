@@ -22,6 +22,8 @@ from reidlit.metrics.rank_scores import AP_FORMULAS, RankScores, RankScoring
 from reidlit.metrics.scores import Scores
 from reidlit.metrics.single_shot import SingleShot
 
+UNKNOWN_CAMERA = -1
+
 PostProcessing: TypeAlias = Callable[[Tensor, Tensor], "tuple[Tensor, Tensor] | Distances"]
 
 
@@ -42,7 +44,10 @@ class Options(TypedDict, total=False):
 
 
 class Labels(NamedTuple):
-    """Identities and cameras of queries (Q,) and gallery (G,); both camids are None where no camera is known."""
+    """Identities and cameras of queries (Q,) and gallery (G,); both camids are None where none are given.
+
+    A negative camid is no camera; see `_apart`.
+    """
 
     q_pids: Integers
     g_pids: Integers
@@ -80,7 +85,9 @@ def evaluate(
         gallery: (G, D) likewise.
         q_pids: (Q,) integers, the identity of each query.
         g_pids: (G,) likewise.
-        q_camids: (Q,) integers, the camera of each query; without both camids nothing is left out as junk.
+        q_camids: (Q,) integers, the camera of each query; without both camids nothing is left out as junk. Of the
+            negative ones, which are no cameras, -1 stands for an unknown camera and equals no other; a number below -1
+            names the image, so that a query that is in the gallery too does not find itself.
         g_camids: (G,) likewise.
         distance: (Q, G) matrix to rank by, smallest first, instead of embeddings, as from re-ranking.
         block_size: Queries at a time, by default as many as fit some memory; the result does not depend on it.
@@ -130,8 +137,8 @@ def evaluate(
     if options.get("verification"):
         pairs = PairCounts(num_queries)
     has_images = options.get("protocol") != "centroid"
-    if options.get("camera_pairs") and has_images and labels.q_camids is not None and labels.g_camids is not None:
-        cameras = CameraPairTable(labels.q_camids, labels.g_camids)
+    if options.get("camera_pairs") and has_images and (known := _all_cameras(labels)):
+        cameras = CameraPairTable(*known)
     if options.get("top_k") and has_images:
         lists = NearestLists(num_queries, len(labels.g_pids), options["top_k"])
     questions = Questions(None if cameras is None else cameras.groups, 0 if lists is None else lists.k)
@@ -203,12 +210,35 @@ def _labels(
     if (q_camids is None) != (g_camids is None):
         missing = "q_camids" if q_camids is None else "g_camids"
         raise ValueError(f"{missing} is None while the other camids are given; pass both, or neither")
-    return Labels(
+    pids = (
         as_labels("q_pids", q_pids, num_queries, "the query set"),
         as_labels("g_pids", g_pids, num_gallery, "the gallery"),
-        None if q_camids is None else as_labels("q_camids", q_camids, num_queries, "the query set"),
-        None if g_camids is None else as_labels("g_camids", g_camids, num_gallery, "the gallery"),
     )
+    if q_camids is None or g_camids is None:
+        return Labels(*pids, None, None)
+    q_cams = as_labels("q_camids", q_camids, num_queries, "the query set")
+    g_cams = as_labels("g_camids", g_camids, num_gallery, "the gallery")
+    q_cams, g_cams = _apart(q_cams, 0), _apart(g_cams, num_queries)
+    if max(q_cams.max(), g_cams.max()) < 0 and not np.isin(q_cams, g_cams).any():
+        return Labels(*pids, None, None)  # no camera, and no query is in the gallery
+    return Labels(*pids, q_cams, g_cams)
+
+
+def _apart(camids: Integers, first: int) -> Integers:
+    """The same with a number of its own for each unknown camera, so that no two of them are taken for one."""
+    unknown = np.flatnonzero(camids == UNKNOWN_CAMERA)
+    if not len(unknown):
+        return camids
+    apart = camids.copy()
+    apart[unknown] = np.iinfo(np.int64).min + first + unknown
+    return apart
+
+
+def _all_cameras(labels: Labels) -> tuple[Integers, Integers] | None:
+    """The cameras of queries and gallery, if all are known."""
+    if labels.q_camids is None or labels.g_camids is None or min(labels.q_camids.min(), labels.g_camids.min()) < 0:
+        return None
+    return labels.q_camids, labels.g_camids
 
 
 def _rank_embeddings(
@@ -274,5 +304,5 @@ def _counts(labels: Labels, valid: Any) -> dict[str, Any]:
         "num_no_match": no_match,
         "num_absent": absent,
         "num_same_camera": no_match - absent,
-        "has_cameras": labels.q_camids is not None,
+        "has_cameras": any(camids is not None and camids.max() >= 0 for camids in (labels.q_camids, labels.g_camids)),
     }

@@ -47,7 +47,7 @@ class Scores(NamedTuple):
         num_no_match: Queries without a match left, which no average counts: the next two together.
         num_absent: Queries whose identity is not in the gallery.
         num_same_camera: Queries whose identity only their own camera has seen.
-        has_cameras: Whether cameras are known; if not, nothing is left out as junk.
+        has_cameras: Whether any camera is known; if not, nothing is left out as junk but a query that is in the gallery.
         ap: (num_queries,) average precision of each query, NaN without a match.
         inp: (num_queries,) inverse negative penalty of each query, NaN without a match.
         first_match: (num_queries,) rank of the first match, from 1; 0 without a match.

@@ -54,9 +54,13 @@ class ReIDModel(nn.Module):
     @property
     def embedding_size(self) -> int:
         """D, the size of the embedding."""
-        branches = range(self.pool.num_branches)
-        necks: list[Any] = [self._of(self.neck, branch) for branch in branches]
-        return sum(int(neck.embedding_size) for neck in necks)
+        return sum(self.feature_sizes)
+
+    @property
+    def feature_sizes(self) -> tuple[int, ...]:
+        """D_i, the size of each branch's features, which joined are as large as the embedding."""
+        necks: list[Any] = [self._of(self.neck, branch) for branch in range(self.pool.num_branches)]
+        return tuple(int(neck.embedding_size) for neck in necks)
 
     def forward(self, image: Tensor, camid: Tensor | None = None) -> ReIDOutput:
         """Embedding, features and logits of images.

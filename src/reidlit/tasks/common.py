@@ -3,7 +3,7 @@
 import json
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 
-from reidlit.data.datamodule import ReIDDataModule
-from reidlit.data.pipeline import select
+from reidlit.data.datamodule import ReIDDataModule, count
+from reidlit.data.sample import Sample
 from reidlit.engine.checkpoint import AtomicCheckpointIO
 from reidlit.engine.memory import keep_freed_memory
 from reidlit.engine.module import ReIDModule
@@ -25,16 +25,23 @@ from reidlit.tasks.errors import interruptible
 from reidlit.tasks.report import describe, figures, print_table, write_per_query
 
 
-def build_datamodule(cfg: DictConfig) -> ReIDDataModule:
-    """The dataset with its transforms and its sampler."""
-    recipes = ("train", "test")
-    library = {name: instantiate(step, _convert_="all") for name, step in cfg.transforms.items() if name not in recipes}
-    train, test = (select(library, cfg.transforms[recipe]) for recipe in recipes)
-    settings = {key: value for key, value in cfg.data.items() if key not in ("height", "width")}
-    datamodule: ReIDDataModule = instantiate(
-        settings, train_transform=train, test_transform=test, sampler=instantiate(cfg.sampler), seed=cfg.seed
-    )
-    return datamodule
+def sizes(datamodule: ReIDDataModule) -> str:
+    """What is trained on, a line for each source; and what users of these data must be told."""
+    parts = [(part.name, part.training_samples()) for part in datamodule.sources]
+    lines = [f"{name}: trained on {_size(samples)}" for name, samples in parts]
+    if len(parts) > 1:
+        lines.append(f"together: {_size(datamodule.train)}")
+    if datamodule.val:
+        lines.append(
+            f"held out for validation: {len(datamodule.val.query)} queries, {len(datamodule.val.gallery)} gallery"
+        )
+    kept = [f"{part.name}: the split is kept in {part.split_path}" for part in datamodule.parts if part.split_path]
+    return "\n".join([*lines, *kept, *(part.notice for part in datamodule.sources if part.notice)])
+
+
+def _size(samples: Sequence[Sample]) -> str:
+    identities, images, cameras = count(samples)
+    return f"{identities:,} identities, {images:,} images, {cameras or 'no known'} cameras"
 
 
 def build_trainer(cfg: DictConfig, bare: bool = False) -> pl.Trainer:

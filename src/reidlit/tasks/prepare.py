@@ -1,37 +1,96 @@
-"""`reidlit prepare`: unpack a dataset's archive where the others look for it, and verify it."""
+"""`reidlit prepare`: fetch a dataset's archive, unpack it where the others look for it, and verify it."""
+
+from collections.abc import Sequence
+from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
 from reidlit.data.archive import unpack
+from reidlit.data.datamodule import ReIDDataModule, Statistics
+from reidlit.data.download import fetch, file_name
 from reidlit.tasks import common
+from reidlit.tasks.datasets import build_datamodule
 
 
 def run(cfg: DictConfig) -> None:
-    """Unpack `archive`, if one is given, and compare the splits with the published statistics.
+    """Fetch and unpack what is asked for, and compare the splits with the published statistics.
 
     Raises:
+        ConnectionError: if an archive cannot be fetched.
         FileNotFoundError: if neither an archive nor the unpacked dataset is there.
-        ValueError: if the archive is damaged or the splits are not as published.
+        ValueError: if the archive is damaged, may not be fetched by everybody, or the splits are not as published.
     """
-    datamodule = common.build_datamodule(cfg)
-    if cfg.archive:
-        common.say(f"unpacking {cfg.archive} into {datamodule.directory}")
-        unpack(cfg.archive, datamodule.directory)
+    datamodule = build_datamodule(cfg)
+    for part, archive in _archives(cfg, datamodule):
+        common.say(f"unpacking {archive} into {part.directory}")
+        unpack(archive, part.directory)
     datamodule.prepare_data()
-    table = Table(title=f"{datamodule.name} in {datamodule.directory}")
-    for heading in ("split", "identities", "images", "cameras", "published"):
-        table.add_column(heading, justify="left" if heading == "split" else "right")
-    wrong = []
-    for split, found, published in datamodule.verify():
-        table.add_row(split, *map(str, found), "as published" if found == published else str(published or "-"))
-        if published and found != published:
-            wrong.append(split)
-    Console().print(table)
-    common.say(f"licence: {datamodule.licence}\npaper: {datamodule.paper}")
-    if wrong:
+    rows = _verified(datamodule)
+    Console().print(_table(f"{datamodule.name} in {datamodule.directory}", rows))
+    for part in datamodule.parts:
+        common.say(_about(part))
+    if wrong := [split for split, found, published in rows if published and not found.agrees(published)]:
         raise ValueError(
             f"data={datamodule.name}: {', '.join(wrong)} is not as published; the archive is incomplete or altered. "
             "Get it again from its authors."
         )
+
+
+def _archives(cfg: DictConfig, datamodule: ReIDDataModule) -> list[tuple[ReIDDataModule, str | Path]]:
+    """What is to be unpacked for which dataset, fetched where that is asked for."""
+    if cfg.archive and cfg.download:
+        raise ValueError(f"archive={cfg.archive} and download=true: give one of them.")
+    if cfg.archive:
+        if not datamodule.folder:
+            raise ValueError(
+                f"archive={cfg.archive} cannot be unpacked for data={datamodule.name}, which has no archive of its own. "
+                "Prepare each dataset by itself; your own images lie where you put them."
+            )
+        address = "://" in str(cfg.archive)
+        return [(datamodule, _fetched(str(cfg.archive), datamodule) if address else str(cfg.archive))]
+    if cfg.download:
+        for part in datamodule.parts:
+            if part.url is None:
+                raise ValueError(
+                    f"download=true: nobody gives {part.name} to everybody. {part.source} Then run "
+                    f"`reidlit prepare data={part.name} archive=<file>`."
+                )
+        return [(part, _fetched(part.url, part)) for part in datamodule.parts if part.url]
+    return []
+
+
+def _fetched(url: str, datamodule: ReIDDataModule) -> Path:
+    target = datamodule.root / "archives" / file_name(url)
+    common.say(f"fetching {url} to {target}")
+    fetch(url, target, datamodule.sha256 if url == datamodule.url else None)
+    return target
+
+
+def _verified(datamodule: ReIDDataModule) -> list[tuple[str, Statistics, Statistics | None]]:
+    """Each split's size, or an error that says where the dataset is to be had."""
+    try:
+        return datamodule.verify()
+    except FileNotFoundError as error:
+        missing = [] if datamodule.source in str(error) else [datamodule.source]
+        if datamodule.url:
+            missing.append("download=true fetches it.")
+        raise FileNotFoundError(" ".join([str(error), *missing])) from error
+
+
+def _table(title: str, rows: Sequence[tuple[str, Statistics, Statistics | None]]) -> Table:
+    table = Table(title=title)
+    for heading in ("split", "identities", "images", "cameras", "published"):
+        table.add_column(heading, justify="left" if heading == "split" else "right")
+    for split, found, published in rows:
+        verdict = "-"
+        if published:
+            verdict = "as published" if found.agrees(published) else " / ".join(str(n or "?") for n in published)
+        table.add_row(split, *map(str, found), verdict)
+    return table
+
+
+def _about(datamodule: ReIDDataModule) -> str:
+    lines = [datamodule.notice, f"licence: {datamodule.licence}", f"paper: {datamodule.paper}"]
+    return "\n".join(f"{datamodule.name}: {line}" for line in lines if line)

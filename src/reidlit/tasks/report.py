@@ -129,7 +129,9 @@ def _remarks(metrics: Mapping[str, Any], prefix: str) -> list[str]:
     if same_camera:
         remarks.append(f"{same_camera} queries do not count: only their own camera has seen their identity.")
     if metrics.get(f"{prefix}/has_cameras") is False:
-        remarks.append("no cameras are known, so no gallery image is left out as junk.")
+        remarks.append(
+            "no cameras are known, so no gallery image is left out as junk, except a query's own where it is there too."
+        )
     return remarks
 
 
@@ -157,7 +159,7 @@ def _rows(name: str, scores: Scores, sets: EvalSet, metric: ReIDMetric) -> dict[
     if len(columns["ap"]) == len(query.index):  # with pooled queries a row is no image
         samples: list[Sample] = [sets.query[index] for index in query.index.tolist()]
         columns = {
-            "path": np.array([str(sample.path) for sample in samples]),
+            "path": np.array([_readable(sample.path) for sample in samples]),
             "pid": np.array([sample.pid for sample in samples]),
             "camid": np.array([sample.camid for sample in samples]),
         } | columns
@@ -166,3 +168,9 @@ def _rows(name: str, scores: Scores, sets: EvalSet, metric: ReIDMetric) -> dict[
         listed = columns["nearest"]
         columns["nearest"] = np.where(listed < 0, -1, gallery.index.numpy()[listed.clip(min=0)] - first)
     return {"dataset": np.full(len(columns["ap"]), name)} | columns
+
+
+def _readable(path: str | tuple[str, ...]) -> str:
+    """A path as text, also where its name is not UTF-8; of a tracklet, that of its first frame."""
+    first = path if isinstance(path, str) else path[0]
+    return first.encode("utf-8", "backslashreplace").decode()

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from reidlit.engine.module import ReIDModule
 from reidlit.models.weights import load_weights, read_checkpoint
 from reidlit.tasks import common
+from reidlit.tasks.datasets import build_datamodule
 
 
 def run(cfg: DictConfig) -> float:
@@ -22,8 +23,13 @@ def run(cfg: DictConfig) -> float:
     module = _trained(cfg)
     if not _given("data.height", "data.width"):
         cfg.data.height, cfg.data.width = module.hparams["image_size"]
-    datamodule = common.build_datamodule(cfg)
+    datamodule = build_datamodule(cfg)
     datamodule.prepare_data()
+    datamodule.setup("test")
+    if not datamodule.test_sets:
+        raise ValueError(f"data={datamodule.name} has no test images: name a dataset that has.")
+    for notice in dict.fromkeys(part.notice for part in datamodule.targets if part.notice):
+        common.say(notice)
     trainer = common.build_trainer(cfg)
     metrics = common.test(trainer, module, datamodule)
     if trainer.is_global_zero:

@@ -12,6 +12,7 @@ from reidlit.engine.loggers import finish
 from reidlit.engine.module import ReIDModule, without_fetching
 from reidlit.models.weights import load_weights, read_checkpoint
 from reidlit.tasks import common
+from reidlit.tasks.datasets import build_datamodule
 from reidlit.tasks.errors import interruptible
 
 
@@ -23,9 +24,10 @@ def run(cfg: DictConfig) -> float | None:
     """
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     resumed = common.checkpoint_path(cfg.ckpt_path)
-    datamodule = common.build_datamodule(cfg)
+    datamodule = build_datamodule(cfg)
     datamodule.prepare_data()
     datamodule.setup("fit")
+    common.say(common.sizes(datamodule))
     # Short epochs would otherwise pass without a line in the logs.
     cfg.trainer.log_every_n_steps = min(cfg.trainer.log_every_n_steps, len(datamodule.train_dataloader()))
     trainer = common.build_trainer(cfg)
@@ -47,7 +49,13 @@ def run(cfg: DictConfig) -> float | None:
     _fit(trainer, module, datamodule, resumed)
     metrics |= {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
     if cfg.test and not cfg.trainer.fast_dev_run:
-        metrics |= common.test(trainer, module, datamodule)
+        datamodule.setup("test")
+        if datamodule.test_sets:
+            metrics |= common.test(trainer, module, datamodule)
+        else:
+            common.say(
+                f"data={datamodule.name} has no test images; data=multi trains on it and tests on another dataset."
+            )
     if trainer.is_global_zero:
         common.publish(metrics, module, datamodule)
     finish(trainer.loggers)
@@ -90,7 +98,7 @@ def _fit(trainer: pl.Trainer, module: ReIDModule, datamodule: ReIDDataModule, re
     with interruptible(
         trainer,
         "train",
-        f"The last whole epoch is in {common.run_dir() / 'checkpoints'}; add ckpt_path=last"
+        f"The last checkpoint is in {common.run_dir() / 'checkpoints'}; add ckpt_path=last"
         " to the same command to go on from it.",
     ):
         trainer.fit(module, datamodule, ckpt_path=resumed)

@@ -74,7 +74,8 @@ def _draw(
         sheet.paste(image.convert("RGB").resize((WIDTH, HEIGHT)), (left + FRAME, top + FRAME))
     # The colours are also said in words, for those who cannot tell green from red.
     verdict = {True: "same", False: "other", None: ""}[shown.match]
-    text = f"{caption} {verdict}\nid {shown.pid}, cam {shown.camid + 1}"
+    camera = f"cam {shown.camid + 1}" if shown.camid >= 0 else "no camera"
+    text = f"{caption} {verdict}\nid {shown.pid}, {camera}"
     draw.multiline_text(
         (left, top + HEIGHT + 2 * FRAME + 2), text, fill=INK, font=ImageFont.load_default(11), spacing=2
     )

@@ -58,6 +58,7 @@ class Synthetic(ReIDDataModule):
     def prepare_data(self) -> None:
         """Draw the images that are not there yet."""
         self.walkers.write(self.directory / self.version, self.walkers.keys())
+        super().prepare_data()
 
     def samples(self, split: Split) -> list[Sample]:
         """List a split; see `ReIDDataModule.samples`."""

@@ -7,7 +7,6 @@ which they see people. Colours alone therefore do not tell identities apart, and
 import json
 import math
 import os
-import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -17,6 +16,7 @@ import numpy as np
 
 from reidlit.data.datasets.walker_cameras import Camera, draw_bench, draw_bush, draw_pole, generator
 from reidlit.data.datasets.walker_drawing import Colour, Image, Person, Place, Pose, Upper, draw_person
+from reidlit.data.files import write_whole
 
 # Of the pictures: raise it with every change that alters them, so that old files are not mixed with new ones.
 VERSION = 1
@@ -257,7 +257,7 @@ class Walkers:
             if file.name not in there:
                 picture = cv2.cvtColor(self.draw(pid, camid, shot), cv2.COLOR_RGB2BGR)
                 _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
-                replace(file, data.tobytes())
+                write_whole(file, data.tobytes())
                 there.add(file.name)
             files.append(file)
         return files
@@ -267,20 +267,10 @@ class Walkers:
         mine = {"version": VERSION, "seed": self.seed, "height": self.height, "width": self.width}
         note = folder / NOTE
         if not note.exists():
-            replace(note, json.dumps(mine).encode())
+            write_whole(note, json.dumps(mine).encode())
             return
         theirs = json.loads(note.read_text())
         if theirs != mine:
             raise ValueError(
                 f"folder {folder} holds pictures drawn with {theirs}, not {mine}: delete it or name another"
             )
-
-
-def replace(file: Path, data: bytes) -> None:
-    """Writes a file under another name first, so that nobody ever reads half of it."""
-    part = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
-    try:
-        part.write_bytes(data)
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)

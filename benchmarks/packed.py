@@ -1,0 +1,177 @@
+"""What packs gain: images a second and core from file, from packed files and from packed pixels to augmented batch.
+
+    python benchmarks/packed.py [folder of .jpg] [--output benchmarks/results/packed.json]
+
+Without a folder it draws its own 128 x 64 JPEG files. As in loader.py: one process, one thread, CPU time, the candidates
+in turn, medians over the repetitions. Images are read in a shuffled order, as in training, and all files and packs are
+in the operating system's cache: a cold or remote disk, where a pack spares one opening an image, adds to the gain.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import random
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any, get_args
+
+import cv2
+import numpy as np
+import pyarrow
+import torch
+from torch import Tensor
+
+from loader import HEIGHT, LIBRARY, RECIPES, WIDTH, Job, cpu, draw, in_batches, measure, ratio, versions
+from reidlit.data.decode import decode
+from reidlit.data.images import Read
+from reidlit.data.packed import Form, Packed, pack
+from reidlit.data.pipeline import select
+
+WORKERS = 4
+MIB = 2**20
+
+
+def main() -> None:
+    """Measures and writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("folder", nargs="?", type=Path, help="JPEG files, e.g. Market-1501's bounding_box_train")
+    parser.add_argument("--count", type=int, default=3000, help="images")
+    parser.add_argument("--repetitions", type=int, default=9)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "packed.json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = arguments.folder or draw(Path(scratch), arguments.count)
+        files = sorted(folder.glob("*.jpg"))
+        if not files:
+            raise SystemExit(f"There is no .jpg file in {arguments.folder}.")
+        paths = [str(path) for path in files[:: max(len(files) // arguments.count, 1)][: arguments.count]]
+        sizes = [decode(path).shape[:2] for path in paths]
+        packs = {form: Path(scratch) / f"{form}.arrow" for form in get_args(Form)}
+        written = {form: write(paths, file, folder, form) for form, file in packs.items()}
+        random.Random(0).shuffle(paths)
+        memory = shared(packs["decoded"], folder, paths)
+        reads: dict[str, Read] = {"file": decode, **{form: Packed(file, folder) for form, file in packs.items()}}
+        results = {
+            "what": "images a second and core from file, packed files and packed pixels to augmented uint8 batches of 64 "
+            "(CPU time, one process, one thread, everything in the page cache)",
+            "machine": {
+                "cpu": cpu(),
+                "cores": os.cpu_count(),
+                "system": platform.system(),
+                "load_before": round(os.getloadavg()[0], 1),  # other jobs share caches: read ratios, not rates
+            },
+            "date": datetime.now(tz=UTC).date().isoformat(),
+            "versions": {**versions(), "pyarrow": pyarrow.__version__},
+            "images": {
+                "source": "drawn" if arguments.folder is None else folder.resolve().name,
+                "count": len(paths),
+                "median_height_width": [int(v) for v in np.median(sizes, axis=0)],
+                "output_height_width": [HEIGHT, WIDTH],
+                "bytes": sum(Path(path).stat().st_size for path in paths),
+            },
+            "repetitions": arguments.repetitions,
+            "packs": written,
+            "memory": memory,
+            "recipes": {name: recipe(names, reads, paths, arguments.repetitions) for name, names in RECIPES.items()},
+            "read": compare({name: reading(read) for name, read in reads.items()}, paths, arguments.repetitions),
+        }
+    arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+
+
+def write(paths: Sequence[str], file: Path, folder: Path, form: Form) -> dict[str, float]:
+    """Packs, and says what that took."""
+    wall, used = time.perf_counter(), time.process_time()
+    pack(paths, file, folder, form)
+    wall, used = time.perf_counter() - wall, time.process_time() - used
+    size = file.stat().st_size
+    return {
+        "bytes": size,
+        "size_by_files": round(size / sum(Path(path).stat().st_size for path in paths), 2),
+        "cpu_microseconds_an_image": round(used / len(paths) * 1e6, 1),
+        "wall_seconds": round(wall, 2),
+    }
+
+
+def recipe(names: list[str], reads: dict[str, Read], paths: Sequence[str], repetitions: int) -> dict[str, object]:
+    """Times one recipe on each source."""
+    pipeline = select(LIBRARY, ["resize", *names])
+
+    def batches(read: Read) -> Callable[[Sequence[str]], Tensor]:
+        return lambda paths: torch.from_numpy(
+            np.stack([pipeline(read(path), number) for number, path in enumerate(paths)])
+        ).permute(0, 3, 1, 2)
+
+    return compare({name: in_batches(batches(read)) for name, read in reads.items()}, paths, repetitions)
+
+
+def reading(read: Read) -> Job:
+    """Reads images and copies what it gets, as mapped pixels cost nothing until they are touched."""
+    return lambda paths: [read(path).copy().shape for path in paths]
+
+
+def compare(jobs: dict[str, Job], paths: Sequence[str], repetitions: int) -> dict[str, object]:
+    """Times the sources in turn, with the packs' gain over files."""
+    figures = measure(jobs, paths, repetitions)
+    return {**figures, **{f"ratio_{form}": ratio(figures, form, "file") for form in get_args(Form)}}
+
+
+def shared(file: Path, folder: Path, paths: Sequence[str]) -> dict[str, float] | None:
+    """Lets several workers read all pixels at once and says what memory they take; None where Linux cannot tell."""
+    if platform.system() != "Linux":
+        return None
+    context = multiprocessing.get_context("fork")
+    barrier, results = context.Barrier(WORKERS), context.SimpleQueue()
+    workers = [
+        context.Process(target=read_all, args=(file, folder, paths, barrier, results.put)) for _ in range(WORKERS)
+    ]
+    for worker in workers:
+        worker.start()
+    proportions, private = zip(*(results.get() for _ in workers), strict=True)
+    for worker in workers:
+        worker.join()
+    return {
+        "workers": WORKERS,
+        "pack_mib": round(file.stat().st_size / MIB, 1),
+        "resident_mib_of_the_pack_in_all_workers_together": round(sum(proportions), 1),
+        "private_mib_a_worker": round(max(private), 1),
+    }
+
+
+def read_all(file: Path, folder: Path, paths: Sequence[str], barrier: Barrier, put: Callable[[Any], None]) -> None:
+    """Reads every pixel, waits for the others, and puts its share of the pack's pages and what it took for itself."""
+    read = Packed(file, folder)
+    before = anonymous()
+    for path in paths:
+        read(path).sum()
+    barrier.wait()
+    put((proportion(file), anonymous() - before))
+    barrier.wait()  # a page's share is its size by the number of processes that are still there
+
+
+def anonymous() -> float:
+    """MiB of this process that are backed by no file."""
+    return kibibytes(Path("/proc/self/status").read_text(), "RssAnon") / 1024
+
+
+def proportion(file: Path) -> float:
+    """MiB of a mapped file that are in memory, each page divided by the number of processes that map it."""
+    _, _, mapped = Path("/proc/self/smaps").read_text().partition(str(file))
+    return kibibytes(mapped, "Pss") / 1024
+
+
+def kibibytes(text: str, field: str) -> int:
+    """The first value of a field in one of /proc's tables."""
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(f"{field}:"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""SenseReID."""
+
+import re
+from pathlib import Path
+from typing import ClassVar
+
+from reidlit.data.datamodule import ReIDDataModule, Split, Statistics
+from reidlit.data.listing import list_images
+from reidlit.data.sample import Sample
+
+NAME = re.compile(r"(\d+)_(\d+)")
+FOLDERS: dict[Split, str] = {"query": "test_probe", "gallery": "test_gallery"}
+
+
+class SenseReID(ReIDDataModule):
+    """SenseReID: 1,717 identities of surveillance cameras, for testing only.
+
+    Source: Zhao et al., "Spindle Net: Person Re-identification with Human Body Region Guided Feature Decomposition and
+    Fusion", CVPR 2017.
+    Layout: `sensereid/SenseReID/{test_probe,test_gallery}`; how many cameras there are is not
+    published.
+    Names: `00012_1.jpg` is identity 12, camera 1. The numbers are kept as they are; an identity has the same one in both
+    folders. A query whose identity is not in the gallery is counted by the evaluation as one without a match.
+
+    Args:
+        root: the folder that holds `sensereid`.
+        loading: see `ReIDDataModule`.
+    """
+
+    name = "sensereid"
+    folder = "sensereid"
+    splits: ClassVar[tuple[Split, ...]] = ("query", "gallery")
+    licence = "research use only"
+    paper = (
+        "Zhao et al., Spindle Net: Person Re-identification with Human Body Region Guided Feature Decomposition and "
+        "Fusion, CVPR 2017"
+    )
+    source = (
+        "Its authors give it as SenseReID.zip (https://drive.google.com/file/d/0B56OfSrVI8hubVJLTzkwV2VaOWM/view); "
+        "unpack it so that SenseReID/test_probe and SenseReID/test_gallery lie there."
+    )
+    archive = "SenseReID"
+    statistics: ClassVar[dict[Split, Statistics]] = {
+        "query": Statistics(522, 1_040, None),
+        "gallery": Statistics(1_717, 3_388, None),
+    }
+
+    def samples(self, split: Split) -> list[Sample]:
+        """List a split; see `ReIDDataModule.samples`.
+
+        Raises:
+            FileNotFoundError: if the split's folder is missing.
+            ValueError: if a name does not parse.
+        """
+        return [_parse(path) for path in list_images(self.directory / self.archive / FOLDERS[split])]
+
+
+def _parse(path: Path) -> Sample:
+    match = NAME.match(path.name)
+    if match is None:
+        raise ValueError(f"{path} is not named as SenseReID's images are (00012_1.jpg). Rename or remove it.")
+    return Sample(str(path), pid=int(match[1]), camid=int(match[2]))

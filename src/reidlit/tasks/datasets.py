@@ -1,0 +1,74 @@
+"""The dataset that a configuration names, or the several that `data=multi` names."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydra import compose
+from hydra.errors import MissingConfigException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from reidlit.data.datamodule import Loading, ReIDDataModule
+from reidlit.data.pipeline import select
+
+RECIPES = ("train", "test")  # of conf/transforms; its other keys are steps
+LISTS = ("sources", "targets")  # of conf/data/multi.yaml: names of other options
+
+
+def build_datamodule(cfg: DictConfig) -> ReIDDataModule:
+    """The dataset with its transforms and its sampler.
+
+    Raises:
+        ValueError: if a source or a target is no option of `data`.
+    """
+    library = {name: instantiate(step, _convert_="all") for name, step in cfg.transforms.items() if name not in RECIPES}
+    train, test = (select(library, cfg.transforms[recipe]) for recipe in RECIPES)
+    objects = {
+        "train_transform": train,
+        "test_transform": test,
+        "sampler": instantiate(cfg.sampler),
+        "seed": cfg.seed,
+    }
+    shared = {key: cfg.data[key] for key in Loading.__annotations__ if key in cfg.data and key != "name"}
+    known: dict[str, ReIDDataModule] = {}  # a dataset that is source and target is built once
+
+    def one(entry: str | Mapping[str, Any]) -> ReIDDataModule:
+        if str(entry) not in known:
+            spec = {**_without_size(_option(entry, cfg.data.root)), **shared}
+            known[str(entry)] = instantiate(spec, **objects)
+        return known[str(entry)]
+
+    lists = {
+        key: None if cfg.data[key] is None else [one(entry) for entry in cfg.data[key]]
+        for key in LISTS
+        if key in cfg.data
+    }
+    settings = {key: value for key, value in _without_size(cfg.data).items() if key not in lists}
+    datamodule: ReIDDataModule = instantiate(settings, **lists, **objects)
+    return datamodule
+
+
+def _option(entry: str | Mapping[str, Any], root: str) -> DictConfig:
+    """An entry such as `market1501`, or `{market1501: {market1501_500k: true}}`, as that option of `data`."""
+    if not isinstance(entry, str) and len(entry) != 1:
+        raise ValueError(f"data.sources or data.targets holds {entry}: give a name, or one name with its options.")
+    name, changes = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
+    try:
+        spec = compose(f"data/{name}").data
+    except MissingConfigException as error:
+        raise ValueError(
+            f"data.sources or data.targets names {name!r}, which is no option of data; reidlit train --help lists them."
+        ) from error
+    if unknown := sorted(set(changes) - set(spec)):
+        raise ValueError(f"data={name} has no option {unknown}; it has {sorted(spec)}.")
+    if not OmegaConf.is_missing(spec, "root") and spec.root is not None:
+        spec.root = root
+    merged = OmegaConf.merge(spec, changes)
+    if not isinstance(merged, DictConfig):
+        raise TypeError(f"conf/data/{name}.yaml must hold a mapping.")
+    return merged
+
+
+def _without_size(spec: DictConfig) -> dict[str, Any]:
+    """The same without the size of the images, which the transforms have read."""
+    return {str(key): value for key, value in spec.items() if key not in ("height", "width")}
