@@ -14,7 +14,7 @@ FLOORS = {
     "models": {"config", "spec"},
     "data": set(),
     "visualize": {"metrics", "data"},
-    "inference": {"models", "metrics", "data"},
+    "inference": {"models", "metrics", "data", "spec", "config"},
     "engine": {"models", "losses", "metrics", "data", "visualize", "spec", "config"},
     "tasks": {"engine", "models", "losses", "metrics", "data", "visualize", "inference", "spec", "config"},
 }

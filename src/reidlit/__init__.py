@@ -8,14 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reidlit.engine.module import ReIDModule
+    from reidlit.inference.extractor import FeatureExtractor
     from reidlit.metrics import Scores, evaluate, rerank
     from reidlit.models.build import build_model
     from reidlit.models.weights import load_weights
 
 __version__ = "0.1.0"
-__all__ = ["ReIDModule", "Scores", "__version__", "build_model", "evaluate", "load_weights", "rerank"]
+__all__ = [
+    "FeatureExtractor",
+    "ReIDModule",
+    "Scores",
+    "__version__",
+    "build_model",
+    "evaluate",
+    "load_weights",
+    "rerank",
+]
 
 _HOME = {
+    "FeatureExtractor": "reidlit.inference.extractor",
     "ReIDModule": "reidlit.engine.module",
     "Scores": "reidlit.metrics",
     "build_model": "reidlit.models.build",
