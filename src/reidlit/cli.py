@@ -16,6 +16,7 @@ COMMANDS = {
     "test": "score a checkpoint or a weight file on a dataset",
     "prepare": "unpack and verify a dataset's archive",
     "doctor": "examine a dataset before training on it",
+    "extract": "embed a dataset or a folder of images",
     "profile": "measure the size, work and speed of models, or list them all",
 }
 

@@ -1,7 +1,7 @@
 """Image files of a folder, the same list on every file system."""
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 
@@ -22,6 +22,24 @@ def list_folders(folder: Path) -> list[Path]:
         FileNotFoundError: if there is no such folder.
     """
     return [folder / name for name in _names(folder) if (folder / name).is_dir()]
+
+
+def list_images_below(folder: Path) -> list[Path]:
+    """The image files at any depth below a folder, sorted by their paths from there; hidden ones are left out.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+    """
+    found: list[str] = []
+    for base, folders, files in os.walk(folder, onerror=_stop, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below = "" if base == str(folder) else f"{PurePath(base).relative_to(folder).as_posix()}/"
+        found += [f"{below}{name}" for name in files if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
+    return [folder / name for name in sorted(found)]
+
+
+def _stop(error: OSError) -> None:
+    raise error
 
 
 def _names(folder: Path) -> list[str]:

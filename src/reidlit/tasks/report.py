@@ -21,12 +21,12 @@ IN_PERCENT = ("mAP", "mINP", *RANKS, "AUC", "EER", *(f"TPR@FPR={fpr:.0e}" for fp
 CURVE_POINTS = 10.0 ** np.linspace(-6, 0, 61)  # FPRs of the ROC curve in metrics.json
 
 
-def describe(evaluation: Mapping[str, Any], image_size: Sequence[int], uses_cameras: bool = False) -> str:
+def describe(evaluation: Mapping[str, Any], image_size: Sequence[int] | None, uses_cameras: bool = False) -> str:
     """The protocol in a line: all that must be equal where two figures are compared.
 
     Args:
         evaluation: The options of the evaluation, as a module has them.
-        image_size: Height and width, in pixels.
+        image_size: Height and width, in pixels; None of embeddings that were made before.
         uses_cameras: Whether the model is told the camera of each image.
     """
     steps = [_step(spec) for spec in evaluation.get("postprocess", ())]
@@ -34,9 +34,9 @@ def describe(evaluation: Mapping[str, Any], image_size: Sequence[int], uses_came
     gallery = {"centroid": "one centroid an identity", "cuhk03": "one image an identity, for the CMC"}
     protocol = evaluation.get("protocol", "market1501")
     parts = [
-        f"{image_size[0]} x {image_size[1]}",
+        f"{image_size[0]} x {image_size[1]}" if image_size else "stored embeddings",
         f"{metric} distance" + (" of unit embeddings" if evaluation.get("normalize") else ""),
-        "flip averaged" if evaluation.get("flip") else "no flip",
+        *(["flip averaged" if evaluation.get("flip") else "no flip"] if image_size else []),
         "post-processing: " + (", ".join(steps) or "none"),
         f"AP: {evaluation.get('ap', 'step')}",
         *(["the model is told each image's camera"] if uses_cameras else []),

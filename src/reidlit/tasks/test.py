@@ -8,6 +8,7 @@ from reidlit.engine.module import ReIDModule
 from reidlit.models.weights import load_weights, read_checkpoint
 from reidlit.tasks import common
 from reidlit.tasks.datasets import build_datamodule
+from reidlit.tasks.stored_features import test_features
 
 
 def run(cfg: DictConfig) -> float:
@@ -19,6 +20,8 @@ def run(cfg: DictConfig) -> float:
     Raises:
         ValueError: if neither or both of `ckpt_path` and `weights` are given, or they do not hold a whole model.
     """
+    if cfg.features is not None:
+        return test_features(cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     module = _trained(cfg)
     if not _given("data.height", "data.width"):
@@ -41,7 +44,8 @@ def _trained(cfg: DictConfig) -> ReIDModule:
     """The module with trained weights and the evaluation that is asked for."""
     if (cfg.ckpt_path is None) == (cfg.weights is None):
         raise ValueError(
-            "give ckpt_path=<file.ckpt> or ckpt_path=last for a run of reidlit train, or weights=<file.pth> with model=<name>."
+            "give ckpt_path=<file.ckpt> or ckpt_path=last for a run of reidlit train, weights=<file.pth> with model=<name>, or "
+            "features=<file> of reidlit extract."
         )
     evaluation = common.evaluation(cfg)
     path = common.checkpoint_path(cfg.ckpt_path)

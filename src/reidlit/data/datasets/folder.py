@@ -1,14 +1,13 @@
 """A user's own images in folders."""
 
-import os
 import re
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Unpack
 
 from reidlit.data.datamodule import Loading
 from reidlit.data.datasets.own_data import OwnData
 from reidlit.data.drawn_splits import ROLES, Row
-from reidlit.data.listing import SUFFIXES, list_folders, list_images
+from reidlit.data.listing import SUFFIXES, list_folders, list_images, list_images_below
 
 
 class Folder(OwnData):
@@ -82,7 +81,7 @@ class Folder(OwnData):
         rows: list[Row] = []
         above = "" if base == self.root else f"{base.name}/"
         for identity in list_folders(base):
-            images = _images_below(identity)
+            images = [path.relative_to(identity).as_posix() for path in list_images_below(identity)]
             if not images:
                 raise ValueError(f"{identity} holds no image ({', '.join(SUFFIXES)}). Remove it.")
             pid = identity.name.strip()
@@ -114,17 +113,3 @@ def _compiled(pattern: str) -> re.Pattern[str]:
             f"data.camera_pattern={pattern!r} has {compiled.groups} groups and must have one, the camera: '_c(\\d+)', say."
         )
     return compiled
-
-
-def _images_below(folder: Path) -> list[str]:
-    """The paths of the images at any depth, from the folder on, sorted; hidden ones are left out."""
-    found = []
-    for base, folders, files in os.walk(folder, onerror=_stop, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = "" if base == str(folder) else f"{PurePath(base).relative_to(folder).as_posix()}/"
-        found += [f"{below}{name}" for name in files if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
-    return sorted(found)
-
-
-def _stop(error: OSError) -> None:
-    raise error

@@ -1,0 +1,216 @@
+"""Embeddings of many images, kept in files."""
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reidlit.data.sample import Sample
+
+SUFFIXES = (".npz", ".parquet")
+FLUSH = 64  # batches after which what is done is noted
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Embeddings and what they are of.
+
+    Attributes:
+        embedding: (N, D) float32.
+        path: (N,) the image files.
+        pid: (N,) identities, -1 where none is known.
+        camid: (N,) cameras, negative where none is known, as in `reidlit.evaluate`.
+        split: (N,) train, query, gallery, or empty.
+        fingerprint: of the extractor; embeddings of another cannot be compared with these.
+
+    Raises:
+        ValueError: if the lengths differ.
+    """
+
+    embedding: Array
+    path: Array
+    pid: Array
+    camid: Array
+    split: Array
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(getattr(self, name)) for name in COLUMNS}
+        if self.embedding.ndim != 2 or len(set(lengths.values())) > 1:
+            raise ValueError(
+                f"features do not fit together: embedding is {self.embedding.shape}, lengths are {lengths}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.embedding)
+
+    def of_split(self, split: str) -> "Features":
+        """Those of one split."""
+        chosen = self.split == split
+        return Features(**{name: getattr(self, name)[chosen] for name in COLUMNS}, fingerprint=self.fingerprint)
+
+    def save(self, file: Path) -> None:
+        """Write a .npz or a .parquet file, whole or not at all.
+
+        Raises:
+            ValueError: if the file has another suffix.
+        """
+        part = file.with_name(f".{file.name}.part")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if _suffix(file) == ".npz":
+                with part.open("wb") as opened:
+                    np.savez(opened, fingerprint=np.array(self.fingerprint), **{c: getattr(self, c) for c in COLUMNS})
+            else:
+                self._write_parquet(part)
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
+
+    @staticmethod
+    def load(file: str | Path) -> "Features":
+        """Read what `save` has written. No code in it runs.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is no such file, or not a whole one.
+        """
+        path = Path(file).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"features={str(file)!r} does not exist: write it with reidlit extract.")
+        try:
+            found = (_read_npz if _suffix(path) == ".npz" else _read_parquet)(path)
+            return Features(**found)
+        except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"features={str(file)!r} is no file of reidlit extract, or is damaged ({str(error).splitlines()[0]})."
+            ) from error
+
+    def _write_parquet(self, file: Path) -> None:
+        import pyarrow as pa  # slow to import, and not needed for .npz
+        import pyarrow.parquet as pq
+
+        size = self.embedding.shape[1]
+        flat = pa.array(np.ascontiguousarray(self.embedding, np.float32).reshape(-1))
+        columns = {name: pa.array(getattr(self, name)) for name in COLUMNS if name != "embedding"}
+        columns["embedding"] = pa.FixedSizeListArray.from_arrays(flat, size)
+        pq.write_table(pa.table(columns).replace_schema_metadata({"fingerprint": self.fingerprint}), file)
+
+
+COLUMNS = tuple(field.name for field in fields(Features) if field.name != "fingerprint")
+
+
+def of_samples(samples: Sequence[Sample], split: str) -> dict[str, Array]:
+    """The columns beside the embedding of some samples of a dataset."""
+    return {
+        "path": np.array([str(sample.path) for sample in samples]),
+        "pid": np.array([sample.pid for sample in samples], np.int64),
+        "camid": np.array([sample.camid for sample in samples], np.int64),
+        "split": np.full(len(samples), split),
+    }
+
+
+class Unfinished:
+    """Embeddings that are being made, on the disk, so that a run that was killed goes on.
+
+    Args:
+        file: what they become; they lie beside it until then.
+        paths: the images.
+        size: D.
+        fingerprint: of the extractor.
+
+    Attributes:
+        done: how many are there already, of the same images by the same extractor.
+        embedding: (N, D) float32, mapped from the disk.
+    """
+
+    def __init__(self, file: Path, paths: Sequence[str], size: int, fingerprint: str) -> None:
+        self.data, self.note = _unfinished(file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.about: dict[str, Any] = {
+            "images": len(paths),
+            "first": paths[0],
+            "last": paths[-1],
+            "hash": _digest(paths),
+        }
+        self.about |= {"size": size, "fingerprint": fingerprint}
+        self.done = self._before()
+        shape = (len(paths), size)
+        self.embedding: Any = np.memmap(self.data, np.float32, "r+" if self.done else "w+", shape=shape)
+
+    def fill(self, parts: Iterator[tuple[range, Any]]) -> None:
+        """Take batches of embeddings (B, D), by the positions of their images."""
+        for number, (positions, part) in enumerate(parts, start=1):
+            self.embedding[positions.start : positions.stop] = part
+            if number % FLUSH == 0:
+                self._flush(positions.stop)
+        self._flush(len(self.embedding))
+
+    @staticmethod
+    def clear(file: Path) -> None:
+        """Remove what lies beside a file, once it is kept there."""
+        for path in _unfinished(file):
+            path.unlink(missing_ok=True)
+
+    def _flush(self, done: int) -> None:
+        self.embedding.flush()
+        part = self.note.with_name(f"{self.note.name}.part")
+        part.write_text(json.dumps(self.about | {"done": done}))
+        part.replace(self.note)
+
+    def _before(self) -> int:
+        try:
+            found = json.loads(self.note.read_text())
+            expected = self.about["images"] * self.about["size"] * 4
+            if os.path.getsize(self.data) != expected:  # noqa: PTH202 - one call
+                return 0
+            return int(found.pop("done")) if {**found, "done": 0} == {**self.about, "done": 0} else 0
+        except (OSError, ValueError, KeyError):
+            return 0
+
+
+def _unfinished(file: Path) -> tuple[Path, Path]:
+    """The embeddings, and a note of how many are there."""
+    return file.with_name(f".{file.name}.embedding"), file.with_name(f".{file.name}.json")
+
+
+def _digest(paths: Sequence[str]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for path in paths:
+        digest.update(os.fsencode(path) + b"\0")
+    return digest.hexdigest()
+
+
+def _suffix(file: Path) -> str:
+    if file.suffix not in SUFFIXES:
+        raise ValueError(f"{str(file)!r} must end in {' or '.join(SUFFIXES)}.")
+    return file.suffix
+
+
+def _read_npz(file: Path) -> dict[str, Any]:
+    with np.load(file, allow_pickle=False) as content:
+        return {name: content[name] for name in COLUMNS} | {"fingerprint": str(content["fingerprint"])}
+
+
+def _read_parquet(file: Path) -> dict[str, Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(file)
+        fingerprint = (table.schema.metadata or {})[b"fingerprint"].decode()
+        lists = table["embedding"].combine_chunks()
+        embedding = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), -1)
+    except (pa.ArrowInvalid, AttributeError) as error:
+        raise OSError(str(error)) from error
+    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in COLUMNS if name != "embedding"}
+    texts = {name: columns[name].astype(str) for name in ("path", "split")}
+    return {**columns, **texts, "embedding": embedding, "fingerprint": fingerprint}

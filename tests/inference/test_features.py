@@ -1,0 +1,84 @@
+"""Embeddings in files."""
+
+import numpy as np
+import pytest
+
+from reidlit.data.sample import Sample
+from reidlit.inference.features import COLUMNS, Features, Unfinished, of_samples
+
+
+def features(count=5, size=3, seed=0):
+    rng = np.random.default_rng(seed)
+    samples = [Sample(f"ordner/bild {n} é.jpg", n // 2, n % 2 - 1) for n in range(count)]
+    embedding = rng.standard_normal((count, size), dtype=np.float32)
+    return Features(embedding, **of_samples(samples, "query"), fingerprint="abc")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_what_is_written_is_read(suffix, tmp_path):
+    written = features()
+    written.save(tmp_path / "new" / f"features{suffix}")
+    read = Features.load(tmp_path / "new" / f"features{suffix}")
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(read, name), getattr(written, name))
+        assert getattr(read, name).dtype.kind == getattr(written, name).dtype.kind
+    assert read.fingerprint == "abc"
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [f"features{suffix}"]
+    assert len(read.of_split("gallery")) == 0
+    assert read.of_split("query").path[1] == "ordner/bild 1 é.jpg"
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_what_is_no_such_file_is_refused(suffix, tmp_path):
+    file = tmp_path / f"features{suffix}"
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        Features.load(file)
+    features(300).save(file)
+    whole = file.read_bytes()
+    for broken in (whole[:-200], whole[: len(whole) // 2], b"", b"GIF89a" * 50):
+        file.write_bytes(broken)
+        with pytest.raises(ValueError, match="is no file of reidlit extract, or is damaged"):
+            Features.load(file)
+
+
+def test_a_pickle_is_not_opened(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "harm"), "w"))
+
+    np.savez(tmp_path / "bad.npz", fingerprint="x", **{name: np.array([Payload()], object) for name in COLUMNS})
+    with pytest.raises(ValueError, match="pickle"):
+        Features.load(tmp_path / "bad.npz")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_lengths_and_suffixes_are_checked(tmp_path):
+    good = features()
+    with pytest.raises(ValueError, match="do not fit together"):
+        Features(good.embedding[:2], good.path, good.pid, good.camid, good.split, "x")
+    with pytest.raises(ValueError, match=r"must end in \.npz or \.parquet"):
+        good.save(tmp_path / "features.csv")
+
+
+def test_what_was_begun_is_gone_on_with(tmp_path):
+    paths = [f"{n}.jpg" for n in range(300)]
+    file = tmp_path / "features.npz"
+
+    def ones(start):
+        for n in range(start, 300):
+            if n == 200 and start == 0:
+                raise KeyboardInterrupt
+            yield range(n, n + 1), np.full((1, 4), n, np.float32)
+
+    first = Unfinished(file, paths, 4, "abc")
+    assert first.done == 0
+    with pytest.raises(KeyboardInterrupt):
+        first.fill(ones(0))
+    second = Unfinished(file, paths, 4, "abc")
+    assert second.done == 192  # what was noted last
+    second.fill(ones(192))
+    assert second.embedding[:, 0].tolist() == list(range(300))
+    for other in (Unfinished(file, paths[:-1], 4, "abc"), Unfinished(file, paths, 4, "other")):
+        assert other.done == 0
+    Unfinished.clear(file)
+    assert list(tmp_path.iterdir()) == []
