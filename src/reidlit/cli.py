@@ -14,7 +14,7 @@ from reidlit.config import CONFIG_DIR
 COMMANDS = {
     "train": "train a model, then test it",
     "test": "score a checkpoint or a weight file on a dataset",
-    "prepare": "unpack and verify a dataset's archive",
+    "prepare": "fetch, unpack and verify a dataset",
     "doctor": "examine a dataset before training on it",
     "extract": "embed a dataset or a folder of images",
     "profile": "measure the size, work and speed of models, or list them all",

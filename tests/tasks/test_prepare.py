@@ -2,41 +2,188 @@
 
 import io
 import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
+import pytest
 from PIL import Image
+
+from reidlit.data.datamodule import Statistics
+from reidlit.data.datasets.viper import VIPeR
+
+MARKET = [
+    f"Market-1501-v15.09.15/{name}"
+    for name in ("bounding_box_train/0002_c1s1_1.jpg", "query/0001_c1s1_1.jpg", "bounding_box_test/0001_c2s1_1.jpg")
+]
+PAIRS = [f"VIPeR/cam_{camera}/{number:03d}_0.bmp" for camera in "ab" for number in range(4)]
 
 
 def archive_of(path, names):
     content = io.BytesIO()
     Image.new("RGB", (8, 16)).save(content, "JPEG")
+    path.parent.mkdir(exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
         for name in names:
-            archive.writestr(f"Market-1501-v15.09.15/{name}", content.getvalue())
+            archive.writestr(name, content.getvalue())
+    return path
 
 
-def test_unpacks_counts_and_says_what_is_wrong(reidlit, tmp_path, monkeypatch):
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """The folder of the datasets, not there yet."""
     monkeypatch.setenv("REIDLIT_DATA", str(tmp_path / "data"))
-    names = ["bounding_box_train/0002_c1s1_1.jpg", "query/0001_c1s1_1.jpg", "bounding_box_test/0001_c2s1_1.jpg"]
-    archive_of(tmp_path / "market.zip", names)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def small_viper(monkeypatch):
+    """VIPeR as if it had four identities, so that a small archive is as published."""
+    half = {"train": Statistics(2, 4, 2), "query": Statistics(2, 2, 1), "gallery": Statistics(2, 2, None)}
+    monkeypatch.setattr(VIPeR, "statistics", half)
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """Serves the folder `site`; gives its address and what was asked for."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    asked = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_request(self, code="-", size="-"):
+            del size
+            asked.append((self.path, int(code)))
+
+        def log_error(self, *arguments):
+            pass
+
+    handler = partial(Handler, directory=str(tmp_path / "site"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+        thread.join()
+
+
+def test_unpacks_counts_and_says_what_is_wrong(reidlit, tmp_path, data):
+    archive_of(tmp_path / "market.zip", MARKET)
     result = reidlit("prepare", "data=market1501", "archive=market.zip")
-    assert (tmp_path / "data/market1501/Market-1501-v15.09.15/query/0001_c1s1_1.jpg").is_file()
-    assert "research use only" in result.out
+    assert (data / "market1501/Market-1501-v15.09.15/query/0001_c1s1_1.jpg").is_file()
+    assert "751 / 12936 / 6" in result.out
+    assert "\nlicence: research use only" in result.out
+    assert "\npaper: Zheng et al." in result.out
     assert result.status == 1
-    assert "not as published" in result.err
+    assert "train, query, gallery is not as published" in result.err
 
 
-def test_drawn_data(reidlit, tmp_path, monkeypatch):
-    monkeypatch.setenv("REIDLIT_DATA", str(tmp_path / "data"))
+@pytest.mark.usefixtures("small_viper")
+def test_fetches_unpacks_and_repeats(reidlit, tmp_path, data, site, monkeypatch):
+    address, asked = site
+    archive_of(tmp_path / "site/VIPeR.v1.0.zip", PAIRS)
+    monkeypatch.setattr(VIPeR, "url", f"{address}/VIPeR.v1.0.zip")
+    for _ in range(2):
+        result = reidlit("prepare", "data=viper", "download=true")
+        assert result.status == 0, result.err
+        assert result.out.count("as published") == 3
+        assert str(data / "archives/VIPeR.v1.0.zip") in result.out
+        assert len(list((data / "viper/VIPeR").rglob("*.bmp"))) == 8
+    assert asked == [("/VIPeR.v1.0.zip", 200)] * 2
+    (tmp_path / "site/VIPeR.v1.0.zip").unlink()
+    result = reidlit("prepare", "data=viper", "download=true")
+    assert result.status == 1
+    assert "answers 404" in result.err
+    assert "is there from before" in result.err
+    monkeypatch.setattr(VIPeR, "sha256", "0" * 64)
+    archive_of(tmp_path / "site/VIPeR.v1.0.zip", PAIRS)
+    assert "instead of 0000" in reidlit("prepare", "data=viper", "download=true").err
+
+
+@pytest.mark.usefixtures("small_viper")
+def test_an_address_as_archive(reidlit, tmp_path, data, site):
+    address, _ = site
+    archive_of(tmp_path / "site/mirror.zip", PAIRS)
+    result = reidlit("prepare", "data=viper", f"archive='{address}/mirror.zip?version=1'")  # Hydra's quotes, for the =
+    assert result.status == 0, result.err
+    assert (data / "archives/mirror.zip").is_file()
+    assert "only http:// and https:// are" in reidlit("prepare", "data=viper", "archive=ftp://127.0.0.1/a.zip").err
+    assert "ends in no file's name" in reidlit("prepare", "data=viper", f"archive={address}").err
+
+
+def test_what_nobody_may_fetch(reidlit, data):
+    result = reidlit("prepare", "data=market1501", "download=true")
+    assert result.status == 1
+    assert "Its authors give it at https://" in result.err
+    assert "reidlit prepare data=market1501 archive=<file>" in result.err
+    result = reidlit("prepare", "data=multi", "data.sources=[viper,market1501]", "download=true")
+    assert "nobody gives market1501 to everybody" in result.err
+    result = reidlit("prepare", "data=viper", "archive=a.zip", "download=true")
+    assert "give one of them" in result.err
+    assert not data.exists()
+
+
+@pytest.mark.usefixtures("small_viper")
+def test_several_datasets(reidlit, tmp_path, data, site, monkeypatch):
+    address, _ = site
+    archive_of(tmp_path / "site/VIPeR.v1.0.zip", PAIRS)
+    monkeypatch.setattr(VIPeR, "url", f"{address}/VIPeR.v1.0.zip")
+    monkeypatch.setattr(VIPeR, "notice", "four people")
+    result = reidlit(
+        "prepare",
+        "data=multi",
+        "data.sources=[viper]",
+        "data.targets=[{viper:{split_id:1,name:other}}]",
+        "download=true",
+    )
+    assert result.status == 0, result.err
+    assert (data / "viper/VIPeR/cam_a").is_dir()
+    assert "viper/train" in result.out
+    assert "other/query" in result.out
+    assert "\nviper: four people\nviper: licence" in result.out
+    assert "\nother: four people\nother: licence" in result.out
+    result = reidlit("prepare", "data=multi", "data.sources=[viper]", "archive=a.zip")
+    assert "no archive of its own" in result.err
+
+
+def test_drawn_data(reidlit, data):
     result = reidlit("prepare", "data.num_identities=4", "data.num_test=2", "data.num_cameras=2", "data.shots=2")
     assert result.status == 0, result.err
-    assert len(list((tmp_path / "data").rglob("*.jpg"))) == 16
+    assert len(list(data.rglob("*.jpg"))) == 16
 
 
-def test_missing_and_hostile_archives(reidlit, tmp_path, monkeypatch):
-    monkeypatch.setenv("REIDLIT_DATA", str(tmp_path / "data"))
+def test_a_users_own_images(reidlit, tmp_path):
+    names = [f"crops/{person}/{image}.jpg" for person in ("anna", "ben", "cem", "dora") for image in "123"]
+    with zipfile.ZipFile(archive_of(tmp_path / "crops.zip", names)) as archive:
+        archive.extractall(tmp_path)
+    lines = [
+        f"{name},{name.split('/')[1]},{('train', 'train', 'query', 'gallery')[n // 3]}" for n, name in enumerate(names)
+    ]
+    (tmp_path / "people.csv").write_text("\n".join(["path,pid,split", *lines]))
+    for options in (["data=folder", "data.root=crops"], ["data=csv", "data.file=people.csv"]):
+        result = reidlit("prepare", *options)
+        assert result.status == 0, result.err
+        assert all(split in result.out for split in ("train", "query", "gallery", "licence: your own data"))
+        result = reidlit("prepare", *options, "archive=crops.zip")
+        assert "no archive of its own" in result.err
+    assert (tmp_path / "splits/crops.csv").is_file()
+
+
+@pytest.mark.usefixtures("data")
+def test_missing_and_hostile_archives(reidlit, tmp_path):
     assert "nowhere.zip does not exist" in reidlit("prepare", "data=market1501", "archive=nowhere.zip").err
     archive_of(tmp_path / "evil.zip", ["../../../evil.jpg"])
     result = reidlit("prepare", "data=market1501", "archive=evil.zip")
     assert "leads outside" in result.err
     assert not list(tmp_path.rglob("evil.jpg"))
-    assert "archive=<file>" in reidlit("prepare", "data=market1501").err
+
+
+@pytest.mark.usefixtures("data")
+def test_nothing_there_tells_where_to_get_it(reidlit, tmp_path):
+    found = reidlit("prepare", "data=market1501").err
+    assert "archive=<file>" in found
+    assert found.count("Its authors give it at https://") == 1
+    assert "download=true fetches it" in reidlit("prepare", "data=viper").err
+    archive_of(tmp_path / "other.zip", PAIRS)
+    found = reidlit("prepare", "data=market1501", "archive=other.zip").err
+    assert "bounding_box_train does not exist" in found
+    assert "Its authors give it at https://" in found

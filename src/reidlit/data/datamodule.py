@@ -216,9 +216,10 @@ class ReIDDataModule(pl.LightningDataModule):
             ValueError: if the split is empty.
         """
         if not self.directory.is_dir():
+            way = "download=true" if self.url else "archive=<file>"
             raise FileNotFoundError(
                 f"data.root={str(self.root)!r}: {self.name} is not there, its folder would be {self.directory}. "
-                f"Unpack it with `reidlit prepare data={self.name} archive=<file>`, or give data.root or REIDLIT_DATA. "
+                f"Get it with `reidlit prepare data={self.name} {way}`, or give data.root or REIDLIT_DATA. "
                 f"{self.source}"
             )
         found = self.samples(split)

@@ -30,7 +30,9 @@ def run(cfg: DictConfig) -> None:
     rows = _verified(datamodule)
     Console().print(_table(f"{datamodule.name} in {datamodule.directory}", rows))
     for part in datamodule.parts:
-        common.say(_about(part))
+        if part.split_path:
+            common.say(f"{part.name}: the split is kept in {part.split_path}")
+    common.say(_about(datamodule.parts))
     if wrong := [split for split, found, published in rows if published and not found.agrees(published)]:
         raise ValueError(
             f"data={datamodule.name}: {', '.join(wrong)} is not as published; the archive is incomplete or altered. "
@@ -40,6 +42,8 @@ def run(cfg: DictConfig) -> None:
 
 def _archives(cfg: DictConfig, datamodule: ReIDDataModule) -> list[tuple[ReIDDataModule, str | Path]]:
     """What is to be unpacked for which dataset, fetched where that is asked for."""
+    if not isinstance(cfg.download, bool):
+        raise ValueError(f"download={cfg.download} must be true or false.")
     if cfg.archive and cfg.download:
         raise ValueError(f"archive={cfg.archive} and download=true: give one of them.")
     if cfg.archive:
@@ -73,10 +77,8 @@ def _verified(datamodule: ReIDDataModule) -> list[tuple[str, Statistics, Statist
     try:
         return datamodule.verify()
     except FileNotFoundError as error:
-        missing = [] if datamodule.source in str(error) else [datamodule.source]
-        if datamodule.url:
-            missing.append("download=true fetches it.")
-        raise FileNotFoundError(" ".join([str(error), *missing])) from error
+        missing = "" if datamodule.source in str(error) else f" {datamodule.source}"
+        raise FileNotFoundError(f"{error}{missing}") from error
 
 
 def _table(title: str, rows: Sequence[tuple[str, Statistics, Statistics | None]]) -> Table:
@@ -91,6 +93,11 @@ def _table(title: str, rows: Sequence[tuple[str, Statistics, Statistics | None]]
     return table
 
 
-def _about(datamodule: ReIDDataModule) -> str:
-    lines = [datamodule.notice, f"licence: {datamodule.licence}", f"paper: {datamodule.paper}"]
-    return "\n".join(f"{datamodule.name}: {line}" for line in lines if line)
+def _about(parts: Sequence[ReIDDataModule]) -> str:
+    """What users of these data must know; of which they are it is said where they are several."""
+    lines = []
+    for part in parts:
+        origin = f"{part.name}: " if len(parts) > 1 else ""
+        facts = (part.notice, f"licence: {part.licence}", f"paper: {part.paper}")
+        lines += [origin + fact for fact in facts if fact]
+    return "\n".join(lines)
