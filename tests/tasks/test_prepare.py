@@ -182,7 +182,7 @@ def test_nothing_there_tells_where_to_get_it(reidlit, tmp_path):
     found = reidlit("prepare", "data=market1501").err
     assert "archive=<file>" in found
     assert found.count("Its authors give it at https://") == 1
-    assert "download=true fetches it" in reidlit("prepare", "data=viper").err
+    assert "data=viper download=true" in reidlit("prepare", "data=viper").err
     archive_of(tmp_path / "other.zip", PAIRS)
     found = reidlit("prepare", "data=market1501", "archive=other.zip").err
     assert "bounding_box_train does not exist" in found
