@@ -114,3 +114,28 @@ def test_weighted_sum():
 def test_bad_values_are_named(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_a_loss_may_start_later():
+    features, pid = random_batch()
+    given = output(features, torch.randn(16, 4))
+    both = WeightedSum({"softmax": CrossEntropy(), "triplet": Triplet()}, starts={"triplet": 3})
+    alone = CrossEntropy()(given, pid)
+    for epoch, names in (
+        (0, ["softmax"]),
+        (2, ["softmax"]),
+        (3, ["softmax", "triplet"]),
+        (None, ["softmax", "triplet"]),
+    ):
+        total, each = both(given, pid, None, epoch)
+        assert list(each) == names
+        torch.testing.assert_close(total, alone + (Triplet()(given, pid) if len(names) == 2 else 0))
+
+
+@pytest.mark.parametrize(
+    ("starts", "words"),
+    [({"tripled": 1}, "tripled"), ({"softmax": -1}, "0 or more"), ({"softmax": 1, "triplet": 2}, "must count from 0")],
+)
+def test_mistakes_in_starts_are_named(starts, words):
+    with pytest.raises(ValueError, match=words):
+        WeightedSum({"softmax": CrossEntropy(), "triplet": Triplet()}, starts=starts)

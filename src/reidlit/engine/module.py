@@ -30,7 +30,8 @@ class ReIDModule(pl.LightningModule):
     Args:
         model: spec of the model; is given `num_classes`.
         pids: the training identities; a class label is the position in this list.
-        loss: `losses`, a spec each by name, and `weights`, a number each; needed for training only, as the next two.
+        loss: `losses`, a spec each by name, `weights`, a number each, and `starts`, the epoch from which each counts; needed
+            for training only, as the next two.
         optimizer: spec for `build_optimizer`.
         scheduler: spec for `build_scheduler`.
         image_size: height and width of the images that the model is for, in pixels.
@@ -63,7 +64,7 @@ class ReIDModule(pl.LightningModule):
         if loss is not None:
             sizes = {"num_classes": len(pids), "feature_sizes": self.model.feature_sizes}
             terms = {name: build(spec, **accepts(spec, sizes)) for name, spec in loss["losses"].items()}
-            self.loss = WeightedSum(terms, loss.get("weights"))
+            self.loss = WeightedSum(terms, loss.get("weights"), loss.get("starts"))
         self.gather = gather
         self.metrics: dict[str, ReIDMetric] = {}
         self.scores: dict[str, Scores] = {}
@@ -83,7 +84,7 @@ class ReIDModule(pl.LightningModule):
         output = self.model(batch["image"], batch["camid"])
         everyone = gathered(output, batch["pid"]) if self.gather else None
         total: Tensor
-        total, each = self.loss(output, batch["pid"], everyone)
+        total, each = self.loss(output, batch["pid"], everyone, self.current_epoch)
         size = len(batch["pid"])
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
         if len(each) > 1:
