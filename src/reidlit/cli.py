@@ -16,9 +16,13 @@ COMMANDS = {
     "test": "score a checkpoint or a weight file on a dataset",
     "prepare": "fetch, unpack and verify a dataset",
     "doctor": "examine a dataset before training on it",
+    "verify": "tell whether two images show the same person",
     "extract": "embed a dataset or a folder of images",
     "profile": "measure the size, work and speed of models, or list them all",
 }
+
+# A command's arguments without a name, and the setting that they are.
+UNNAMED = {"verify": "images"}
 
 USAGE = f"""reidlit {__version__}: person re-identification
 
@@ -72,8 +76,19 @@ def _launch(name: str, argv: list[str]) -> None:
             result: float | None = import_module(f"reidlit.tasks.{name}").run(cfg)
         return result
 
-    sys.argv = [argv[0], *argv[2:]]
+    sys.argv = [argv[0], *_named(name, argv[2:])]
     hydra.main(config_path=str(CONFIG_DIR), config_name=name, version_base="1.3")(run)()
+
+
+def _named(command: str, arguments: list[str]) -> list[str]:
+    """The arguments with a setting for those that have no name, in commands that take such; quoted, as Hydra reads them."""
+    unnamed = [
+        item for item in arguments if command in UNNAMED and "=" not in item and not item.startswith(("-", "~", "+"))
+    ]
+    if not unnamed:
+        return arguments
+    quoted = ",".join("'" + item.replace("\\", "\\\\").replace("'", "\\'") + "'" for item in unnamed)
+    return [*(item for item in arguments if item not in unnamed), f"{UNNAMED[command]}=[{quoted}]"]
 
 
 def _completion_argv(argv: list[str]) -> list[str]:

@@ -21,6 +21,7 @@ from reidlit.data.sample import Sample
 from reidlit.engine.checkpoint import AtomicCheckpointIO
 from reidlit.engine.memory import keep_freed_memory
 from reidlit.engine.module import ReIDModule
+from reidlit.inference.verification import Calibration, store
 from reidlit.tasks.errors import interruptible
 from reidlit.tasks.report import describe, figures, print_table, write_per_query
 
@@ -114,6 +115,16 @@ def publish(metrics: Mapping[str, Any], module: ReIDModule, datamodule: ReIDData
     print_table(metrics)
     for name, path in outputs():
         say(f"{name}: {path}")
+
+
+def calibrate(metrics: Mapping[str, Any], module: ReIDModule, checkpoint: Path | None) -> None:
+    """Keep the thresholds that a test has measured: in `calibration.json`, and in the checkpoint."""
+    calibration = Calibration.of_test(metrics, module.hparams["evaluation"] or {})
+    if calibration is None:
+        return
+    write_json(run_dir() / "calibration.json", calibration.as_dict())
+    if checkpoint is not None and checkpoint.is_file():
+        store(checkpoint, calibration)
 
 
 def outputs() -> list[tuple[str, Path]]:

@@ -1,5 +1,7 @@
 """`reidlit test`: score a checkpoint or a weight file on a dataset."""
 
+from pathlib import Path
+
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -36,6 +38,8 @@ def run(cfg: DictConfig) -> float:
     trainer = common.build_trainer(cfg)
     metrics = common.test(trainer, module, datamodule)
     if trainer.is_global_zero:
+        path = common.checkpoint_path(cfg.ckpt_path)
+        common.calibrate(metrics, module, Path(path) if path and cfg.calibrate else None)
         common.publish(metrics, module, datamodule)
     return next(float(value) for name, value in metrics.items() if name.endswith("/mAP"))
 

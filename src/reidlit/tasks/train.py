@@ -57,6 +57,7 @@ def run(cfg: DictConfig) -> float | None:
                 f"data={datamodule.name} has no test images; data=multi trains on it and tests on another dataset."
             )
     if trainer.is_global_zero:
+        common.calibrate(metrics, module, common.run_dir() / "checkpoints" / "last.ckpt")
         common.publish(metrics, module, datamodule)
     finish(trainer.loggers)
     targets = [value for name, value in metrics.items() if name.startswith(("val/", "test/")) and name.endswith("/mAP")]
