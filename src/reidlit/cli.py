@@ -18,6 +18,7 @@ COMMANDS = {
     "doctor": "examine a dataset before training on it",
     "verify": "tell whether two images show the same person",
     "extract": "embed a dataset or a folder of images",
+    "export": "write a model for another runtime, and compare it",
     "profile": "measure the size, work and speed of models, or list them all",
 }
 

@@ -31,6 +31,7 @@ class FeatureExtractor:
         model_name: the architecture, an option of conf/model; a checkpoint of `reidlit train` needs none.
         model_path: a checkpoint, or a weight file of Torchreid, fast-reid or reidlit.
         model: one that is in memory, instead of the two.
+        trained: or what `load_trained` has read.
         image_size: height and width in pixels to which images are resized; by default those of the checkpoint, or
             256 x 128.
         device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
@@ -57,6 +58,7 @@ class FeatureExtractor:
         model_name: str | None = None,
         model_path: str | Path | None = None,
         model: ReIDModel | None = None,
+        trained: Trained | None = None,
         image_size: Sequence[int] | None = None,
         device: str = "auto",
         batch_size: int = 64,
@@ -68,7 +70,7 @@ class FeatureExtractor:
         bgr: bool = False,
         progress: bool = False,
     ) -> None:
-        if (model is None) == (model_path is None):
+        if sum(source is not None for source in (model_path, model, trained)) != 1:
             raise ValueError(
                 "give model_path, a checkpoint or weights with their model_name, or model; a model without trained weights "
                 "has no use here."
@@ -80,10 +82,13 @@ class FeatureExtractor:
             if number < least:
                 raise ValueError(f"{name}={number} must be {least} or more.")
         size = None if image_size is None else _size(image_size)
-        if model is not None:
-            self.trained = Trained(model, size or (256, 128), {})
-        elif model_path is not None:
-            self.trained = load_trained(model_path, model_name, size)
+        if model_path is not None:
+            trained = load_trained(model_path, model_name, size)
+        elif model is not None:
+            trained = Trained(model, size or (256, 128), {})
+        if trained is None:
+            raise TypeError("unreachable: one of the three was given")
+        self.trained = trained
         self.image_size = self.trained.image_size
         self.embedding_size = self.trained.model.embedding_size
         self.batch_size, self.num_workers = batch_size, num_workers

@@ -64,8 +64,8 @@ def load_weights(model: nn.Module, path: str | Path) -> LoadReport:
         ValueError: if it is no weight file, or nothing of the backbone fits.
     """
     own = model.state_dict()
-    renames = _renames(model)
-    found = {_own_name(name, renames, own): tensor for name, tensor in read_tensors(path).items()}
+    renames = renames_of(model)
+    found = {own_name(name, renames, own): tensor for name, tensor in read_tensors(path).items()}
     fitting = {name: tensor for name, tensor in found.items() if name in own and tensor.shape == own[name].shape}
     report = LoadReport(
         matched=tuple(fitting),
@@ -135,7 +135,7 @@ def _numpy_scalar_globals() -> list[Any]:
     return [*((scalar, name) for name in names), np.dtype, *kinds]
 
 
-def _renames(model: nn.Module) -> dict[str, str]:
+def renames_of(model: nn.Module) -> dict[str, str]:
     """How the names of other projects begin here: a part's `renames`, the longest beginning first."""
     found = {"": "backbone.", "classifier.": "classifier.0.", "heads.weight": "classifier.0.weight"}
     parts = [model.get_submodule("backbone"), *model.get_submodule("neck").children()]
@@ -144,7 +144,7 @@ def _renames(model: nn.Module) -> dict[str, str]:
     return dict(sorted(found.items(), key=lambda rename: len(rename[0]), reverse=True))
 
 
-def _own_name(name: str, renames: Mapping[str, str], own: Container[str]) -> str:
+def own_name(name: str, renames: Mapping[str, str], own: Container[str]) -> str:
     """The name that a tensor of another project has here."""
     for prefix in PREFIXES:
         name = name.removeprefix(prefix)
