@@ -13,7 +13,10 @@ from reidlit.config import CONFIG_DIR, option, options
 from reidlit.data.datamodule import Loading, ReIDDataModule
 from reidlit.spec import locate
 
-GROUPS = sorted(p.name for p in CONFIG_DIR.iterdir() if p.is_dir() and list(p.glob("*.yaml")) and p.name != "loading")
+INCLUDED = ("loading", "extractor")  # by others, which are composed below
+GROUPS = sorted(
+    p.name for p in CONFIG_DIR.iterdir() if p.is_dir() and list(p.glob("*.yaml")) and p.name not in INCLUDED
+)
 CASES = [f"{group}={name}" for group in GROUPS for name in options(group)]
 PARTS = [f"model/{part}={name}" for part in ("pool", "neck", "classifier") for name in options(f"model/{part}")]
 # Given by the code that builds the object, or read by it before.
@@ -129,3 +132,7 @@ def test_each_command_composes():
     assert compose("test").weights is None
     assert compose("prepare").archive is None
     assert compose("doctor").decode is True
+    assert compose("export").format == "onnx"
+    assert compose("verify").threshold is None
+    given = {str(key) for key in compose("extract").extractor}
+    assert given < accepted(locate("reidlit.FeatureExtractor"))

@@ -37,13 +37,18 @@ class Freeze(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Freeze or release, by the epoch alone, so that a resumed run does as the unbroken one."""
-        model = cast("ReIDModule", pl_module).model
+        networks = cast("ReIDModule", pl_module).networks
         if trainer.current_epoch >= self.epochs:
             if self._frozen:
-                model.train()
+                for network in networks:
+                    network.train()
             while self._frozen:
                 self._frozen.pop().requires_grad_(True)
             return
+        for network in networks:
+            self._freeze(network)
+
+    def _freeze(self, model: nn.Module) -> None:
         opened = named_modules(model, self.open_layers, "freeze.open_layers")
         trained = {id(parameter) for layer in opened for parameter in layer.parameters()}
         model.eval()

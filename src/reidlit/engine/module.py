@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.optim import Optimizer
 
 from reidlit.data.sample import Batch
 from reidlit.engine.gather import gather as gathered
@@ -16,6 +18,8 @@ from reidlit.engine.schedules import build_scheduler
 from reidlit.losses import WeightedSum
 from reidlit.metrics import ReIDMetric, Scores
 from reidlit.models.model import ReIDModel
+from reidlit.models.output import ReIDOutput
+from reidlit.models.weights import load_weights
 from reidlit.spec import accepts, build
 
 Spec = Mapping[str, Any]
@@ -58,40 +62,60 @@ class ReIDModule(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters(logger=False)  # the task logs the whole configuration
         self._metric()  # a mistake here must not wait until the training is over
-        size = {"image_size": list(image_size)} if "image_size" in model else {}
-        self.model: ReIDModel = build({**model, **size}, num_classes=len(pids))
-        self.loss: WeightedSum | None = None
-        if loss is not None:
-            sizes = {"num_classes": len(pids), "feature_sizes": self.model.feature_sizes}
-            terms = {name: build(spec, **accepts(spec, sizes)) for name, spec in loss["losses"].items()}
-            self.loss = WeightedSum(terms, loss.get("weights"), loss.get("starts"))
+        self.model = self._network(model)
+        self.loss = self._losses(self.model)
         self.gather = gather
         self.metrics: dict[str, ReIDMetric] = {}
         self.scores: dict[str, Scores] = {}
-        if channels_last:
-            self.model.to(memory_format=torch.channels_last)
-        if compile_model:
-            self.model.compile()
+
+    @property
+    def networks(self) -> list[ReIDModel]:
+        """All networks that are trained; `model`, which is evaluated and deployed, comes first."""
+        return [self.model]
 
     def forward(self, image: Tensor, camid: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) images, uint8 or normalised, and for some models cameras (B,) -> (B, D) embeddings."""
         return self.model.embed(image, camid)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One step; logs the loss, each of its terms and the accuracy."""
-        if self.loss is None:
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """One step; logs the loss, each of its terms and the accuracy. Callbacks get the first branch's features too."""
+        output: ReIDOutput = self.model(batch["image"], batch["camid"])
+        total, each = self.losses_of(output, batch, self.loss)
+        self.log_step("train", output, batch, total, each)
+        return {"loss": total, "features": output.features[0].detach()}
+
+    def losses_of(self, output: ReIDOutput, batch: Batch, loss: WeightedSum | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """What is minimised for one network, and the terms that it is made of.
+
+        Raises:
+            ValueError: if there is no loss.
+        """
+        if loss is None:
             raise ValueError("loss=None: a module that is built without losses can be tested, not trained.")
-        output = self.model(batch["image"], batch["camid"])
         everyone = gathered(output, batch["pid"]) if self.gather else None
         total: Tensor
-        total, each = self.loss(output, batch["pid"], everyone, self.current_epoch)
-        size = len(batch["pid"])
-        self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
+        total, each = loss(output, batch["pid"], everyone, self.current_epoch)
+        return total, each
+
+    def log_step(
+        self, prefix: str, output: ReIDOutput, batch: Batch, total: Tensor, each: Mapping[str, Tensor]
+    ) -> None:
+        """Log the loss, its terms if there are several, and the accuracy, of one network in a step."""
+        size, shown = len(batch["pid"]), prefix == "train"
+        self.log(f"{prefix}/loss", total.detach(), prog_bar=shown, batch_size=size)
         if len(each) > 1:
-            self.log_dict({f"train/{name}": value.detach() for name, value in each.items()}, batch_size=size)
+            self.log_dict({f"{prefix}/{name}": value.detach() for name, value in each.items()}, batch_size=size)
         accuracy = (output.logits[0].detach().argmax(1) == batch["pid"]).float().mean()
-        self.log("train/accuracy", accuracy, prog_bar=True, batch_size=size)
-        return total
+        self.log(f"{prefix}/accuracy", accuracy, prog_bar=shown, batch_size=size)
+
+    def start_from(self, path: str | Path) -> str:
+        """Load a weight file into the network before it is trained, and say what became of it.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is no weight file, or nothing of the backbone fits.
+        """
+        return str(load_weights(self.model, path))
 
     def on_validation_epoch_start(self) -> None:
         """Start counting anew."""
@@ -125,11 +149,31 @@ class ReIDModule(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimiser, over the model's parameters and those of losses that have some, and the schedule."""
-        optimizer = build_optimizer(self.model, self.hparams["optimizer"], self.loss)
+        optimizer = self._optimizer()
         spec = self.hparams["scheduler"]
         scheduler = build_scheduler(optimizer, spec, self._steps_per_epoch)
         interval = spec.get("interval", "epoch")
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
+
+    def _optimizer(self) -> Optimizer:
+        return build_optimizer(self.model, self.hparams["optimizer"], self.loss)
+
+    def _network(self, spec: Spec) -> ReIDModel:
+        size = {"image_size": list(self.hparams["image_size"])} if "image_size" in spec else {}
+        network: ReIDModel = build({**spec, **size}, num_classes=len(self.hparams["pids"]))
+        if self.hparams["channels_last"]:
+            network.to(memory_format=torch.channels_last)
+        if self.hparams["compile_model"]:
+            network.compile()
+        return network
+
+    def _losses(self, network: ReIDModel) -> WeightedSum | None:
+        loss = self.hparams["loss"]
+        if loss is None:
+            return None
+        sizes = {"num_classes": len(self.hparams["pids"]), "feature_sizes": network.feature_sizes}
+        terms = {name: build(spec, **accepts(spec, sizes)) for name, spec in loss["losses"].items()}
+        return WeightedSum(terms, loss.get("weights"), loss.get("starts"))
 
     def _steps_per_epoch(self) -> float:
         """Of the optimiser; infinite before the loaders are made, which must not happen earlier on their account."""

@@ -1,8 +1,25 @@
 """Losses `loss(output, pid) -> scalar` of a model's output and the labels, in fp32."""
 
+from reidlit.losses.batch_all_triplet import BatchAllTriplet
+from reidlit.losses.centroid_triplet import CentroidTriplet
+from reidlit.losses.circle import Circle
 from reidlit.losses.cross_entropy import CrossEntropy
 from reidlit.losses.margin import ArcFace, CircleSoftmax, CosFace
+from reidlit.losses.supcon import SupCon
 from reidlit.losses.triplet import Triplet
 from reidlit.losses.weighted_sum import WeightedSum
+from reidlit.losses.weighted_triplet import WeightedTriplet
 
-__all__ = ["ArcFace", "CircleSoftmax", "CosFace", "CrossEntropy", "Triplet", "WeightedSum"]
+__all__ = [
+    "ArcFace",
+    "BatchAllTriplet",
+    "CentroidTriplet",
+    "Circle",
+    "CircleSoftmax",
+    "CosFace",
+    "CrossEntropy",
+    "SupCon",
+    "Triplet",
+    "WeightedSum",
+    "WeightedTriplet",
+]

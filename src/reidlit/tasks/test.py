@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from reidlit.engine.module import ReIDModule
 from reidlit.models.weights import load_weights, read_checkpoint
+from reidlit.spec import TARGET, locate
 from reidlit.tasks import common
 from reidlit.tasks.datasets import build_datamodule
 from reidlit.tasks.stored_features import test_features
@@ -39,7 +40,8 @@ def run(cfg: DictConfig) -> float:
     metrics = common.test(trainer, module, datamodule)
     if trainer.is_global_zero:
         path = common.checkpoint_path(cfg.ckpt_path)
-        common.calibrate(metrics, module, Path(path) if path and cfg.calibrate else None)
+        if not cfg.engine.get("ensemble"):  # whose thresholds are not those of the network that a checkpoint deploys
+            common.calibrate(metrics, module, Path(path) if path and cfg.calibrate else None)
         common.publish(metrics, module, datamodule)
     return next(float(value) for name, value in metrics.items() if name.endswith("/mAP"))
 
@@ -58,14 +60,20 @@ def _trained(cfg: DictConfig) -> ReIDModule:
             raise ValueError(
                 f"ckpt_path={path} is no checkpoint of reidlit train. A weight file is tested with weights={path} model=<name>."
             )
-        return ReIDModule.load_from_checkpoint(path, map_location="cpu", evaluation=evaluation)
+        # By default the deployed network alone, whatever it was trained with.
+        kind: type[ReIDModule] = locate(cfg.engine[TARGET])
+        ensemble = {"ensemble": cfg.engine.ensemble} if "ensemble" in cfg.engine else {}
+        return kind.load_from_checkpoint(path, map_location="cpu", evaluation=evaluation, **ensemble)
+    engine = common.plain(cfg.engine)
+    if locate(engine.pop(TARGET)) is not ReIDModule:
+        raise ValueError(f"weights={cfg.weights}: a weight file holds one network. Leave engine=... out to test it.")
     # The classifier plays no part in a test, so its size is free.
     module = ReIDModule(
         model=common.plain(cfg.model),
         pids=[0],
         image_size=[cfg.data.height, cfg.data.width],
         evaluation=evaluation,
-        **common.plain(cfg.engine),
+        **engine,
     )
     report = load_weights(module.model, cfg.weights)
     common.say(f"weights={cfg.weights}: {report}")

@@ -1,16 +1,19 @@
 """`reidlit train`: fit a model, test it, and leave checkpoints, metrics and ranked lists."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from reidlit.config import option, options
 from reidlit.data.datamodule import ReIDDataModule
 from reidlit.engine.loggers import finish
 from reidlit.engine.module import ReIDModule, without_fetching
-from reidlit.models.weights import load_weights, read_checkpoint
+from reidlit.models.weights import read_checkpoint
+from reidlit.spec import TARGET, build
 from reidlit.tasks import common
 from reidlit.tasks.datasets import build_datamodule
 from reidlit.tasks.errors import interruptible
@@ -37,7 +40,7 @@ def run(cfg: DictConfig) -> float | None:
     if resumed:
         _check_same_run(resumed, module)
     if cfg.weights:
-        common.say(f"weights={cfg.weights}: {load_weights(module.model, cfg.weights)}")
+        common.say(f"weights={cfg.weights}: {module.start_from(cfg.weights)}")
     for logger in trainer.loggers:
         logger.log_hyperparams(common.plain(cfg))
 
@@ -57,7 +60,8 @@ def run(cfg: DictConfig) -> float | None:
                 f"data={datamodule.name} has no test images; data=multi trains on it and tests on another dataset."
             )
     if trainer.is_global_zero:
-        common.calibrate(metrics, module, common.run_dir() / "checkpoints" / "last.ckpt")
+        if not cfg.engine.get("ensemble"):  # whose thresholds are not those of the network that a checkpoint deploys
+            common.calibrate(metrics, module, common.run_dir() / "checkpoints" / "last.ckpt")
         common.publish(metrics, module, datamodule)
     finish(trainer.loggers)
     targets = [value for name, value in metrics.items() if name.startswith(("val/", "test/")) and name.endswith("/mAP")]
@@ -65,28 +69,60 @@ def run(cfg: DictConfig) -> float | None:
 
 
 def _build_module(cfg: DictConfig, pids: list[int]) -> ReIDModule:
-    return ReIDModule(
-        model=common.plain(cfg.model),
+    model, engine = common.plain(cfg.model), common.plain(cfg.engine)
+    if "peers" in engine:
+        engine["peers"] = [_peer(entry, model) for entry in engine["peers"]]
+    module: ReIDModule = build(
+        engine,
+        model=model,
         loss=common.plain(cfg.loss),
         optimizer=common.plain(cfg.optimizer),
         scheduler=common.plain(cfg.scheduler),
         pids=pids,
         image_size=[cfg.data.height, cfg.data.width],
         evaluation=common.evaluation(cfg),
-        **common.plain(cfg.engine),
     )
+    return module
+
+
+def _peer(entry: str | Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+    """The spec of an entry of `engine.peers`: itself one, or `osnet_x0_5`, or `{osnet_x0_5: {pretrained: true}}`.
+
+    Losses read the logits of all networks alike, so it gets the classifier of `model`.
+
+    Raises:
+        ValueError: if it is none of these.
+    """
+    if isinstance(entry, Mapping) and TARGET in entry:
+        return dict(entry)
+    if not isinstance(entry, str) and len(entry) != 1:
+        raise ValueError(f"engine.peers holds {entry}: give a name of model, or one name with its options.")
+    name, changes = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
+    if name not in (known := options("model")):
+        raise ValueError(f"engine.peers names {name!r}, which is no option of model: {', '.join(known)}.")
+    spec = option("model", name) | {"classifier": model["classifier"]}
+    if unknown := sorted(set(changes) - set(spec)):
+        raise ValueError(f"engine.peers: model={name} has no option {unknown}; it has {sorted(spec)}.")
+    merged = OmegaConf.to_container(OmegaConf.merge(spec, changes))
+    return {str(key): value for key, value in merged.items()} if isinstance(merged, dict) else spec
 
 
 def _check_same_run(path: str, module: ReIDModule) -> None:
     """Compare what a checkpoint was trained with, which else fails with pages of tensor names.
 
     Raises:
-        ValueError: if its model or its identities are others.
+        ValueError: if its networks or its identities are others.
     """
     then = (read_checkpoint(path) or {}).get("hyper_parameters", {})
     now = {"model": without_fetching(module.hparams["model"]), "pids": module.hparams["pids"]}
-    for name, what, way in (("model", "another model", "model="), ("pids", "other identities", "data= and seed=")):
-        if then.get(name) != now[name]:
+    if "peers" in module.hparams:
+        now["peers"] = [without_fetching(peer) for peer in module.hparams["peers"]]
+    for name, what, way in (
+        ("model", "another model", "model="),
+        ("pids", "other identities", "data= and seed="),
+        ("peers", "other peers, or without any", "engine="),
+    ):
+        if then.get(name) != now.get(name):
             raise ValueError(
                 f"ckpt_path={path} was trained with {what}, so it cannot be resumed here. Give the {way} of that run, or "
                 "start a new run from its weights with weights=<the same file>."
