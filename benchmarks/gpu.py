@@ -6,7 +6,8 @@ Evaluation: the floor comes first, the bare fp32 product of the same embeddings 
 evaluation.py and lie on the device before the clock starts; medians over the repetitions.
 
 Training: images a second of a whole step (as in train_step.py) with the images already there. Torchreid's runs in fp32 as its
-engine does, ours in fp32, in bf16 with channels last, and that compiled.
+engine does, ours in fp32, in bf16 with channels last, and that compiled. Then whole training through Lightning and the loaders,
+as waiting.py measures it: which share of a step is spent waiting for images.
 
 `--device cpu --scale 0.02` tries the script out where there is no GPU.
 """
@@ -14,6 +15,7 @@ engine does, ours in fp32, in bf16 with channels last, and that compiled.
 import argparse
 import datetime
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -29,6 +31,7 @@ from evaluation import ALL_EXTRAS, SIZES, drawn, machine, versions
 from reidlit import metrics
 from reidlit.metrics.distance import DEVICE_ENTRIES
 from reidlit.metrics.product import full_precision
+from waiting import waiting
 
 TRAINED = {"osnet_x1_0": 64, "resnet50": 64}  # batch
 Run = Callable[[], Any]
@@ -57,6 +60,20 @@ def main() -> None:
         "training": {
             name: training(name, max(2, round(batch * arguments.scale)), device, arguments.repetitions)
             for name, batch in TRAINED.items()
+        },
+        "waiting_for_images": {
+            f"{name} {precision} pack={pack}": waiting(
+                name,
+                device.type,
+                max(12, round(200 * arguments.scale)),
+                os.cpu_count() if device.type == "cuda" else 0,
+                pack,
+                precision,
+                max(2, round(batch * arguments.scale)),
+            )
+            for name, batch in TRAINED.items()
+            for precision in ("32-true", "bf16-mixed")
+            for pack in (None, "decoded")
         },
     }
     arguments.output.write_text(json.dumps(results, indent=2) + "\n")
