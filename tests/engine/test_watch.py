@@ -14,7 +14,6 @@ from hydra import compose, initialize_config_dir
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.plugins import MixedPrecision
-from torch import nn
 
 from reidlit.config import CONFIG_DIR, option
 from reidlit.engine.module import ReIDModule
@@ -54,6 +53,15 @@ class Recorder(pl.Callback):
         moments = trainer.optimizers[0].state_dict()["state"]
         flat = {f"{i}.{name}": value for i, each in moments.items() for name, value in each.items()}
         self.states.append({name: value.clone() for name, value in (pl_module.state_dict() | flat).items()})
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """The batches are too small for two, which wait for each other for long where the machine is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -285,14 +293,6 @@ def test_a_real_collapse_is_named_once_and_a_fresh_network_is_not_one(lr, collap
     else:
         assert 0 < last["train/positive_distance"] < last["train/negative_distance"]
         assert watch.widest > 0.7
-
-
-class Constant(nn.Module):
-    """Embeds every image alike, up to rounding."""
-
-    def __init__(self, noise):
-        super().__init__()
-        self.noise = noise
 
 
 @pytest.mark.parametrize(

@@ -84,8 +84,10 @@ def without_itself(same: Tensor) -> Tensor:
 def euclidean(features: Tensor, others: Tensor | None = None) -> Tensor:
     """(N, D) and (M, D), or the same -> (N, M) Euclidean distances whose gradient stays finite where vectors coincide."""
     others = features if others is None else others
-    norm, other_norm = features.pow(2).sum(1), others.pow(2).sum(1)
-    squared = torch.addmm(norm[:, None] + other_norm[None, :], features, others.T, alpha=-2)
+    norm = features.pow(2).sum(1, keepdim=True).expand(-1, len(others))
+    # One sum for both where they are the same: its gradient is then rounded once.
+    other_norm = norm.T if others is features else others.pow(2).sum(1)[None, :]
+    squared = torch.addmm(norm + other_norm, features, others.T, alpha=-2)
     return squared.clamp(min=1e-12).sqrt()
 
 
