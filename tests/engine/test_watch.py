@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,10 @@ from tests_settings import TINY
 
 
 class Poisoned(CrossEntropy):
-    """Cross entropy, times a number at some of its calls; or with a gradient that is NaN where the value is not."""
+    """Cross entropy, times a number at some of its calls, or infinite with finite gradients if that is None.
+
+    With `gradient` the gradient is NaN there where the value is not.
+    """
 
     def __init__(self, calls, value=math.nan, gradient=False, rank=0):
         super().__init__()
@@ -37,7 +41,9 @@ class Poisoned(CrossEntropy):
         loss = super().forward(output, pid)
         if self.seen not in self.calls or not self.here:
             return loss
-        return loss + (output.logits[0] * 0).sqrt().sum() if self.gradient else loss * self.value
+        if self.gradient:
+            return loss + (output.logits[0] * 0).sqrt().sum()
+        return loss + math.inf if self.value is None else loss * self.value
 
 
 class Recorder(pl.Callback):
@@ -143,10 +149,6 @@ def test_a_gradient_that_is_no_number_reaches_no_checkpoint(data, tmp_path):
         fit(module(datamodule, poisoned(calls=[3], gradient=True)), datamodule, LossWatch())
 
 
-def half():
-    return MixedPrecision("16-mixed", device="cpu", scaler=torch.amp.GradScaler("cpu", init_scale=256.0))
-
-
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize(
     "settings",
@@ -155,10 +157,8 @@ def half():
 )
 def test_a_skipped_step_leaves_all_as_it_was(accumulate, settings, data, tmp_path):
     datamodule, seen, watch = data(), Recorder(), LossWatch("skip")
-    options = {name: value() if callable(value) else value for name, value in settings.items()}
-    built = module(datamodule, poisoned(calls=[4, 9]), fused=options.pop("fused", False))
-    logger = CSVLogger(tmp_path, "", "")
-    options |= {"logger": logger, "log_every_n_steps": 1, "accumulate_grad_batches": accumulate}
+    built, logger = module(datamodule, poisoned(calls=[4, 9])), CSVLogger(tmp_path, "", "")
+    options = settings | {"logger": logger, "log_every_n_steps": 1, "accumulate_grad_batches": accumulate}
     fit(built, datamodule, watch, seen, every_step(tmp_path), epochs=4, **options)
     assert watch.skipped == 2
     stepped = [seen.states[i] for i in range(accumulate - 1, 12, accumulate)]
@@ -173,6 +173,19 @@ def test_a_skipped_step_leaves_all_as_it_was(accumulate, settings, data, tmp_pat
     rows = (tmp_path / "metrics.csv").read_text().splitlines()
     column = rows[0].split(",").index("train/skipped")
     assert [row.split(",")[column] for row in rows[1:]][-1] == "2.0"
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_skipped_step_goes_with_a_gradient_scaler(fused, data):
+    """An infinite loss of finite gradients, which the scaler alone would not leave out."""
+    datamodule, seen, watch = data("data.batch_size=4"), Recorder(), LossWatch("skip")
+    plugin = MixedPrecision("16-mixed", device="cpu", scaler=torch.amp.GradScaler("cpu", init_scale=256.0))
+    built = module(datamodule, poisoned(calls=[4], value=None), fused=fused)
+    fit(built, datamodule, watch, seen, epochs=1, plugins=plugin, limit_train_batches=6)
+    names = [name for name, _ in built.named_parameters()]
+    kept = [same({n: now[n] for n in names}, before) for before, now in pairwise(seen.states)]
+    assert kept == [False, False, True, False, False]
+    assert watch.skipped == 1
 
 
 def test_a_training_that_is_nothing_but_bad_batches_stops(data):

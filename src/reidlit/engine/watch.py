@@ -250,8 +250,7 @@ class _Step(NamedTuple):
 
 
 WAY_OUT = (
-    "Go on from there with ckpt_path=<that file>, or start again, with a lower optimizer.lr, scheduler.warmup_epochs=5, "
-    "trainer.gradient_clip_val=1 or trainer.precision=32-true."
+    "Try a lower optimizer.lr, scheduler.warmup_epochs=5, trainer.gradient_clip_val=1 or trainer.precision=32-true."
 )
 
 
@@ -288,4 +287,5 @@ def _last_checkpoint(trainer: pl.Trainer) -> str:
     written = [Path(path) for path in [*named, str(trainer.ckpt_path or "")] if Path(path).is_file()]
     if not written:
         return "No checkpoint was written before it."
-    return f"The last good checkpoint is {max(written, key=lambda path: path.stat().st_mtime)}."
+    last = max(written, key=lambda path: path.stat().st_mtime)
+    return f"The last good checkpoint is {last}: ckpt_path goes on from it at its rate, weights starts anew from it."
