@@ -1,4 +1,4 @@
-"""`callbacks=ema` and `callbacks=swa` on the command line, and a run that breaks."""
+"""`averaging=ema` and `averaging=swa` on the command line, and a run that breaks."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ def assert_equal(one, other):
 
 @pytest.mark.parametrize("average", ["ema", "swa"])
 def test_a_run_and_its_checkpoint_are_tested_with_the_average(average, reidlit, tmp_path):
-    run = [*TRAIN, f"callbacks={average}", "callbacks.progress=null", "data.batch_size=4", "optimizer.lr=0.01"]
+    run = [*TRAIN, f"averaging={average}", "callbacks.progress=null", "data.batch_size=4", "optimizer.lr=0.01"]
     run += ["callbacks.ema.decay=0.9"] if average == "ema" else ["callbacks.swa.start=0"]
     done = reidlit("train", *run, f"hydra.run.dir={tmp_path}/run")
     assert done.status == 0, done.err
@@ -47,7 +47,7 @@ def test_a_run_and_its_checkpoint_are_tested_with_the_average(average, reidlit, 
 
 def test_validation_sees_the_average(reidlit, tmp_path):
     """One that hardly moves scores the same in every epoch, whatever the training does."""
-    run = [*TRAIN, "callbacks=ema", "callbacks.progress=null", "data.val_fraction=0.34", "trainer.max_epochs=4"]
+    run = [*TRAIN, "averaging=ema", "callbacks.progress=null", "data.val_fraction=0.34", "trainer.max_epochs=4"]
     run += ["test=false", "logger=csv", "optimizer.lr=0.01"]
     scores = {}
     for decay in (0, 0.9999999):
@@ -60,7 +60,7 @@ def test_validation_sees_the_average(reidlit, tmp_path):
 
 def test_an_averaged_run_killed_within_an_epoch_resumes_to_the_bits_of_an_unbroken_one(process, tmp_path):
     """The average, the current weights and what else the averaging keeps."""
-    run = [*TRAIN, "callbacks=ema", "callbacks.progress=null", "callbacks.ema.decay=0.8", "callbacks.ema.start_step=1"]
+    run = [*TRAIN, "averaging=ema", "callbacks.progress=null", "callbacks.ema.decay=0.8", "callbacks.ema.start_step=1"]
     run += ["trainer.max_epochs=8", "test=false", "data.batch_size=4", "transforms=flip_crop_erase", "logger=csv"]
     often = ["callbacks.interim.every_n_train_steps=2", "callbacks.interim.train_time_interval=null"]
     unbroken = process("train", *run, "hydra.run.dir=unbroken")
@@ -81,7 +81,7 @@ def test_an_averaged_run_killed_within_an_epoch_resumes_to_the_bits_of_an_unbrok
 
 def test_swa_resumes_from_any_step_to_the_bits_of_an_unbroken_one(reidlit, tmp_path):
     """Before, at and after the epoch in which the average begins, which Lightning's own callback does not get right."""
-    run = [*TRAIN, "callbacks=swa", "callbacks.progress=null", "callbacks.swa.start=0.34", "trainer.max_epochs=3"]
+    run = [*TRAIN, "averaging=swa", "callbacks.progress=null", "callbacks.swa.start=0.34", "trainer.max_epochs=3"]
     run += ["test=false", "data.batch_size=4", "scheduler.final=0.3"]
     steps = ["callbacks.interim.filename='{step}'", "callbacks.interim.save_top_k=-1"]
     steps += ["callbacks.interim.every_n_train_steps=4", "callbacks.interim.train_time_interval=null"]
@@ -98,7 +98,7 @@ def test_swa_resumes_from_any_step_to_the_bits_of_an_unbroken_one(reidlit, tmp_p
 
 
 def test_two_processes_average(process, tmp_path):
-    run = [*TRAIN, "callbacks=swa", "callbacks.progress=null", "callbacks.swa.start=0", "data.batch_size=8"]
+    run = [*TRAIN, "averaging=swa", "callbacks.progress=null", "callbacks.swa.start=0", "data.batch_size=8"]
     devices = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
     running = process("train", *run, *devices, f"hydra.run.dir={tmp_path}/run")
     printed, _ = running.communicate(timeout=240)

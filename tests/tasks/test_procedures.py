@@ -60,7 +60,7 @@ def test_a_distilled_student_is_tested_without_its_teacher(reidlit, tmp_path, tr
 def test_a_run_goes_on_within_an_epoch_to_the_weights_of_an_unbroken_one(procedure, reidlit, tmp_path, trained):
     """Averaged weights, accumulated gradients, mixed precision and dropout included; the checkpoints are those of steps."""
     engine = MUTUAL if procedure == "mutual" else distillation(trained)
-    run = [*SHORT, *engine, "callbacks=ema", "callbacks.progress=null", "callbacks.ema.decay=0.5"]
+    run = [*SHORT, *engine, "averaging=ema", "callbacks.progress=null", "callbacks.ema.decay=0.5"]
     run += [
         "model/neck=dropout",
         "model.neck.p=0.3",

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from reidlit.config import options
+from reidlit.config import option, options
 from tests_settings import TINY, TRAIN
 
 
@@ -163,9 +163,22 @@ def test_other_losses(loss, reidlit, tmp_path):
 
 @pytest.mark.parametrize("experiment", options("experiment"))
 def test_every_experiment_runs(experiment, reidlit):
-    """One step each, on the drawn data: the experiment's own dataset is replaced last."""
-    drawn_data = ["data=synthetic", *TINY, "data.batch_size=4"]
-    result = reidlit("train", f"experiment={experiment}", *drawn_data, "trainer.fast_dev_run=true")
+    """One step each of the network itself, without pretrained weights and compiler, on small drawn images."""
+    recipe = option("experiment", experiment)
+    drawn_data = ["data=synthetic", *TINY]
+    if "sources" in recipe.get("data", {}):
+        sizes = ",".join(item.removeprefix("data.").replace("=", ":") for item in TINY[:6])
+        sources = [
+            f"{{synthetic:{{{sizes},drawing_seed:{n},name:set{n}}}}}" for n in range(len(recipe["data"]["sources"]))
+        ]
+        drawn_data = [f"data.sources=[{','.join(sources)}]", "data.targets=null", *TINY[6:]]
+    # A network for one size, and one whose patches are 14 wide.
+    size = {"hacnn": (160, 64), "vit_s_dinov2": (56, 28)}.get(experiment, (64, 32))
+    drawn_data += [f"data.height={size[0]}", f"data.width={size[1]}"]
+    if "num_instances" in recipe.get("sampler", {}):
+        drawn_data += ["sampler.num_instances=4"]
+    small = [*drawn_data, "data.batch_size=8", "model.pretrained=false", "engine.compile_model=false"]
+    result = reidlit("train", f"experiment={experiment}", *small, "trainer.fast_dev_run=true")
     assert result.status == 0, result.err
 
 
