@@ -27,7 +27,13 @@ def module(name, gather=True):
     loss, model = (OmegaConf.to_container(node, resolve=True) for node in (cfg.loss, cfg.model))
     torch.manual_seed(0)
     built = ReIDModule(
-        model, list(range(5)), loss, option("optimizer", "sgd"), option("scheduler", "constant"), (64, 32), gather=gather
+        model,
+        list(range(5)),
+        loss,
+        option("optimizer", "sgd"),
+        option("scheduler", "constant"),
+        (64, 32),
+        gather=gather,
     )
     for part in built.model.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
