@@ -9,7 +9,8 @@ from reidlit.config import options
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-def test_python_blocks_run():
+def test_python_blocks_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert blocks
     for block in blocks:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reidlit.engine.module import ReIDModule
     from reidlit.inference.extractor import FeatureExtractor
+    from reidlit.inference.gallery import Gallery
     from reidlit.metrics import Scores, evaluate, rerank
     from reidlit.models.build import build_model
     from reidlit.models.weights import load_weights
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "FeatureExtractor",
+    "Gallery",
     "ReIDModule",
     "Scores",
     "__version__",
@@ -27,6 +29,7 @@ __all__ = [
 
 _HOME = {
     "FeatureExtractor": "reidlit.inference.extractor",
+    "Gallery": "reidlit.inference.gallery",
     "ReIDModule": "reidlit.engine.module",
     "Scores": "reidlit.metrics",
     "build_model": "reidlit.models.build",

@@ -16,9 +16,12 @@ COMMANDS = {
     "test": "score a checkpoint or a weight file on a dataset",
     "prepare": "fetch, unpack and verify a dataset",
     "doctor": "examine a dataset before training on it",
+    "search": "find a person in a folder of images or a gallery",
     "verify": "tell whether two images show the same person",
     "extract": "embed a dataset or a folder of images",
     "export": "write a model for another runtime, and compare it",
+    "visualize": "draw where a model looks",
+    "report": "write one HTML page of a run",
     "profile": "measure the size, work and speed of models, or list them all",
 }
 

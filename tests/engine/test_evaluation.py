@@ -21,7 +21,7 @@ from reidlit.data.datasets.synthetic import Synthetic
 from reidlit.data.transforms import Resize
 from reidlit.data.pipeline import Pipeline
 from reidlit.engine.module import ReIDModule
-from reidlit.tasks.report import figures, print_table
+from reidlit.tasks.results import figures, print_table
 
 root, devices, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 

@@ -150,8 +150,24 @@ def test_counts_in_the_billions_are_exact(dtype):
 def test_any_integers_count(dtype, case):
     upper, positive, negative = case
     narrow, wide = roc(upper, positive.astype(dtype), negative.astype(dtype)), roc(*case)
-    for name in wide._fields:
-        np.testing.assert_array_equal(getattr(narrow, name), getattr(wide, name))
+    for found, expected in zip((*narrow[:-1], *narrow.histogram), (*wide[:-1], *wide.histogram), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_the_coarse_histogram_counts_every_pair_where_it_belongs():
+    rng = np.random.default_rng(0)
+    upper = np.sort(rng.uniform(0, 5, 5000))
+    positive, negative = rng.integers(0, 9, (2, 5000))
+    positive[:100] = negative[:100] = 0  # empty bins do not stretch it
+    positive[-1] = 1
+    edges, *counts = roc(upper, positive, negative).histogram
+    assert (edges[0], edges[-1]) == (upper[100], upper[-1])
+    np.testing.assert_allclose(np.diff(edges), np.diff(edges)[0])
+    for found, given in zip(counts, (positive, negative), strict=True):
+        expected = np.histogram(upper, edges, weights=given)[0]
+        assert found.sum() == given.sum()
+        np.testing.assert_allclose(found, expected, atol=9)  # a distance on an edge may go to either side
+    assert roc(np.array([1.0, np.inf]), np.array([1, 2]), np.array([3, 4])).histogram.negative.sum() == 7
 
 
 @pytest.mark.parametrize(("positive", "negative"), [([0, 0], [1, 2]), ([1, 2], [0, 0]), ([0, 0], [0, 0])])

@@ -6,6 +6,22 @@ import numpy as np
 
 from reidlit.metrics.kernels import Floats, Integers
 
+COARSE = 80  # bins of the histogram for people
+
+
+class Histogram(NamedTuple):
+    """Distances of pairs in bins of equal width.
+
+    Attributes:
+        edges: (B + 1,) ascending, in the unit of `pairwise_distance`.
+        positive: (B,) pairs of the same person.
+        negative: (B,) pairs of two persons.
+    """
+
+    edges: Floats
+    positive: Integers
+    negative: Integers
+
 
 class Verification(NamedTuple):
     """How well a distance tells pairs of the same person from pairs of two persons: the ROC curve and its figures.
@@ -25,6 +41,7 @@ class Verification(NamedTuple):
         eer_threshold: The bound of a bin at which FPR and 1 - TPR come closest, the lowest of equals.
         num_positive: Pairs of the same person.
         num_negative: Pairs of two persons.
+        histogram: The distances, coarsely.
     """
 
     fpr: Floats
@@ -35,6 +52,7 @@ class Verification(NamedTuple):
     eer_threshold: float
     num_positive: int
     num_negative: int
+    histogram: Histogram
 
     def tpr_at(self, fpr: float) -> float:
         """The largest TPR of a threshold whose FPR is not above `fpr`; nothing is interpolated.
@@ -114,7 +132,18 @@ def roc(upper: Floats, positive: Integers, negative: Integers) -> Verification:
 
     changes = np.diff(accepted_negative) > 0
     kept = np.concatenate([[True], changes]) | np.concatenate([changes, [True]])
-    return Verification(fpr[kept], tpr[kept], threshold[kept], auc, eer, eer_threshold, num_positive, num_negative)
+    figures = (auc, eer, eer_threshold, num_positive, num_negative)
+    return Verification(fpr[kept], tpr[kept], threshold[kept], *figures, _coarse(upper, positive, negative))
+
+
+def _coarse(upper: Floats, positive: Integers, negative: Integers) -> Histogram:
+    """From the first to the last bin that holds a pair; what has no finite bound counts in the last."""
+    held = upper[(positive + negative > 0) & np.isfinite(upper)]
+    low, high = (float(held[0]), float(held[-1])) if len(held) else (0.0, 1.0)
+    edges = np.linspace(low, high if high > low else low + 1, COARSE + 1)
+    into = np.searchsorted(edges, upper).clip(1, COARSE) - 1
+    counts = (np.bincount(into, minlength=COARSE, weights=each).astype(np.int64) for each in (positive, negative))
+    return Histogram(edges, *counts)
 
 
 def _check(upper: Floats, positive: Integers, negative: Integers) -> None:

@@ -22,8 +22,9 @@ from reidlit.engine.checkpoint import AtomicCheckpointIO
 from reidlit.engine.memory import keep_freed_memory
 from reidlit.engine.module import ReIDModule
 from reidlit.inference.verification import Calibration, store
+from reidlit.tasks.environment import environment
 from reidlit.tasks.errors import interruptible
-from reidlit.tasks.report import describe, figures, print_table, write_per_query
+from reidlit.tasks.results import describe, figures, print_table, write_per_query
 
 
 def sizes(datamodule: ReIDDataModule) -> str:
@@ -106,12 +107,13 @@ def test(trainer: pl.Trainer, module: ReIDModule, datamodule: ReIDDataModule) ->
     }
 
 
-def publish(metrics: Mapping[str, Any], module: ReIDModule, datamodule: ReIDDataModule) -> None:
-    """Write `metrics.json` and the results of each query, print the table of results and say where the files are."""
+def publish(metrics: Mapping[str, Any], trainer: pl.Trainer, module: ReIDModule, datamodule: ReIDDataModule) -> None:
+    """Write `metrics.json`, `environment.json` and the results of each query, print the table of results and say where the files are."""
     tested = {name: module.scores[f"test/{name}"] for name in datamodule.test_sets if f"test/{name}" in module.scores}
     if tested:
         write_per_query(run_dir() / "per_query.parquet", tested, datamodule.test_sets, module.metrics)
     write_json(run_dir() / "metrics.json", metrics)
+    write_json(run_dir() / "environment.json", environment(trainer))
     print_table(metrics)
     for name, path in outputs():
         say(f"{name}: {path}")

@@ -1,176 +1,279 @@
-"""What a run tells about its scores: the table, `metrics.json` and the results of each query."""
+"""`reidlit report`: one HTML page of a run."""
 
-import math
+import csv
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
+from omegaconf import DictConfig, OmegaConf
 
+from reidlit.data.datamodule import ReIDDataModule, count
+from reidlit.data.decode import decode
 from reidlit.data.sample import Sample
-from reidlit.data.splits import EvalSet
-from reidlit.metrics import ReIDMetric, Scores
-from reidlit.metrics.scores import FPRS
-from reidlit.metrics.table import write_table
+from reidlit.tasks import common
+from reidlit.tasks.datasets import build_datamodule
+from reidlit.tasks.results import remarks, result_rows
+from reidlit.visualize.curves import camera_heat_map, cmc_curve, distance_histogram, roc_curve, training_curve
+from reidlit.visualize.faces import blurring
+from reidlit.visualize.report import Answer, Asked, Confusion, Plot, Report, write_report
 
-RANKS = ("rank1", "rank5", "rank10", "rank20")
-IN_PERCENT = ("mAP", "mINP", *RANKS, "AUC", "EER", *(f"TPR@FPR={fpr:.0e}" for fpr in FPRS))
-CURVE_POINTS = 10.0 ** np.linspace(-6, 0, 61)  # FPRs of the ROC curve in metrics.json
+Columns = dict[str, NDArray[Any]]
+# What was logged in training, a plot each: the label, and how the columns begin.
+LOGGED = {
+    "loss": ("train/loss", "train/softmax", "train/triplet"),
+    "accuracy in training": ("train/accuracy",),
+    "mean distance of pairs": ("train/positive_distance", "train/negative_distance"),
+    "validation": ("val/mAP", "val/rank1"),
+    "learning rate": ("lr-",),
+}
 
 
-def describe(evaluation: Mapping[str, Any], image_size: Sequence[int] | None, uses_cameras: bool = False) -> str:
-    """The protocol in a line: all that must be equal where two figures are compared.
+def run(cfg: DictConfig) -> None:
+    """Write the page.
 
-    Args:
-        evaluation: The options of the evaluation, as a module has them.
-        image_size: Height and width, in pixels; None of embeddings that were made before.
-        uses_cameras: Whether the model is told the camera of each image.
+    Raises:
+        FileNotFoundError: if the folder is not there.
+        ValueError: if it is of no run, or a number is out of range.
     """
-    steps = [_step(spec) for spec in evaluation.get("postprocess", ())]
-    metric = evaluation.get("metric", "euclidean")
-    gallery = {"centroid": "one centroid an identity", "cuhk03": "one image an identity, for the CMC"}
-    protocol = evaluation.get("protocol", "market1501")
-    parts = [
-        f"{image_size[0]} x {image_size[1]}" if image_size else "stored embeddings",
-        f"{metric} distance" + (" of unit embeddings" if evaluation.get("normalize") else ""),
-        *(["flip averaged" if evaluation.get("flip") else "no flip"] if image_size else []),
-        "post-processing: " + (", ".join(steps) or "none"),
-        f"AP: {evaluation.get('ap', 'step')}",
-        *(["the model is told each image's camera"] if uses_cameras else []),
-        f"protocol: {protocol}",
-        "query: " + ("mean of each identity and camera" if protocol == "multi_query" else "single images"),
-        "gallery: " + gallery.get(protocol, "images"),
-    ]
-    return "; ".join(parts)
+    folder = Path(cfg.run).expanduser()
+    for name in ("queries", "top_k", "confusions"):
+        if not isinstance(cfg[name], int) or cfg[name] < (name == "top_k"):
+            raise ValueError(f"{name}={cfg[name]} must be an integer from {int(name == 'top_k')}.")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"run={cfg.run} does not exist: give the folder of a reidlit train or test.")
+    settings = folder / ".hydra" / "config.yaml"
+    if not settings.is_file():
+        raise ValueError(f"run={cfg.run} is of no run: there is no .hydra/config.yaml in it.")
+    output = Path(cfg.output).expanduser() if cfg.output else folder / "report.html"
+    read = blurring(decode) if cfg.blur_faces else decode
+    common.say(f"report: {write_report(build_report(folder, settings, cfg), output, read)}")
 
 
-def _step(spec: Mapping[str, Any]) -> str:
-    name = str(spec["_target_"]).rpartition(".")[2]
-    return f"{name}({', '.join(f'{key}={value}' for key, value in spec.items() if key != '_target_')})"
+def build_report(folder: Path, settings: Path, cfg: DictConfig) -> Report:
+    """What is known of a run.
 
-
-def figures(scores: Scores, protocol: str) -> dict[str, Any]:
-    """All that `metrics.json` holds of one test set, by name; fractions, and None for what cannot be computed."""
-    found: dict[str, Any] = dict(scores.as_dict())
-    found |= {
-        "intervals": {name: list(bounds) for name, bounds in scores.intervals().items()},
-        "protocol": protocol,
-        "num_absent": scores.num_absent,
-        "num_same_camera": scores.num_same_camera,
-        "has_cameras": scores.has_cameras,
-        "cmc": scores.cmc.tolist(),
-    }
-    if scores.verification is not None:
-        curve = scores.verification.curve
-        found |= {
-            "num_positive": curve.num_positive,
-            "num_negative": curve.num_negative,
-            "thresholds": {f"FPR={fpr:.0e}": curve.threshold_at(fpr) for fpr in FPRS} | {"EER": curve.eer_threshold},
-            "roc": {
-                "fpr": CURVE_POINTS.tolist(),
-                "tpr": [curve.tpr_at(fpr) for fpr in CURVE_POINTS],
-                "threshold": [curve.threshold_at(fpr) for fpr in CURVE_POINTS],
-            },
-        }
-    if scores.camera_pairs is not None:
-        found["camera_pairs"] = {name: value.tolist() for name, value in scores.camera_pairs._asdict().items()}
-    return {name: _finite(value) for name, value in found.items()}
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for NaN and infinity, which JSON does not know."""
-    if isinstance(value, Mapping):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def print_table(metrics: Mapping[str, Any]) -> None:
-    """Print a column for each model state and dataset, in percent with 95 % intervals, and the protocol."""
+    Raises:
+        ValueError: if it has left neither scores nor a log.
+    """
+    metrics = _json(folder / "metrics.json")
+    logged = read_log(folder / "csv" / "metrics.csv")
+    if not metrics and not logged:
+        raise ValueError(f"run={folder} has neither metrics.json nor csv/metrics.csv: let it finish first.")
+    config = OmegaConf.load(settings)
     prefixes = [name.removesuffix("/mAP") for name in metrics if name.endswith("/mAP")]
-    table = Table(title="results in percent, with 95 % intervals over queries")
-    table.add_column("")
+    told = [f"{prefix}: {remark}" for prefix in prefixes for remark in remarks(metrics, prefix)]
+    told += list(dict.fromkeys(metrics[f"{prefix}/protocol"] for prefix in prefixes if f"{prefix}/protocol" in metrics))
+    datamodule, missing = dataset(config, cfg.data_root)
+    results = per_query(folder / "per_query.parquet")
+    lists = answered(results, datamodule) if datamodule is not None else {}
+    return Report(
+        title=f"{_name(config)}: {folder.resolve().name}",
+        facts=_facts(metrics, prefixes),
+        results=result_rows(metrics, prefixes),
+        result_names=prefixes,
+        remarks=[*told, *missing],
+        plots=plots(metrics, prefixes, results, logged),
+        queries=chosen(lists, cfg.queries, cfg.top_k, cfg.seed),
+        confusions=confused(lists)[: cfg.confusions],
+        sizes=[] if datamodule is None else sizes(datamodule),
+        config=OmegaConf.to_yaml(config),
+        environment=_json(folder / "environment.json"),
+    )
+
+
+def read_log(file: Path) -> dict[str, tuple[list[float], list[float]]]:
+    """Steps and values of each column of Lightning's CSV log; empty where there is none."""
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    if not file.is_file():
+        return found
+    with file.open(newline="", encoding="utf-8") as opened:
+        for row in csv.DictReader(opened):
+            for name, value in row.items():
+                if value and name not in ("step", "epoch"):
+                    steps, values = found.setdefault(name, ([], []))
+                    steps.append(float(row["step"]))
+                    values.append(float(value))
+    return found
+
+
+def dataset(config: Any, root: str | None) -> tuple[ReIDDataModule | None, list[str]]:
+    """The run's data, and what to say if they are not there."""
+    try:
+        config.data.pack = None  # pictures are read from the files
+        if root is not None:
+            config.data.root = root
+        datamodule = build_datamodule(config)
+        datamodule.setup("test")
+    except (OSError, ValueError) as error:
+        return None, [f"Without pictures: the data of the run were not found ({str(error).splitlines()[0]})."]
+    return datamodule, []
+
+
+def per_query(file: Path) -> dict[str, Columns]:
+    """The results of each query by dataset, without queries that do not count."""
+    if not file.is_file():
+        return {}
+    table = pyarrow.parquet.read_table(file)
+    columns: Columns = {
+        name: np.array(table[name].to_pylist() if name in ("nearest", "distance") else table[name].to_numpy())
+        for name in table.column_names
+    }
+    return {
+        str(name): {
+            key: values[(columns["dataset"] == name) & (columns["num_matches"] > 0)] for key, values in columns.items()
+        }
+        for name in np.unique(columns["dataset"])
+    }
+
+
+def answered(results: Mapping[str, Columns], datamodule: ReIDDataModule) -> dict[str, tuple[Columns, list[Sample]]]:
+    """The results of those test sets whose queries are images and have ranked lists, with the gallery's samples."""
+    sets = datamodule.test_sets
+    return {
+        name: (columns, list(sets[name].gallery))
+        for name, columns in results.items()
+        if name in sets
+        and {"path", "nearest"} <= set(columns)
+        and columns["nearest"].max(initial=-1) < len(sets[name].gallery)
+    }
+
+
+def chosen(lists: Mapping[str, tuple[Columns, list[Sample]]], number: int, top_k: int, seed: int) -> list[Asked]:
+    """A third each of the worst, the best and drawn queries of all test sets; all of them if there are few."""
+    places = [(name, row) for name, (columns, _) in lists.items() for row in range(len(columns["ap"]))]
+    if len(places) > number:
+        ap = np.concatenate([columns["ap"] for columns, _ in lists.values()])
+        order = ap.argsort(kind="stable")
+        worst, best = order[: number // 3], order[len(order) - number // 3 :]
+        others = np.setdiff1d(order, [*worst, *best])
+        drawn = np.random.default_rng(seed).choice(others, number - len(worst) - len(best), replace=False)
+        places = [places[place] for place in (*worst, *sorted(drawn.tolist()), *best[::-1])]
+    return [_asked(name, row, *lists[name], top_k) for name, row in places]
+
+
+def _asked(name: str, row: int, columns: Columns, gallery: Sequence[Sample], top_k: int) -> Asked:
+    pid = int(columns["pid"][row])
+    answers = []
+    for index, distance in zip(columns["nearest"][row][:top_k], columns["distance"][row], strict=False):
+        if index < 0:
+            break
+        sample = gallery[int(index)]
+        answers.append(Answer(_first(sample.path), sample.pid, sample.camid, float(distance), sample.pid == pid))
+    return Asked(
+        name,
+        str(columns["path"][row]),
+        pid,
+        int(columns["camid"][row]),
+        float(columns["ap"][row]),
+        int(columns["first_match"][row]),
+        answers,
+    )
+
+
+def confused(lists: Mapping[str, tuple[Columns, list[Sample]]]) -> list[Confusion]:
+    """Pairs of the queries' identities of which one came first for the other, most frequent first, then nearest."""
+    found: dict[tuple[str, int, int], Confusion] = {}
+    for name, (columns, gallery) in lists.items():
+        known = set(columns["pid"].tolist())  # others are distractors
+        for row in np.flatnonzero(columns["first_match"] > 1):
+            sample, pid = gallery[int(columns["nearest"][row][0])], int(columns["pid"][row])
+            if sample.pid not in known:
+                continue
+            low, high = sorted((pid, sample.pid))
+            new = Confusion(
+                name, low, high, 1, str(columns["path"][row]), _first(sample.path), float(columns["distance"][row][0])
+            )
+            old = found.get((name, low, high))
+            if old is not None:
+                new = (new if new.distance < old.distance else old)._replace(times=old.times + 1)
+            found[name, low, high] = new
+    return sorted(found.values(), key=lambda pair: (-pair.times, pair.distance))
+
+
+def plots(
+    metrics: Mapping[str, Any],
+    prefixes: Sequence[str],
+    results: Mapping[str, Columns],
+    logged: Mapping[str, tuple[list[float], list[float]]],
+) -> dict[str, list[Plot]]:
+    """The figures, by heading; those of which nothing is known are left out."""
+    return {heading: found for heading, found in (
+        ("Retrieval", _retrieval(metrics, prefixes, results)),
+        ("Verification", _verification(metrics, prefixes)),
+        ("Training", _training(logged)),
+    ) if found}  # fmt: skip
+
+
+def _retrieval(metrics: Mapping[str, Any], prefixes: Sequence[str], results: Mapping[str, Columns]) -> list[Plot]:
+    found = []
+    if results:
+        ranks = {name: columns["first_match"] for name, columns in results.items()}
+        told = "; ".join(f"{name}: rank-1 {100 * (ranked <= 1).mean():.1f} %" for name, ranked in ranks.items())
+        found.append(Plot("CMC, with 95 % intervals", cmc_curve(ranks), told))
     for prefix in prefixes:
-        table.add_column(prefix, justify="right")
-    for name in IN_PERCENT:
-        cells = [_cell(metrics, prefix, name) for prefix in prefixes]
-        if any(cells):
-            table.add_row(name, *cells)
-    counts = [(metrics.get(f"{prefix}/num_valid"), metrics.get(f"{prefix}/num_queries")) for prefix in prefixes]
-    table.add_row("queries", *(f"{valid} of {total}" if total else "" for valid, total in counts))
-    console = Console()
-    console.print(table)
-    for protocol in dict.fromkeys(metrics.get(f"{prefix}/protocol") for prefix in prefixes):
-        if protocol:
-            console.print(protocol, highlight=False)
-    for prefix in prefixes:
-        for remark in _remarks(metrics, prefix):
-            console.print(f"{prefix}: {remark}", highlight=False)
+        pairs = metrics.get(f"{prefix}/camera_pairs")
+        if pairs and pairs["q_camids"] and pairs["g_camids"]:
+            values = [value for row in pairs["mAP"] for value in row if value is not None]
+            if values:
+                told = f"from {100 * min(values):.0f} to {100 * max(values):.0f} % between cameras"
+                found.append(Plot(f"mAP (%) between cameras, {prefix}", camera_heat_map(pairs), told))
+    return found
 
 
-def _cell(metrics: Mapping[str, Any], prefix: str, name: str) -> str:
-    value = metrics.get(f"{prefix}/{name}")
-    if value is None:
-        return ""
-    low, high = metrics.get(f"{prefix}/intervals", {}).get(name, (None, None))
-    interval = "" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f})"
-    return f"{100 * value:.2f}{interval}"
+def _verification(metrics: Mapping[str, Any], prefixes: Sequence[str]) -> list[Plot]:
+    found = []
+    curves = {prefix: metrics[f"{prefix}/roc"] for prefix in prefixes if metrics.get(f"{prefix}/AUC") is not None}
+    if curves:
+        told = "; ".join(f"{prefix}: AUC {100 * metrics[f'{prefix}/AUC']:.2f} %" for prefix in curves)
+        found.append(Plot("ROC", roc_curve(curves), told))
+    for prefix in curves:
+        if histogram := metrics.get(f"{prefix}/histogram"):
+            svg = distance_histogram(histogram, metrics.get(f"{prefix}/thresholds", {}).get("EER"))
+            told = f"equal error rate {100 * metrics[f'{prefix}/EER']:.2f} %"
+            found.append(Plot(f"Distances of pairs, {prefix}", svg, told))
+    return found
 
 
-def _remarks(metrics: Mapping[str, Any], prefix: str) -> list[str]:
-    remarks = []
-    absent, same_camera = (metrics.get(f"{prefix}/{name}", 0) for name in ("num_absent", "num_same_camera"))
-    if absent:
-        remarks.append(f"{absent} queries do not count: their identity is not in the gallery.")
-    if same_camera:
-        remarks.append(f"{same_camera} queries do not count: only their own camera has seen their identity.")
-    if metrics.get(f"{prefix}/has_cameras") is False:
-        remarks.append(
-            "no cameras are known, so no gallery image is left out as junk, except a query's own where it is there too."
-        )
-    return remarks
+def _training(logged: Mapping[str, tuple[list[float], list[float]]]) -> list[Plot]:
+    found = []
+    for label, beginnings in LOGGED.items():
+        curves = {name: curve for name, curve in logged.items() if name.startswith(beginnings)}
+        if curves:
+            told = "; ".join(f"{name} from {values[0]:.4g} to {values[-1]:.4g}" for name, (_, values) in curves.items())
+            found.append(Plot(label.capitalize(), training_curve(label, curves), told))
+    return found
 
 
-def write_per_query(
-    path: Path, scores: Mapping[str, Scores], sets: Mapping[str, EvalSet], metrics: Mapping[str, ReIDMetric]
-) -> None:
-    """Write a row for each query of each test set.
-
-    `nearest` numbers the gallery images as the dataset lists them, from 0.
-
-    Args:
-        path: A .parquet or .csv file.
-        scores: By dataset.
-        sets: The samples, by dataset.
-        metrics: What computed the scores, by dataset.
-    """
-    tables = [_rows(name, scores[name], sets[name], metrics[name]) for name in scores]
-    shared = [column for column in tables[0] if all(column in table for table in tables)]
-    write_table(path, {column: np.concatenate([table[column] for table in tables]) for column in shared})
+def sizes(datamodule: ReIDDataModule) -> list[list[str]]:
+    """Rows of dataset, part, identities, images and cameras."""
+    trained_on = [part for part in datamodule.sources if "train" in part.splits]
+    rows = [(part.name, "training", count(part.training_samples())) for part in trained_on]
+    for name, sets in datamodule.test_sets.items():
+        rows += [(name, "query", count(sets.query)), (name, "gallery", count(sets.gallery))]
+    return [[name, split, *(f"{number:,}" for number in counted)] for name, split, counted in rows]
 
 
-def _rows(name: str, scores: Scores, sets: EvalSet, metric: ReIDMetric) -> dict[str, NDArray[Any]]:
-    columns = dict(scores.per_query())
-    query, gallery = metric.collected
-    if len(columns["ap"]) == len(query.index):  # with pooled queries a row is no image
-        samples: list[Sample] = [sets.query[index] for index in query.index.tolist()]
-        columns = {
-            "path": np.array([_readable(sample.path) for sample in samples]),
-            "pid": np.array([sample.pid for sample in samples]),
-            "camid": np.array([sample.camid for sample in samples]),
-        } | columns
-    if "nearest" in columns:
-        first = len(sets.query)  # the gallery's samples are numbered after the queries
-        listed = columns["nearest"]
-        columns["nearest"] = np.where(listed < 0, -1, gallery.index.numpy()[listed.clip(min=0)] - first)
-    return {"dataset": np.full(len(columns["ap"]), name)} | columns
+def _facts(metrics: Mapping[str, Any], prefixes: Sequence[str]) -> dict[str, str]:
+    return {
+        f"{prefix}/{name}": f"{100 * metrics[f'{prefix}/{name}']:.2f} %"
+        for prefix in prefixes
+        for name in ("mAP", "rank1")
+    }
 
 
-def _readable(path: str | tuple[str, ...]) -> str:
-    """A path as text, also where its name is not UTF-8; of a tracklet, that of its first frame."""
-    first = path if isinstance(path, str) else path[0]
-    return first.encode("utf-8", "backslashreplace").decode()
+def _name(config: Any) -> str:
+    """The model's name as far as the configuration tells it."""
+    model = config.get("model") or {}
+    return str(model.get("weights") or (model.get("backbone") or {}).get("name") or "reidlit")
+
+
+def _first(path: str | tuple[str, ...]) -> str:
+    return path if isinstance(path, str) else path[0]
+
+
+def _json(file: Path) -> dict[str, Any]:
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}

@@ -11,7 +11,7 @@ from reidlit.metrics import evaluate
 from reidlit.metrics.table import write_table
 from reidlit.spec import build
 from reidlit.tasks import common
-from reidlit.tasks.report import describe, figures, print_table
+from reidlit.tasks.results import describe, figures, print_table
 
 
 def test_features(cfg: DictConfig) -> float:

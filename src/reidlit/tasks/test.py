@@ -42,7 +42,7 @@ def run(cfg: DictConfig) -> float:
         path = common.checkpoint_path(cfg.ckpt_path)
         if not cfg.engine.get("ensemble"):  # whose thresholds are not those of the network that a checkpoint deploys
             common.calibrate(metrics, module, Path(path) if path and cfg.calibrate else None)
-        common.publish(metrics, module, datamodule)
+        common.publish(metrics, trainer, module, datamodule)
     return next(float(value) for name, value in metrics.items() if name.endswith("/mAP"))
 
 

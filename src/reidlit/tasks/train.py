@@ -62,7 +62,7 @@ def run(cfg: DictConfig) -> float | None:
     if trainer.is_global_zero:
         if not cfg.engine.get("ensemble"):  # whose thresholds are not those of the network that a checkpoint deploys
             common.calibrate(metrics, module, common.run_dir() / "checkpoints" / "last.ckpt")
-        common.publish(metrics, module, datamodule)
+        common.publish(metrics, trainer, module, datamodule)
     finish(trainer.loggers)
     targets = [value for name, value in metrics.items() if name.startswith(("val/", "test/")) and name.endswith("/mAP")]
     return targets[0] if targets else None
