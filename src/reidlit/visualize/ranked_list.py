@@ -6,19 +6,43 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
+from reidlit.data.decode import decode
+from reidlit.data.images import Read
+
 HEIGHT, WIDTH = 160, 80  # of a shown image, in pixels
 FRAME, GAP, CAPTION, HEADER = 4, 8, 34, 30
 RIGHT, WRONG, QUERY, INK, PAPER = (34, 139, 60), (200, 40, 40), (40, 60, 160), (30, 30, 30), (255, 255, 255)
+JUNK, UNKNOWN = (150, 150, 150), (205, 205, 205)
 
 
 class Shown(NamedTuple):
-    """One image of a list. `distance` and `match` are `None` for the query itself."""
+    """One image of a list.
+
+    Attributes:
+        path: of the image.
+        pid: its identity, negative where unknown.
+        camid: its camera, likewise.
+        distance: to the query; `None` for the query itself.
+        match: whether it shows the query's identity; `None` for the query, and where an identity is unknown.
+        junk: whether the protocol leaves it out.
+    """
 
     path: str
     pid: int
     camid: int
     distance: float | None = None
     match: bool | None = None
+    junk: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """The frame's colour in a word, for those who cannot tell green from red."""
+        return "junk" if self.junk else {True: "same", False: "other", None: ""}[self.match]
+
+    @property
+    def colour(self) -> tuple[int, int, int]:
+        """Of the frame."""
+        return JUNK if self.junk else {True: RIGHT, False: WRONG, None: UNKNOWN}[self.match]
 
 
 class RankedList(NamedTuple):
@@ -28,13 +52,14 @@ class RankedList(NamedTuple):
     entries: Sequence[Shown]
 
 
-def draw_ranked_lists(lists: Sequence[RankedList], path: Path, title: str = "") -> Path:
-    """Draw one row a query: a green frame means the same identity, a red one another.
+def draw_ranked_lists(lists: Sequence[RankedList], path: Path, title: str = "", read: Read = decode) -> Path:
+    """Draw one row a query: a green frame means the same identity, a red one another, a grey one junk or unknown.
 
     Args:
         lists: what to draw; at least one.
         path: the .png file to write.
         title: written on top.
+        read: path -> (H, W, 3) uint8 RGB.
 
     Returns:
         `path`.
@@ -51,10 +76,10 @@ def draw_ranked_lists(lists: Sequence[RankedList], path: Path, title: str = "") 
     draw.text((GAP, GAP), title, fill=INK, font=ImageFont.load_default(14))
     for row, ranked in enumerate(lists):
         top = HEADER + row * cell[1]
-        _draw(sheet, draw, (GAP, top), ranked.query, QUERY, "query")
+        _draw(sheet, draw, (GAP, top), ranked.query, QUERY, "query", read)
         for column, entry in enumerate(ranked.entries, start=1):
             left = 2 * GAP + column * cell[0]
-            _draw(sheet, draw, (left, top), entry, RIGHT if entry.match else WRONG, f"{column}: {entry.distance:.3g}")
+            _draw(sheet, draw, (left, top), entry, entry.colour, f"{column}: {entry.distance:.3g}", read)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
     return path
@@ -67,15 +92,15 @@ def _draw(
     shown: Shown,
     colour: tuple[int, int, int],
     caption: str,
+    read: Read,
 ) -> None:
     left, top = corner
     draw.rectangle((left, top, left + WIDTH + 2 * FRAME - 1, top + HEIGHT + 2 * FRAME - 1), fill=colour)
-    with Image.open(shown.path) as image:
-        sheet.paste(image.convert("RGB").resize((WIDTH, HEIGHT)), (left + FRAME, top + FRAME))
-    # The colours are also said in words, for those who cannot tell green from red.
-    verdict = {True: "same", False: "other", None: ""}[shown.match]
+    image = Image.fromarray(read(shown.path))
+    sheet.paste(image.resize((WIDTH, HEIGHT)), (left + FRAME, top + FRAME))
     camera = f"cam {shown.camid + 1}" if shown.camid >= 0 else "no camera"
-    text = f"{caption} {verdict}\nid {shown.pid}, {camera}"
+    who = f"id {shown.pid}" if shown.pid >= 0 else "id unknown"
+    text = f"{caption} {shown.verdict}\n{who}, {camera}"
     draw.multiline_text(
         (left, top + HEIGHT + 2 * FRAME + 2), text, fill=INK, font=ImageFont.load_default(11), spacing=2
     )
