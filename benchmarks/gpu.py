@@ -7,7 +7,8 @@ evaluation.py and lie on the device before the clock starts; medians over the re
 
 Training: images a second of a whole step (as in train_step.py) with the images already there. Torchreid's runs in fp32 as its
 engine does, ours in fp32, in bf16 with channels last, and that compiled. Then whole training through Lightning and the loaders,
-as waiting.py measures it: which share of a step is spent waiting for images.
+as waiting.py measures it: which share of a step is spent waiting for images. At last Torchreid's own engine and ours, from
+files to weights, as training.py measures them, on drawn images at Market-1501's size.
 
 `--device cpu --scale 0.02` tries the script out where there is no GPU.
 """
@@ -17,6 +18,7 @@ import datetime
 import json
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +33,8 @@ from evaluation import ALL_EXTRAS, SIZES, drawn, machine, versions
 from reidlit import metrics
 from reidlit.metrics.distance import DEVICE_ENTRIES
 from reidlit.metrics.product import full_precision
+from training import draw, training_engines
+from training_run import LOSSES, SIDES, Setting
 from waiting import waiting
 
 TRAINED = {"osnet_x1_0": 64, "resnet50": 64}  # batch
@@ -75,6 +79,7 @@ def main() -> None:
             for precision in ("32-true", "bf16-mixed")
             for pack in (None, "decoded")
         },
+        "engines": engines(device.type, arguments.scale),
     }
     arguments.output.write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
@@ -145,6 +150,26 @@ def training(name: str, batch: int, device: torch.device, repetitions: int) -> d
         "ratio_to_torchreid": {key: round(rate / rates["torchreid"], 2) for key, rate in rates.items()},
         "extra_peak_megabytes": peaks,
     }
+
+
+def engines(device: str, scale: float) -> dict[str, Any]:
+    """Whole trainings of Torchreid's engine and of ours, in each of its forms, beside their floor."""
+    workers = min(os.cpu_count() or 1, 16) if device == "cuda" else 1
+    with tempfile.TemporaryDirectory() as folder:
+        setting = Setting(
+            root=folder,
+            packs=folder,
+            device=device,
+            batch=max(8, round(64 * scale)),
+            height=256,
+            width=128,
+            workers=workers,
+            warm_up=2 * workers + 4,
+            steps=max(2, round(60 * scale)),
+            rounds=max(1, round(3 * scale)),
+        )
+        draw(setting)
+        return {name: training_engines(name, list(LOSSES), SIDES, setting) for name in TRAINED}
 
 
 def product(query: Tensor, gallery: Tensor) -> None:

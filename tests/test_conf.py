@@ -135,5 +135,7 @@ def test_each_command_composes():
     assert compose("doctor").decode is True
     assert compose("export").format == "onnx"
     assert compose("verify").threshold is None
+    assert compose("search").top_k == 10
+    assert compose("visualize").method == "auto"
     given = {str(key) for key in compose("extract").extractor}
     assert given < accepted(locate("reidlit.FeatureExtractor"))

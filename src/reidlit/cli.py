@@ -22,18 +22,19 @@ COMMANDS = {
     "export": "write a model for another runtime, and compare it",
     "visualize": "draw where a model looks",
     "report": "write one HTML page of a run",
+    "aggregate": "mean and spread of several runs",
     "profile": "measure the size, work and speed of models, or list them all",
 }
 
 # A command's arguments without a name, and the setting that they are.
-UNNAMED = {"verify": "images"}
+UNNAMED = {"verify": "images", "aggregate": "runs"}
 
 USAGE = f"""reidlit {__version__}: person re-identification
 
 usage: reidlit <command> [option=value ...]
 
 commands:
-{chr(10).join(f"  {name:<9}{line}" for name, line in COMMANDS.items())}
+{chr(10).join(f"  {name:<10}{line}" for name, line in COMMANDS.items())}
 
 examples:
   reidlit train                                     OSNet x0.25 on drawn data, nothing to download

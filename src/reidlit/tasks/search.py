@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
+from reidlit.data.decode import decode
 from reidlit.data.listing import list_images_below
 from reidlit.data.sample import Sample
 from reidlit.inference.extractor import FeatureExtractor
@@ -21,6 +22,7 @@ from reidlit.metrics import KReciprocal
 from reidlit.metrics.table import write_table
 from reidlit.tasks import common
 from reidlit.tasks.extractor import build_extractor
+from reidlit.visualize.faces import blurring
 from reidlit.visualize.ranked_list import RankedList, Shown, draw_ranked_lists
 
 PRINTED = 3  # queries in the terminal
@@ -160,7 +162,8 @@ def draw(cfg: DictConfig, query: Features, columns: dict[str, NDArray[Any]]) -> 
             f"no picture: {len(missing)} of {len(files)} images are not there, such as {_text(missing[0]) or 'one without a path'}"
         )
     elif lists:
-        common.say(f"picture: {draw_ranked_lists(lists, common.run_dir() / 'search.png', 'reidlit search')}")
+        read = blurring(decode) if cfg.blur_faces else decode
+        common.say(f"picture: {draw_ranked_lists(lists, common.run_dir() / 'search.png', 'reidlit search', read)}")
 
 
 def _path(cfg: DictConfig, name: str) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from reidlit.data.decode import decode
 from reidlit.data.images import Read
@@ -36,7 +36,7 @@ def run(cfg: DictConfig) -> None:
         ValueError: if an argument is missing or out of range, there is no image, or the method is not for the model.
     """
     _check(cfg)
-    trained = load(cfg, None if cfg.image_size is None else (int(cfg.image_size[0]), int(cfg.image_size[1])))
+    trained = load(cfg, _size(cfg))
     if cfg.images is not None and trained.model.uses_cameras:
         raise ValueError(
             f"images={cfg.images}: this model must be told which camera took each image; give data=<dataset>."
@@ -72,6 +72,15 @@ def _check(cfg: DictConfig) -> None:
         raise ValueError(f"count={cfg.count} must be an integer from 1 to {MOST}.")
     if not isinstance(cfg.seed, int) or cfg.seed < 0:
         raise ValueError(f"seed={cfg.seed} must be an integer from 0.")
+
+
+def _size(cfg: DictConfig) -> tuple[int, int] | None:
+    if cfg.image_size is None:
+        return None
+    size = list(cfg.image_size) if OmegaConf.is_list(cfg.image_size) else []
+    if len(size) != 2 or not all(isinstance(side, int) and side >= 1 for side in size):
+        raise ValueError(f"image_size={cfg.image_size} must be [height, width] in pixels, or null.")
+    return size[0], size[1]
 
 
 def _method(cfg: DictConfig, trained: Trained) -> tuple[bool, str | None]:

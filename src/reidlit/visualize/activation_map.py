@@ -130,7 +130,7 @@ def _map(output: Any) -> Tensor | None:
 
 
 def _module(model: nn.Module, layer: str) -> nn.Module:
-    modules = {name: module for name, module in model.named_modules() if name}
+    modules: dict[str, nn.Module] = {name: module for name, module in model.named_modules() if name}
     if layer in modules:
         return modules[layer]
     # Whoever writes `layer4` means the shortest name that ends so.

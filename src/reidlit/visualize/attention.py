@@ -60,7 +60,7 @@ def attention_map(model: ReIDModel, image: Tensor, camid: Tensor | None = None) 
     prefix, (rows, columns) = _layout(model, transformer, seen, len(image))
     flow = attention_rollout(seen)
     shares = (flow[:, 0] if _reads_class_token(model, transformer) else flow[:, prefix:].mean(1))[:, prefix:]
-    return scaled(shares.unflatten(1, (rows, columns)), image.shape[2:])
+    return scaled(shares.reshape(-1, rows, columns), image.shape[2:])
 
 
 def can_roll_out(model: ReIDModel, image_size: Sequence[int]) -> bool:
@@ -76,12 +76,12 @@ def can_roll_out(model: ReIDModel, image_size: Sequence[int]) -> bool:
         with _unfused(transformer.blocks):
             dry_run(model, image_size, _hooks(transformer, seen))
         _layout(model, transformer, seen, 1)
-    except NoRollout:
+    except NoRolloutError:
         return False
     return True
 
 
-class NoRollout(ValueError):
+class NoRolloutError(ValueError):
     """The model is not one whose attention can be rolled out."""
 
     def __init__(self, model: ReIDModel, why: str) -> None:
@@ -95,7 +95,7 @@ def _transformer(model: ReIDModel) -> Any:
     for module in model.modules():
         if isinstance(getattr(module, "blocks", None), nn.Module) and hasattr(module, "patch_embed"):
             return module
-    raise NoRollout(model, "has no blocks over patches")
+    raise NoRolloutError(model, "has no blocks over patches")
 
 
 def _hooks(transformer: Any, seen: list[Tensor]) -> dict[nn.Module, Hook]:
@@ -125,13 +125,13 @@ def _layout(model: ReIDModel, transformer: Any, seen: Sequence[Tensor], images: 
     """How many tokens precede the patches, and rows and columns of these."""
     grid = getattr(transformer.patch_embed, "grid_size", None)
     if grid is None:
-        raise NoRollout(model, "does not tell the grid of its patches")
+        raise NoRolloutError(model, "does not tell the grid of its patches")
     rows, columns = grid
     prefix = int(getattr(transformer, "num_prefix_tokens", 0))
     tokens = prefix + rows * columns
     if len(seen) != len(transformer.blocks) or any(each.shape != (images, tokens, tokens) for each in seen):
         found = sorted({tuple(each.shape[1:]) for each in seen})
-        raise NoRollout(
+        raise NoRolloutError(
             model,
             f"has {len(transformer.blocks)} blocks and {rows} x {columns} patches after {prefix} other tokens, but "
             f"{len(seen)} attention matrices of {found}",
