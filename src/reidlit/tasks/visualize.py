@@ -20,6 +20,7 @@ from reidlit.tasks.datasets import build_datamodule
 from reidlit.tasks.extractor import load
 from reidlit.visualize.activation_map import activation_map, find_layer
 from reidlit.visualize.attention import attention_map, can_roll_out
+from reidlit.visualize.faces import blurred
 from reidlit.visualize.overlay import Triplet, draw_maps
 
 METHODS = ("auto", "activation", "attention")
@@ -49,7 +50,8 @@ def run(cfg: DictConfig) -> None:
         batch = [samples[index] for index in sorted(chosen.tolist())[start : start + BATCH]]
         images = [as_size(read(_file(sample)), trained.image_size) for sample in batch]
         maps = _maps(trained, images, batch, layer)
-        triplets += [Triplet(*shown) for shown in zip(images, maps, map(_caption, batch), strict=True)]
+        shown = [blurred(image) for image in images] if cfg.blur_faces else images
+        triplets += [Triplet(*each) for each in zip(shown, maps, map(_caption, batch), strict=True)]
     what = "attention roll-out" if attention else f"activation of {layer}"
     path = draw_maps(triplets, common.run_dir() / "visualize.png", f"image | {what} | overlay; red is high")
     common.say(f"{what}, {len(triplets)} of {len(samples):,} images: {path}")
