@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from reidlit.data.enlarge import enlarge
+
 Array: TypeAlias = np.ndarray[Any, Any]
 Donor: TypeAlias = Callable[[random.Random], Array]
 
@@ -21,7 +23,7 @@ Donor: TypeAlias = Callable[[random.Random], Array]
 def resize(image: Array, height: int, width: int, exact: bool = False) -> Array:
     """Resizes bilinearly, without aliasing, as Pillow does.
 
-    Enlarging goes through OpenCV, which is several times faster and within one gray level of Pillow. Shrinking, on
+    Enlarging goes through OpenCV, which is within one gray level of Pillow and faster by far. Shrinking, on
     either axis, goes through Pillow itself: OpenCV's bilinear filter skips pixels there, and its area filter, besides
     being another filter, does not average at all when one axis grows (so does albumentations' `area_for_downscale`).
 
@@ -29,7 +31,7 @@ def resize(image: Array, height: int, width: int, exact: bool = False) -> Array:
         image: (H, W, 3) uint8.
         height: Rows wanted.
         width: Columns wanted.
-        exact: Enlarge by Pillow as well: published figures were measured so, and re-ranking moves by 0.05 % mAP.
+        exact: Enlarge to Pillow's last bit too: published figures were measured so, and re-ranking moves by 0.05 % mAP.
 
     Returns:
         (height, width, 3) uint8; `image` itself if it has this size.
@@ -37,7 +39,9 @@ def resize(image: Array, height: int, width: int, exact: bool = False) -> Array:
     old_height, old_width = image.shape[:2]
     if (old_height, old_width) == (height, width):
         return image
-    if old_height <= height and old_width <= width and not exact:
+    if old_height <= height and old_width <= width:
+        if exact:
+            return enlarge(image, height, width)
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
