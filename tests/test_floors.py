@@ -13,7 +13,7 @@ FLOORS = {
     "metrics": set(),
     "models": {"config", "spec"},
     "data": set(),
-    "visualize": {"metrics", "data"},
+    "visualize": {"models", "metrics", "data"},
     "inference": {"models", "metrics", "data", "spec", "config"},
     "engine": {"models", "losses", "metrics", "data", "visualize", "spec", "config"},
     "tasks": {"engine", "models", "losses", "metrics", "data", "visualize", "inference", "spec", "config"},
