@@ -44,3 +44,19 @@ def test_shorter_lists_leave_their_row_open(image, tmp_path):
 def test_nothing_to_draw_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="lists is empty"):
         draw_ranked_lists([], tmp_path / "lists.png")
+
+
+def test_a_tracklet_is_a_strip_of_frames_from_all_over_it(tmp_path):
+    frames = []
+    for value in range(0, 250, 50):
+        frames.append(str(tmp_path / f"{value}.png"))
+        Image.fromarray(np.full((128, 64, 3), value, np.uint8)).save(frames[-1])
+    tracklet = Shown(frames[0], 1, 0, frames=frames)
+    short = Shown(frames[3], 2, 1, 0.5, False, frames=frames[3:4])
+    with Image.open(draw_ranked_lists([RankedList(tracklet, [short])], tmp_path / "lists.png")) as sheet:
+        row = HEADER + FRAME + 80
+        shown = [sheet.getpixel((GAP + FRAME + place * WIDTH + WIDTH // 2, row))[0] for place in range(3)]
+        assert shown == [0, 100, 200]
+        left = 2 * GAP + 3 * WIDTH + 2 * FRAME + GAP
+        assert sheet.getpixel((left + FRAME + WIDTH // 2, row)) == (150, 150, 150)
+        assert sheet.getpixel((left + 2 * FRAME + WIDTH + 2, row)) == (255, 255, 255)  # as wide as its one frame

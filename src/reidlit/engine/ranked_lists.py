@@ -149,7 +149,7 @@ def _row(asked: str | int, metric: ReIDMetric, samples: Sequence[Sample]) -> int
         if not 0 <= asked < len(index):
             raise ValueError(f"ranked_lists.choose has {asked}, but queries are numbered from 0 to {len(index) - 1}.")
         return asked
-    paths = [Path(str(samples[number].path)) for number in index]
+    paths = [Path(_first(samples[number])) for number in index]
     found = [row for row, path in enumerate(paths) if asked in (str(path), path.name)]
     if len(found) != 1:
         raise ValueError(
@@ -159,7 +159,13 @@ def _row(asked: str | int, metric: ReIDMetric, samples: Sequence[Sample]) -> int
 
 
 def _shown(sample: Sample, distance: float | None = None, match: bool | None = None, junk: bool = False) -> Shown:
-    return Shown(str(sample.path), sample.pid, sample.camid, distance, match, junk)
+    frames = () if isinstance(sample.path, str) else sample.path
+    return Shown(_first(sample), sample.pid, sample.camid, distance, match, junk, frames)
+
+
+def _first(sample: Sample) -> str:
+    """The image, or the first frame of a tracklet."""
+    return sample.path if isinstance(sample.path, str) else sample.path[0]
 
 
 def _columns(lists: Sequence[RankedList]) -> dict[str, NDArray[np.generic]]:

@@ -13,6 +13,7 @@ HEIGHT, WIDTH = 160, 80  # of a shown image, in pixels
 FRAME, GAP, CAPTION, HEADER = 4, 8, 34, 30
 RIGHT, WRONG, QUERY, INK, PAPER = (34, 139, 60), (200, 40, 40), (40, 60, 160), (30, 30, 30), (255, 255, 255)
 JUNK, UNKNOWN = (150, 150, 150), (205, 205, 205)
+STRIP = 3  # frames of a tracklet, side by side
 
 
 class Shown(NamedTuple):
@@ -25,6 +26,7 @@ class Shown(NamedTuple):
         distance: to the query; `None` for the query itself.
         match: whether it shows the query's identity; `None` for the query, and where an identity is unknown.
         junk: whether the protocol leaves it out.
+        frames: of a tracklet, all its images in temporal order; `path` is the first.
     """
 
     path: str
@@ -33,6 +35,14 @@ class Shown(NamedTuple):
     distance: float | None = None
     match: bool | None = None
     junk: bool = False
+    frames: Sequence[str] = ()
+
+    @property
+    def strip(self) -> list[str]:
+        """What is drawn: the image, or some frames from all over the tracklet."""
+        count = min(STRIP, len(self.frames))
+        last = len(self.frames) - 1
+        return [self.frames[round(last * place / max(count - 1, 1))] for place in range(count)] or [self.path]
 
     @property
     def verdict(self) -> str:
@@ -55,6 +65,8 @@ class RankedList(NamedTuple):
 def draw_ranked_lists(lists: Sequence[RankedList], path: Path, title: str = "", read: Read = decode) -> Path:
     """Draw one row a query: a green frame means the same identity, a red one another, a grey one junk or unknown.
 
+    A tracklet is a strip of some of its frames.
+
     Args:
         lists: what to draw; at least one.
         path: the .png file to write.
@@ -70,7 +82,8 @@ def draw_ranked_lists(lists: Sequence[RankedList], path: Path, title: str = "", 
     if not lists:
         raise ValueError("lists is empty: give at least one ranked list to draw.")
     columns = 1 + max(len(ranked.entries) for ranked in lists)
-    cell = (WIDTH + 2 * FRAME + GAP, HEIGHT + 2 * FRAME + CAPTION + GAP)
+    width = WIDTH * max(len(shown.strip) for ranked in lists for shown in (ranked.query, *ranked.entries))
+    cell = (width + 2 * FRAME + GAP, HEIGHT + 2 * FRAME + CAPTION + GAP)
     sheet = Image.new("RGB", (columns * cell[0] + 2 * GAP, len(lists) * cell[1] + HEADER + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP, GAP), title, fill=INK, font=ImageFont.load_default(14))
@@ -95,9 +108,11 @@ def _draw(
     read: Read,
 ) -> None:
     left, top = corner
-    draw.rectangle((left, top, left + WIDTH + 2 * FRAME - 1, top + HEIGHT + 2 * FRAME - 1), fill=colour)
-    image = Image.fromarray(read(shown.path))
-    sheet.paste(image.resize((WIDTH, HEIGHT)), (left + FRAME, top + FRAME))
+    width = WIDTH * len(shown.strip)
+    draw.rectangle((left, top, left + width + 2 * FRAME - 1, top + HEIGHT + 2 * FRAME - 1), fill=colour)
+    for place, file in enumerate(shown.strip):
+        image = Image.fromarray(read(file))
+        sheet.paste(image.resize((WIDTH, HEIGHT)), (left + FRAME + place * WIDTH, top + FRAME))
     camera = f"cam {shown.camid + 1}" if shown.camid >= 0 else "no camera"
     who = f"id {shown.pid}" if shown.pid >= 0 else "id unknown"
     text = f"{caption} {shown.verdict}\n{who}, {camera}"
