@@ -114,8 +114,8 @@ def _draw(
         image = Image.fromarray(read(file))
         sheet.paste(image.resize((WIDTH, HEIGHT)), (left + FRAME + place * WIDTH, top + FRAME))
     camera = f"cam {shown.camid + 1}" if shown.camid >= 0 else "no camera"
-    who = f"id {shown.pid}" if shown.pid >= 0 else "id unknown"
-    text = f"{caption} {shown.verdict}\n{who}, {camera}"
+    who = f"id {shown.pid}, " if shown.pid >= 0 else ""
+    text = f"{caption} {shown.verdict}\n{who}{camera}"
     draw.multiline_text(
         (left, top + HEIGHT + 2 * FRAME + 2), text, fill=INK, font=ImageFont.load_default(11), spacing=2
     )
