@@ -42,3 +42,13 @@ class Batch(TypedDict):
     dsetid: Tensor  # (B,) int64
     index: Tensor  # (B,) int64, position in the dataset's list
     query: Tensor  # (B,) bool
+
+
+def first_frame(path: str | tuple[str, ...]) -> str:
+    """The image file, or the first of a tracklet's."""
+    return path if isinstance(path, str) else path[0]
+
+
+def readable(path: str) -> str:
+    """A path as text, also where its name is not UTF-8."""
+    return path.encode("utf-8", "backslashreplace").decode()

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from reidlit.data.datamodule import ReIDDataModule
 from reidlit.data.decode import decode
-from reidlit.data.sample import Sample
+from reidlit.data.sample import Sample, first_frame, readable
 from reidlit.engine.module import ReIDModule
 from reidlit.metrics import ReIDMetric, Scores
 from reidlit.metrics.nearest import nearest
@@ -149,7 +149,7 @@ def _row(asked: str | int, metric: ReIDMetric, samples: Sequence[Sample]) -> int
         if not 0 <= asked < len(index):
             raise ValueError(f"ranked_lists.choose has {asked}, but queries are numbered from 0 to {len(index) - 1}.")
         return asked
-    paths = [Path(_first(samples[number])) for number in index]
+    paths = [Path(first_frame(samples[number].path)) for number in index]
     found = [row for row, path in enumerate(paths) if asked in (str(path), path.name)]
     if len(found) != 1:
         raise ValueError(
@@ -160,30 +160,20 @@ def _row(asked: str | int, metric: ReIDMetric, samples: Sequence[Sample]) -> int
 
 def _shown(sample: Sample, distance: float | None = None, match: bool | None = None, junk: bool = False) -> Shown:
     frames = () if isinstance(sample.path, str) else sample.path
-    return Shown(_first(sample), sample.pid, sample.camid, distance, match, junk, frames)
-
-
-def _first(sample: Sample) -> str:
-    """The image, or the first frame of a tracklet."""
-    return sample.path if isinstance(sample.path, str) else sample.path[0]
+    return Shown(first_frame(sample.path), sample.pid, sample.camid, distance, match, junk, frames)
 
 
 def _columns(lists: Sequence[RankedList]) -> dict[str, NDArray[np.generic]]:
     """A row for each query and rank."""
     rows = [(ranked.query, rank, entry) for ranked in lists for rank, entry in enumerate(ranked.entries, start=1)]
     return {
-        "query": np.array([_text(query.path) for query, _, _ in rows], np.str_),
+        "query": np.array([readable(query.path) for query, _, _ in rows], np.str_),
         "query_pid": np.array([query.pid for query, _, _ in rows], np.int64),
         "query_camid": np.array([query.camid for query, _, _ in rows], np.int64),
         "rank": np.array([rank for _, rank, _ in rows], np.int64),
-        "path": np.array([_text(entry.path) for _, _, entry in rows], np.str_),
+        "path": np.array([readable(entry.path) for _, _, entry in rows], np.str_),
         "pid": np.array([entry.pid for _, _, entry in rows], np.int64),
         "camid": np.array([entry.camid for _, _, entry in rows], np.int64),
         "distance": np.array([entry.distance for _, _, entry in rows], np.float64),
         "verdict": np.array([entry.verdict for _, _, entry in rows], np.str_),
     }
-
-
-def _text(path: str) -> str:
-    """A path as text, also where its name is not UTF-8."""
-    return path.encode("utf-8", "backslashreplace").decode()

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from reidlit.data.datamodule import ReIDDataModule, count
 from reidlit.data.decode import decode
-from reidlit.data.sample import Sample
+from reidlit.data.sample import Sample, first_frame
 from reidlit.tasks import common
 from reidlit.tasks.datasets import build_datamodule
 from reidlit.tasks.results import remarks, result_rows
@@ -162,7 +162,7 @@ def _asked(name: str, row: int, columns: Columns, gallery: Sequence[Sample], top
         if index < 0:
             break
         sample = gallery[int(index)]
-        answers.append(Answer(_first(sample.path), sample.pid, sample.camid, float(distance), sample.pid == pid))
+        answers.append(Answer(first_frame(sample.path), sample.pid, sample.camid, float(distance), sample.pid == pid))
     return Asked(
         name,
         str(columns["path"][row]),
@@ -185,7 +185,13 @@ def confused(lists: Mapping[str, tuple[Columns, list[Sample]]]) -> list[Confusio
                 continue
             low, high = sorted((pid, sample.pid))
             new = Confusion(
-                name, low, high, 1, str(columns["path"][row]), _first(sample.path), float(columns["distance"][row][0])
+                name,
+                low,
+                high,
+                1,
+                str(columns["path"][row]),
+                first_frame(sample.path),
+                float(columns["distance"][row][0]),
             )
             old = found.get((name, low, high))
             if old is not None:
@@ -269,10 +275,6 @@ def _name(config: Any) -> str:
     """The model's name as far as the configuration tells it."""
     model = config.get("model") or {}
     return str(model.get("weights") or (model.get("backbone") or {}).get("name") or "reidlit")
-
-
-def _first(path: str | tuple[str, ...]) -> str:
-    return path if isinstance(path, str) else path[0]
 
 
 def _json(file: Path) -> dict[str, Any]:

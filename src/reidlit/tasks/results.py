@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from reidlit.data.sample import Sample
+from reidlit.data.sample import Sample, first_frame, readable
 from reidlit.data.splits import EvalSet
 from reidlit.metrics import ReIDMetric, Scores
 from reidlit.metrics.scores import FPRS
@@ -165,7 +165,7 @@ def _rows(name: str, scores: Scores, sets: EvalSet, metric: ReIDMetric) -> dict[
     if len(columns["ap"]) == len(query.index):  # with pooled queries a row is no image
         samples: list[Sample] = [sets.query[index] for index in query.index.tolist()]
         columns = {
-            "path": np.array([_readable(sample.path) for sample in samples]),
+            "path": np.array([readable(first_frame(sample.path)) for sample in samples]),
             "pid": np.array([sample.pid for sample in samples]),
             "camid": np.array([sample.camid for sample in samples]),
         } | columns
@@ -174,9 +174,3 @@ def _rows(name: str, scores: Scores, sets: EvalSet, metric: ReIDMetric) -> dict[
         listed = columns["nearest"]
         columns["nearest"] = np.where(listed < 0, -1, gallery.index.numpy()[listed.clip(min=0)] - first)
     return {"dataset": np.full(len(columns["ap"]), name)} | columns
-
-
-def _readable(path: str | tuple[str, ...]) -> str:
-    """A path as text, also where its name is not UTF-8; of a tracklet, that of its first frame."""
-    first = path if isinstance(path, str) else path[0]
-    return first.encode("utf-8", "backslashreplace").decode()

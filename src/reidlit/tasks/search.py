@@ -13,7 +13,7 @@ from rich.table import Table
 
 from reidlit.data.decode import decode
 from reidlit.data.listing import list_images_below
-from reidlit.data.sample import Sample
+from reidlit.data.sample import Sample, readable
 from reidlit.inference.extractor import FeatureExtractor
 from reidlit.inference.features import SUFFIXES, Features, of_samples
 from reidlit.inference.folder_gallery import gallery_of_folder
@@ -142,11 +142,11 @@ def print_lists(query: Features, columns: dict[str, NDArray[Any]]) -> None:
     """Print the lists of the first queries."""
     labels = [name for name in ("pid", "camid") if (columns[name] >= 0).any()]
     for number in range(min(PRINTED, len(query))):
-        table = Table("rank", "distance", *labels, title=_text(query.path[number]), title_justify="left")
+        table = Table("rank", "distance", *labels, title=readable(query.path[number]), title_justify="left")
         table.add_column("image", overflow="fold")
         for row in np.flatnonzero(columns["query"] == number):
             about = [str(columns[name][row]) for name in labels]
-            name = _text(columns["path"][row]) or f"id {columns['id'][row]}"
+            name = readable(columns["path"][row]) or f"id {columns['id'][row]}"
             table.add_row(str(columns["rank"][row]), f"{columns['distance'][row]:.4g}", *about, name)
         Console().print(table, highlight=False, markup=False)
     if len(query) > PRINTED:
@@ -159,7 +159,7 @@ def draw(cfg: DictConfig, query: Features, columns: dict[str, NDArray[Any]]) -> 
     files = [shown.path for ranked in lists for shown in (ranked.query, *ranked.entries)]
     if missing := [path for path in files if not Path(path).is_file()]:
         common.say(
-            f"no picture: {len(missing)} of {len(files)} images are not there, such as {_text(missing[0]) or 'one without a path'}"
+            f"no picture: {len(missing)} of {len(files)} images are not there, such as {readable(missing[0]) or 'one without a path'}"
         )
     elif lists:
         read = blurring(decode) if cfg.blur_faces else decode
@@ -198,7 +198,7 @@ def _is_saved(file: Path) -> bool:
 
 def _absolute(paths: NDArray[Any]) -> NDArray[Any]:
     """Full paths, in the same shape; empty ones stay."""
-    flat = [os.path.abspath(path) if path else "" for path in paths.reshape(-1).tolist()]  # noqa: PTH100
+    flat = [os.path.abspath(path) if path else "" for path in paths.reshape(-1).tolist()]  # noqa: PTH100 - links stay
     return np.array(flat, object).reshape(paths.shape)
 
 
@@ -216,9 +216,4 @@ def _ranked(number: int, query: Features, columns: dict[str, NDArray[Any]]) -> R
 
 
 def _texts(column: NDArray[Any]) -> NDArray[Any]:
-    return np.array([_text(value) for value in column.tolist()]) if column.dtype.kind == "U" else column
-
-
-def _text(path: str) -> str:
-    """A path as text, also where its name is not UTF-8."""
-    return path.encode("utf-8", "backslashreplace").decode()
+    return np.array([readable(value) for value in column.tolist()]) if column.dtype.kind == "U" else column

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from reidlit.data.decode import decode
 from reidlit.data.images import Read
 from reidlit.data.listing import list_images_below
-from reidlit.data.sample import Sample
+from reidlit.data.sample import Sample, first_frame, readable
 from reidlit.inference.given_images import as_size
 from reidlit.inference.model_file import Trained
 from reidlit.tasks import common
@@ -48,7 +48,7 @@ def run(cfg: DictConfig) -> None:
     triplets: list[Triplet] = []
     for start in range(0, len(chosen), BATCH):
         batch = [samples[index] for index in sorted(chosen.tolist())[start : start + BATCH]]
-        images = [as_size(read(_file(sample)), trained.image_size) for sample in batch]
+        images = [as_size(read(first_frame(sample.path)), trained.image_size) for sample in batch]
         maps = _maps(trained, images, batch, layer)
         shown = [blurred(image) for image in images] if cfg.blur_faces else images
         triplets += [Triplet(*each) for each in zip(shown, maps, map(_caption, batch), strict=True)]
@@ -124,13 +124,8 @@ def _maps(
     return found.numpy()
 
 
-def _file(sample: Sample) -> str:
-    """The image, or the first frame of a tracklet."""
-    return sample.path if isinstance(sample.path, str) else sample.path[0]
-
-
 def _caption(sample: Sample) -> str:
-    name = Path(_file(sample)).name.encode("utf-8", "backslashreplace").decode()
+    name = readable(Path(first_frame(sample.path)).name)
     if sample.pid == UNKNOWN:
         return name
     return f"{name}\nid {sample.pid}, {f'cam {sample.camid + 1}' if sample.camid >= 0 else 'no camera'}"

@@ -12,7 +12,9 @@ from markupsafe import Markup
 from PIL import Image
 
 from reidlit.data.decode import decode
+from reidlit.data.files import write_whole
 from reidlit.data.images import Read
+from reidlit.data.sample import readable
 
 HEIGHT, WIDTH = 128, 64  # of a picture, in pixels
 QUALITY = 80
@@ -117,12 +119,7 @@ def write_report(report: Report, path: Path, read: Read = decode) -> Path:
         datasets=sorted({query.dataset for query in report.queries}),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, text.encode("utf-8"))
     return path
 
 
@@ -132,7 +129,7 @@ def _camera(camid: int) -> str:
 
 def _short(file: str) -> str:
     """The name of a file and of its folder; where it lies on whose machine is nobody's business."""
-    return "/".join(Path(file).parts[-2:])
+    return readable("/".join(Path(file).parts[-2:]))
 
 
 def _data_url(file: str, read: Read) -> str:
