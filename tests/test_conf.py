@@ -11,6 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from reidlit.config import CONFIG_DIR, option, options
 from reidlit.data.datamodule import Loading, ReIDDataModule
+from reidlit.data.video import VideoDataModule, VideoLoading
 from reidlit.spec import locate
 
 INCLUDED = ("loading", "extractor")  # by others, which are composed below
@@ -18,7 +19,9 @@ GROUPS = sorted(
     p.name for p in CONFIG_DIR.iterdir() if p.is_dir() and list(p.glob("*.yaml")) and p.name not in INCLUDED
 )
 CASES = [f"{group}={name}" for group in GROUPS for name in options(group)]
-PARTS = [f"model/{part}={name}" for part in ("pool", "neck", "classifier") for name in options(f"model/{part}")]
+PARTS = [
+    f"model/{part}={name}" for part in ("pool", "temporal", "neck", "classifier") for name in options(f"model/{part}")
+]
 PACKAGE = {"averaging": "callbacks"}  # where a group's options go, if not under its own name
 # Given by the code that builds the object, or read by it before.
 RUNTIME = {
@@ -79,7 +82,7 @@ def accepted(target):
         elif not target.__module__.startswith("reidlit."):
             return None
         elif isinstance(target, type) and issubclass(target, ReIDDataModule):
-            names |= set(Loading.__annotations__)
+            names |= set((VideoLoading if issubclass(target, VideoDataModule) else Loading).__annotations__)
         else:  # a module without arguments of its own shows those of nn.Module
             assert isinstance(target, type), f"{target} swallows unknown arguments"
             assert target.__init__ is torch.nn.Module.__init__, f"{target} swallows unknown arguments"

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from reidlit.data.decode import decode
-from reidlit.data.images import Images, Item, Read, Transform, collate
+from reidlit.data.images import Images, Item, Read, Transform
 from reidlit.data.loader import ResumableLoader
 from reidlit.data.packed import Form, Packed, pack_name, pack_once
 from reidlit.data.sample import Draw, Sample
@@ -67,6 +67,16 @@ class Loading(TypedDict):
     seed: int
 
 
+class Examples(TypedDict, total=False):
+    """The options of `Images` that differ from stage to stage."""
+
+    labels: dict[int, int]
+    num_queries: int
+    seed: int
+    views: int
+    read: Read
+
+
 class ReIDDataModule(pl.LightningDataModule):
     """Loaders of one dataset. A subclass implements `samples`, and says what the dataset is.
 
@@ -82,6 +92,7 @@ class ReIDDataModule(pl.LightningDataModule):
         url: an archive that anybody may fetch, if there is one.
         sha256: of that archive, where it is known.
         notice: what whoever uses it must be told.
+        unit: what a sample is, for people.
 
     Args:
         root: the folder that holds the datasets' folders.
@@ -115,6 +126,7 @@ class ReIDDataModule(pl.LightningDataModule):
     url: ClassVar[str | None] = None
     sha256: ClassVar[str | None] = None
     notice: ClassVar[str | None] = None
+    unit: str = "images"  # what a sample is, in messages
 
     def __init__(self, root: str, **loading: Unpack[Loading]) -> None:
         super().__init__()
@@ -225,7 +237,7 @@ class ReIDDataModule(pl.LightningDataModule):
         found = self.samples(split)
         if not found:
             raise ValueError(
-                f"data={self.name}: no {split} images under {self.directory}. The folder is empty or laid out "
+                f"data={self.name}: no {split} {self.unit} under {self.directory}. The folder is empty or laid out "
                 "otherwise; unpack the archive again."
             )
         return found
@@ -256,6 +268,10 @@ class ReIDDataModule(pl.LightningDataModule):
         published = self.published()
         return [(split, count(self.listed(split)), published.get(split)) for split in self.splits]
 
+    def examples(self, samples: Sequence[Sample], transform: Transform, **options: Unpack[Examples]) -> Images:
+        """Samples as what a loader loads; see `Images`."""
+        return Images(samples, transform, **options)
+
     def train_dataloader(self) -> DataLoader[Item]:
         """Augmented batches of labelled images, (B / devices) on each device."""
         return self._training_loader(self.train, self.labels)
@@ -277,18 +293,18 @@ class ReIDDataModule(pl.LightningDataModule):
             rank=rank,
             world_size=world_size,
         )
-        images = Images(
+        images = self.examples(
             samples,
             self.loading["train_transform"],
-            labels,
+            labels=labels,
             seed=self.loading["seed"],
             views=self.loading["k_tfm"],
             read=self.read,
         )
-        return ResumableLoader(images, batches, **self._workers())
+        return ResumableLoader(images, batches, collate_fn=images.collate, **self._workers())
 
     def _eval_loader(self, sets: EvalSet) -> DataLoader[Item]:
-        images = Images(
+        images = self.examples(
             [*sets.query, *sets.gallery],
             self.loading["test_transform"],
             num_queries=len(sets.query),
@@ -296,7 +312,8 @@ class ReIDDataModule(pl.LightningDataModule):
         )
         rank, world_size = self._rank()
         share = range(rank, len(images), world_size)  # every image once: no padding, so the scores are exact
-        return DataLoader(images, sampler=share, batch_size=self.loading["test_batch_size"], **self._workers())
+        batches = images.eval_batches(share, self.loading["test_batch_size"])
+        return DataLoader(images, batch_sampler=batches, collate_fn=images.collate, **self._workers())
 
     def _workers(self) -> dict[str, Any]:
         workers = self.loading["num_workers"]
@@ -306,7 +323,6 @@ class ReIDDataModule(pl.LightningDataModule):
             )
         return {
             "num_workers": workers,
-            "collate_fn": collate,
             "pin_memory": torch.cuda.is_available(),
             "persistent_workers": workers > 0,
             "worker_init_fn": _one_thread,

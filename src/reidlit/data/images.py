@@ -3,11 +3,12 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import BatchSampler, Dataset
 
 from reidlit.data.decode import decode
 from reidlit.data.sample import Batch, Draw, Sample
@@ -19,14 +20,15 @@ Transform = Callable[[Array, int | None, Callable[[random.Random], Array] | None
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One decoded and transformed example."""
+    """One decoded and transformed example: an image, or the clips of a tracklet."""
 
-    image: Array  # (H, W, 3) uint8
+    image: Array  # (H, W, 3) uint8, or (K, S, H, W, 3)
     pid: int
     camid: int
     dsetid: int
     index: int
     query: bool
+    frames: Array | None = None  # (K, S) bool; see `Batch`
 
 
 class Images(Dataset[Item]):
@@ -61,6 +63,20 @@ class Images(Dataset[Item]):
         self.views = views
         self.read = read
 
+    @staticmethod
+    def collate(items: Sequence[Item]) -> Batch:
+        """Stack items; images become (B, 3, H, W) uint8 with channels last in memory, as convolutions like them."""
+        return collate(items, torch.from_numpy(np.stack([item.image for item in items])).permute(0, 3, 1, 2))
+
+    def eval_batches(self, share: Sequence[int], batch_size: int) -> Any:
+        """The batch sampler of an evaluation.
+
+        Args:
+            share: the samples of this rank.
+            batch_size: images that go through the model at once.
+        """
+        return BatchSampler(share, batch_size, drop_last=False)
+
     def __len__(self) -> int:
         return len(self.samples)
 
@@ -82,28 +98,30 @@ class Images(Dataset[Item]):
     def _example(self, index: int, number: int | None) -> Item:
         sample = self.samples[index]
         seed = None if number is None else (self.seed << 40) + number
-        image = self.transform(self._read(sample), seed, self._donor)
+        image, frames = self._image(sample, seed)
         pid = sample.pid if self.labels is None else self.labels[sample.pid]
-        return Item(image, pid, sample.camid, sample.dsetid, index, index < self.num_queries)
+        return Item(image, pid, sample.camid, sample.dsetid, index, index < self.num_queries, frames)
 
     def _donor(self, generator: random.Random) -> Array:
         """Another image of the same set, for augmentations that mix two."""
-        return self._read(generator.choice(self.samples))
+        path = generator.choice(self.samples).path
+        return self.read(path if isinstance(path, str) else generator.choice(path))
 
-    def _read(self, sample: Sample) -> Array:
+    def _image(self, sample: Sample, seed: int | None) -> tuple[Array, Array | None]:
+        """What `Item` holds of a sample: the image, and of a tracklet which frames are real."""
         if not isinstance(sample.path, str):
             raise ValueError(f"{sample.path[0]}: a tracklet cannot be read as one image; use a video dataset.")
-        return self.read(sample.path)
+        return self.transform(self.read(sample.path), seed, self._donor), None
 
 
-def collate(items: Sequence[Item]) -> Batch:
-    """Stack items; images become (B, 3, H, W) uint8 with channels last in memory, as convolutions like them."""
+def collate(items: Sequence[Item], image: Tensor) -> Batch:
+    """What comes with the images of a batch, item by item."""
 
     def column(name: str) -> Tensor:
         return torch.tensor([getattr(item, name) for item in items])
 
     return Batch(
-        image=torch.from_numpy(np.stack([item.image for item in items])).permute(0, 3, 1, 2),
+        image=image,
         pid=column("pid"),
         camid=column("camid"),
         dsetid=column("dsetid"),

@@ -1,7 +1,7 @@
 """What a dataset lists and what a loader yields."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 from torch import Tensor
 
@@ -34,9 +34,14 @@ class Batch(TypedDict):
 
     In training `pid` is the class label, 0 to C - 1; in evaluation it is the dataset's own identity number, and `query`
     tells queries from gallery entries.
+
+    Tracklets come as clips of S frames: in training one each, so that K is B; in evaluation one or more each, and
+    `tracklet` tells whose. Where a tracklet has too few frames for its last clip, `frames` tells them from what fills it up.
     """
 
-    image: Tensor  # (B, 3, H, W) uint8, channels-last in memory
+    image: Tensor  # (B, 3, H, W) uint8, channels-last in memory; of tracklets (K, S, 3, H, W)
+    frames: NotRequired[Tensor]  # (K, S) bool
+    tracklet: NotRequired[Tensor]  # (K,) int64, 0 to B - 1
     pid: Tensor  # (B,) int64
     camid: Tensor  # (B,) int64
     dsetid: Tensor  # (B,) int64

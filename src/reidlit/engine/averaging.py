@@ -170,7 +170,7 @@ class _OfBatch(nn.Module):
         self.model = model
 
     def forward(self, batch: Batch) -> object:
-        return self.model(batch["image"], batch["camid"])
+        return self.model(batch["image"], batch["camid"], batch.get("frames"))
 
 
 def _towards(share: Share) -> Callable[[Any, Any, Tensor | int], None]:

@@ -52,8 +52,9 @@ class Teacher:
         """Its output for the images of a batch, uint8, which are resized to what it was trained on."""
         image = self.model.normalize(batch["image"])
         if tuple(image.shape[-2:]) != self.image_size:
-            image = functional.interpolate(image, self.image_size, mode="bilinear", antialias=True)
-        output: ReIDOutput = self.model(image, batch["camid"])
+            flat = functional.interpolate(image.flatten(0, -4), self.image_size, mode="bilinear", antialias=True)
+            image = flat.reshape(*image.shape[:-2], *self.image_size)
+        output: ReIDOutput = self.model(image, batch["camid"], batch.get("frames"))
         return output
 
 

@@ -15,6 +15,7 @@ from reidlit.data.sample import Batch
 from reidlit.engine.gather import gather as gathered
 from reidlit.engine.optim import build_optimizer
 from reidlit.engine.schedules import build_scheduler
+from reidlit.engine.tracklets import embed_tracklets
 from reidlit.losses import WeightedSum
 from reidlit.metrics import ReIDMetric, Scores
 from reidlit.models.model import ReIDModel
@@ -73,13 +74,16 @@ class ReIDModule(pl.LightningModule):
         """All networks that are trained; `model`, which is evaluated and deployed, comes first."""
         return [self.model]
 
-    def forward(self, image: Tensor, camid: Tensor | None = None) -> Tensor:
-        """(B, 3, H, W) images, uint8 or normalised, and for some models cameras (B,) -> (B, D) embeddings."""
-        return self.model.embed(image, camid)
+    def forward(self, image: Tensor, camid: Tensor | None = None, frames: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) images, uint8 or normalised, and for some models cameras (B,) -> (B, D) embeddings.
+
+        Clips are (B, S, 3, H, W), and `frames` (B, S) tells which of their frames are real.
+        """
+        return self.model.embed(image, camid, frames)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """One step; logs the loss, each of its terms and the accuracy. Callbacks get the first branch's features too."""
-        output: ReIDOutput = self.model(batch["image"], batch["camid"])
+        output: ReIDOutput = self.model(batch["image"], batch["camid"], batch.get("frames"))
         total, each = self.losses_of(output, batch, self.loss)
         self.log_step("train", output, batch, total, each)
         return {"loss": total, "features": output.features[0].detach()}
@@ -193,10 +197,17 @@ class ReIDModule(pl.LightningModule):
         self.metrics = {name: self._metric(**instead).to(self.device) for name in names}
 
     def _embed(self, name: str, batch: Batch) -> None:
-        embedding = self(batch["image"], batch["camid"])
+        embedding = self._embedding(batch, batch["image"])
         if (self.hparams["evaluation"] or {}).get("flip"):
-            embedding = (embedding + self(batch["image"].flip(-1), batch["camid"])) / 2
+            embedding = (embedding + self._embedding(batch, batch["image"].flip(-1))) / 2
         self.metrics[name].update(embedding, batch["pid"], batch["camid"], batch["index"], batch["query"])
+
+    def _embedding(self, batch: Batch, image: Tensor) -> Tensor:
+        """(B, D) of the images, or of the tracklets, of a batch."""
+        if "tracklet" not in batch:
+            embedding: Tensor = self(image, batch["camid"])
+            return embedding
+        return embed_tracklets(self, image, batch["frames"], batch["tracklet"], batch["camid"])
 
     def _finish(self, name: str, prefix: str) -> None:
         scores = self.metrics[name].compute()

@@ -6,7 +6,7 @@ from typing import Any
 from reidlit.config import option, options
 from reidlit.models.model import IMAGENET_MEAN, IMAGENET_STD, ReIDModel
 from reidlit.models.pretrained import load_pretrained
-from reidlit.spec import TARGET, build
+from reidlit.spec import TARGET, accepts, build
 
 Spec = Mapping[str, Any]
 TIMM = "timm/"
@@ -57,8 +57,9 @@ def assemble(
     shared: Sequence[str] = (),
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    temporal: Spec | None = None,
 ) -> ReIDModel:
-    """Build the four parts from their specs, each to the size of the one before.
+    """Build the parts from their specs, each to the size of the one before.
 
     Args:
         num_classes: how many identities the classifier tells apart.
@@ -74,6 +75,8 @@ def assemble(
         mean: of the images that the weights were trained on; by default that of ImageNet, or what belongs to the
             pretrained weights.
         std: likewise.
+        temporal: builds the pooling over the frames of a tracklet, by default the mean; is given `in_features` where it
+            takes that.
 
     Raises:
         ValueError: if a spec does not fit, or weights are asked for where none are known.
@@ -96,7 +99,10 @@ def assemble(
     count = 1 if "classifier" in shared else branches
     classifiers = [build(classifier, in_features=width, num_classes=num_classes) for _ in range(count)]
     own_mean, own_std = getattr(network, "mean", IMAGENET_MEAN), getattr(network, "std", IMAGENET_STD)
-    model = ReIDModel(network, pooling, necks, classifiers, mean or own_mean, std or own_std)
+    over_time = (
+        None if temporal is None else build(temporal, **accepts(temporal, {"in_features": network.num_features}))
+    )
+    model = ReIDModel(network, pooling, necks, classifiers, mean or own_mean, std or own_std, over_time)
     if pretrained and weights is not None:
         load_pretrained(model, weights)
     return model

@@ -29,10 +29,11 @@ from reidlit.tasks.results import describe, figures, print_table, write_per_quer
 
 def sizes(datamodule: ReIDDataModule) -> str:
     """What is trained on, a line for each source; and what users of these data must be told."""
+    unit = datamodule.unit
     parts = [(part.name, part.training_samples()) for part in datamodule.sources]
-    lines = [f"{name}: trained on {_size(samples)}" for name, samples in parts]
+    lines = [f"{name}: trained on {_size(samples, unit)}" for name, samples in parts]
     if len(parts) > 1:
-        lines.append(f"together: {_size(datamodule.train)}")
+        lines.append(f"together: {_size(datamodule.train, unit)}")
     if datamodule.val:
         lines.append(
             f"held out for validation: {len(datamodule.val.query)} queries, {len(datamodule.val.gallery)} gallery"
@@ -41,9 +42,9 @@ def sizes(datamodule: ReIDDataModule) -> str:
     return "\n".join([*lines, *kept, *(part.notice for part in datamodule.sources if part.notice)])
 
 
-def _size(samples: Sequence[Sample]) -> str:
+def _size(samples: Sequence[Sample], unit: str) -> str:
     identities, images, cameras = count(samples)
-    return f"{identities:,} identities, {images:,} images, {cameras or 'no known'} cameras"
+    return f"{identities:,} identities, {images:,} {unit}, {cameras or 'no known'} cameras"
 
 
 def build_trainer(cfg: DictConfig, bare: bool = False) -> pl.Trainer:

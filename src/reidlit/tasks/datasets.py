@@ -8,8 +8,9 @@ from hydra.errors import MissingConfigException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from reidlit.data.datamodule import Loading, ReIDDataModule
+from reidlit.data.datamodule import ReIDDataModule
 from reidlit.data.pipeline import select
+from reidlit.data.video import VideoLoading
 
 RECIPES = ("train", "test")  # of conf/transforms; its other keys are steps
 LISTS = ("sources", "targets")  # of conf/data/multi.yaml: names of other options
@@ -29,7 +30,7 @@ def build_datamodule(cfg: DictConfig) -> ReIDDataModule:
         "sampler": instantiate(cfg.sampler),
         "seed": cfg.seed,
     }
-    shared = {key: cfg.data[key] for key in Loading.__annotations__ if key in cfg.data and key != "name"}
+    shared = {key: cfg.data[key] for key in VideoLoading.__annotations__ if key in cfg.data and key != "name"}
     known: dict[str, ReIDDataModule] = {}  # a dataset that is source and target is built once
 
     def one(entry: str | Mapping[str, Any]) -> ReIDDataModule:

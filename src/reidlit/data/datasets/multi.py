@@ -11,6 +11,7 @@ from reidlit.data.images import Array, Item, Read
 from reidlit.data.packed import Packed
 from reidlit.data.sample import Sample
 from reidlit.data.splits import EvalSet
+from reidlit.data.video import VideoDataModule
 
 UNLABELLED = -1
 
@@ -54,6 +55,10 @@ class Multi(ReIDDataModule):
         self.sources = list(sources)
         self.targets = self.sources if targets is None else list(targets)
         self.load_train_targets = load_train_targets
+        if other := next((part for part in self.parts if part.unit != self.unit), None):
+            raise ValueError(
+                f"{other.name} holds {other.unit}, not {self.unit}: data=multi is for images, data=multi_video for tracklets."
+            )
         names = [source.name for source in self.sources]
         for option, datasets in (("sources", self.sources), ("targets", self.targets)):
             listed = [dataset.name for dataset in datasets]
@@ -120,6 +125,10 @@ class Multi(ReIDDataModule):
             raise ValueError("data.load_train_targets=false: set it to true to have the targets' training images.")
         labels = dict.fromkeys((sample.pid for sample in self.target_train), UNLABELLED)
         return self._training_loader(self.target_train, labels)
+
+
+class MultiVideo(Multi, VideoDataModule):
+    """The same of datasets of tracklets; see `Multi` and `VideoDataModule`."""
 
 
 class FirstThatHas:

@@ -1,0 +1,126 @@
+"""From tracklets to batches of clips."""
+
+import random
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+
+from reidlit.data.decode import decode
+from reidlit.data.frame_sampling import TestSampling, TrainSampling, eval_clips, training_clip
+from reidlit.data.images import Array, Images, Item, Read, Transform, collate
+from reidlit.data.sample import Batch, Sample
+
+STRIDE = 2**20  # seeds of a clip's frames, where each is augmented by itself; no tracklet has as many
+
+
+class Clips(Images):
+    """Tracklets as clips of `seq_len` frames: one clip in training, in evaluation as many as `test_sampling` says.
+
+    Args:
+        samples: see `Images`, as all that is not named here; each `path` is a tuple of frames.
+        transform: of a frame.
+        labels: see `Images`.
+        num_queries: likewise.
+        seed: likewise; it decides which frames are drawn too.
+        views: likewise.
+        read: likewise.
+        seq_len: frames of a clip.
+        sampling: how those of a training clip are chosen.
+        test_sampling: how those of a tested tracklet are.
+        consistent: whether all frames of a clip are augmented alike: one flip, one crop, one erased rectangle.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        transform: Transform,
+        labels: dict[int, int] | None = None,
+        num_queries: int = 0,
+        seed: int = 0,
+        views: int = 1,
+        read: Read = decode,
+        seq_len: int = 15,
+        sampling: TrainSampling = "segments",
+        test_sampling: TestSampling = "even",
+        consistent: bool = True,
+    ) -> None:
+        super().__init__(samples, transform, labels, num_queries, seed, views, read)
+        self.seq_len = seq_len
+        self.sampling = sampling
+        self.test_sampling = test_sampling
+        self.consistent = consistent
+
+    @staticmethod
+    def collate(items: Sequence[Item]) -> Batch:
+        """Stack clips: images become (K, S, 3, H, W), where an item may bring several of the K; see `Batch`."""
+        clips = np.concatenate([item.image for item in items])
+        batch = collate(items, torch.from_numpy(clips).permute(0, 1, 4, 2, 3))
+        batch["frames"] = torch.from_numpy(np.concatenate([item.frames for item in items]))
+        batch["tracklet"] = torch.arange(len(items)).repeat_interleave(
+            torch.tensor([len(item.image) for item in items])
+        )
+        return batch
+
+    def eval_batches(self, share: Sequence[int], batch_size: int) -> "TrackletBatches":
+        """Whole tracklets with at most `batch_size` clips in a batch; see `Images.eval_batches`."""
+        return TrackletBatches(self, share, batch_size)
+
+    def clips_of(self, index: int) -> int:
+        """How many clips a tested tracklet makes."""
+        return len(eval_clips(len(self.samples[index].path), self.seq_len, self.test_sampling))
+
+    def _image(self, sample: Sample, seed: int | None) -> tuple[Array, Array | None]:
+        """(K, S, H, W, 3) clips, and (K, S) which of their frames are real and do not fill a short clip up."""
+        if isinstance(sample.path, str):
+            raise ValueError(f"{sample.path}: an image cannot be read as a tracklet; its dataset is none of video.")
+        count = self.seq_len
+        if seed is None:
+            clips = eval_clips(len(sample.path), count, self.test_sampling)
+        else:
+            clips = [training_clip(len(sample.path), count, self.sampling, random.Random(seed))]
+        frames = [[sample.path[place] for place in clip] for clip in clips]
+        images = np.stack([self._frames(paths, seed) for paths in frames])
+        real = np.arange(count) < np.array([[len(clip)] for clip in clips])
+        return images, real
+
+    def _frames(self, paths: Sequence[str], seed: int | None) -> Array:
+        """(S, H, W, 3) frames; a short clip is filled up with its last."""
+        made: dict[tuple[str, int | None], Array] = {}  # a frame that recurs is made once
+        keys = [
+            (path, seed if seed is None or self.consistent else seed * STRIDE + place)
+            for place, path in enumerate(paths)
+        ]
+        for path, own in keys:
+            if (path, own) not in made:
+                made[path, own] = self.transform(self.read(path), own, self._donor)
+        frames = [made[key] for key in keys]
+        return np.stack(frames + frames[-1:] * (self.seq_len - len(frames)))
+
+
+class TrackletBatches(Sampler[list[int]]):
+    """Batches of whole tracklets to test, with at most so many clips; a longer tracklet is a batch of its own.
+
+    Args:
+        clips: the dataset.
+        indices: the tracklets of this rank, in order.
+        batch_size: clips.
+    """
+
+    def __init__(self, clips: Clips, indices: Sequence[int], batch_size: int) -> None:
+        self.batches: list[list[int]] = []
+        room = 0
+        for index in indices:
+            count = clips.clips_of(index)
+            if count > room:
+                self.batches.append([])
+                room = batch_size
+            self.batches[-1].append(index)
+            room -= count
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
