@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from reidlit.config import option
-from reidlit.engine import tracklets
+from reidlit.models import tracklets
 from reidlit.engine.frames import FramesModule
 from reidlit.engine.module import ReIDModule
-from reidlit.engine.tracklets import embed_tracklets
+from reidlit.models.tracklets import embed_tracklets
 from reidlit.losses import CrossEntropy, Triplet
 
 CE = {"_target_": "reidlit.losses.CrossEntropy"}

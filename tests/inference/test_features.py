@@ -55,7 +55,7 @@ def test_a_pickle_is_not_opened(tmp_path):
 def test_lengths_and_suffixes_are_checked(tmp_path):
     good = features()
     with pytest.raises(ValueError, match="do not fit together"):
-        Features(good.embedding[:2], good.path, good.pid, good.camid, good.split, "x")
+        Features(good.embedding[:2], good.path, good.pid, good.camid, good.split, good.tracklet, "x")
     with pytest.raises(ValueError, match=r"must end in \.npz or \.parquet"):
         good.save(tmp_path / "features.csv")
 

@@ -15,11 +15,11 @@ from reidlit.data.sample import Batch
 from reidlit.engine.gather import gather as gathered
 from reidlit.engine.optim import build_optimizer
 from reidlit.engine.schedules import build_scheduler
-from reidlit.engine.tracklets import embed_tracklets
 from reidlit.losses import WeightedSum
 from reidlit.metrics import ReIDMetric, Scores
 from reidlit.models.model import ReIDModel
 from reidlit.models.output import ReIDOutput
+from reidlit.models.tracklets import embed_tracklets
 from reidlit.models.weights import load_weights
 from reidlit.spec import accepts, build
 

@@ -19,8 +19,10 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 class Backend(Protocol):
     """Embeds batches."""
 
-    def __call__(self, image: Tensor, camid: Tensor | None = None) -> Tensor:
-        """(B, 3, H, W) uint8 on the CPU -> (B, D) float32 on the CPU."""
+    takes_clips: bool
+
+    def __call__(self, image: Tensor, camid: Tensor | None = None, frames: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) uint8 on the CPU -> (B, D) float32 on the CPU; or clips, see `ReIDModel.forward`."""
 
 
 class TorchBackend:
@@ -33,6 +35,8 @@ class TorchBackend:
         precision: of convolutions and products: fp32, bf16 or fp16.
         compiled: whether to compile it with `torch.compile`, which needs a C++ compiler on the machine.
     """
+
+    takes_clips = True
 
     def __init__(
         self,
@@ -47,12 +51,13 @@ class TorchBackend:
         fast = folded(model, image_size).to(device).to(memory_format=torch.channels_last)
         self.embed: Any = torch.compile(fast.embed, dynamic=True) if compiled else fast.embed
 
-    def __call__(self, image: Tensor, camid: Tensor | None = None) -> Tensor:
+    def __call__(self, image: Tensor, camid: Tensor | None = None, frames: Tensor | None = None) -> Tensor:
         """See `Backend`."""
         mixed = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
         with torch.inference_mode(), mixed:
             on_device = image.to(self.device, non_blocking=True)
-            embedding: Tensor = self.embed(on_device, None if camid is None else camid.to(self.device))
+            known = [None if each is None else each.to(self.device) for each in (camid, frames)]
+            embedding: Tensor = self.embed(on_device, *known)
         return embedding.float().cpu()
 
 
@@ -66,6 +71,8 @@ class OnnxBackend:
     Raises:
         ValueError: if ONNX Runtime or the exporter is not installed, or the model cannot be exported.
     """
+
+    takes_clips = False
 
     def __init__(self, model: ReIDModel, image_size: tuple[int, int]) -> None:
         try:
@@ -84,8 +91,8 @@ class OnnxBackend:
                 f"backend='onnx' needs what is not installed ({error}): pip install reidlit[export]."
             ) from error
 
-    def __call__(self, image: Tensor, camid: Tensor | None = None) -> Tensor:
+    def __call__(self, image: Tensor, camid: Tensor | None = None, frames: Tensor | None = None) -> Tensor:
         """See `Backend`."""
-        del camid  # models that use cameras are not exported
+        del camid, frames  # models that use cameras are not exported, and a file takes images
         found: NDArray[Any] = self.session.run(None, {"image": np.ascontiguousarray(image.numpy())})[0]
         return torch.from_numpy(found)

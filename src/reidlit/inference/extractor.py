@@ -18,6 +18,7 @@ from reidlit.inference.backends import PRECISIONS, Backend, OnnxBackend, TorchBa
 from reidlit.inference.given_images import Array, Given, as_list, as_pixels, as_size
 from reidlit.inference.model_file import Trained, load_trained
 from reidlit.models.model import ReIDModel
+from reidlit.models.tracklets import embed_tracklets
 
 BACKENDS = ("torch", "compile", "onnx")
 
@@ -128,6 +129,41 @@ class FeatureExtractor:
                 embedding = self._embed(batch, None if cameras is None else cameras[positions.start : positions.stop])
                 bar.update(len(positions))
                 yield positions, embedding
+
+    def tracklet(self, images: Sequence[Given], camid: int | None = None, seq_len: int = 15) -> Tensor:
+        """Embed a person's images from one camera in temporal order, as `reidlit test` embeds a tracklet of all frames.
+
+        Args:
+            images: one or more, each in any form that an image may have.
+            camid: their camera, for a model that uses cameras.
+            seq_len: frames that the model's pooling over time sees at once; the embeddings of such clips are averaged.
+
+        Returns:
+            (D,) float32, on the CPU.
+
+        Raises:
+            ValueError: if there is no image, or the backend takes single images only.
+        """
+        if not len(images):
+            raise ValueError("images is empty: a tracklet needs one frame or more.")
+        if not self.backend.takes_clips:
+            raise ValueError("backend='onnx' takes single images; embed tracklets with backend='torch'.")
+        count = -(-len(images) // seq_len)
+        shown = torch.cat([batch for _, batch in self._batches(images)])
+        filled = torch.cat([shown, shown[-1:].expand(count * seq_len - len(shown), -1, -1, -1)])
+        clips = filled.view(count, seq_len, *shown.shape[1:])
+        real = (torch.arange(count * seq_len) < len(shown)).view(count, seq_len)
+        camera = self._of_camera(camid, 1)
+
+        def embed(image: Tensor, camids: Tensor, frames: Tensor) -> Tensor:
+            embedding: Tensor = self.backend(image, camids if self.uses_cameras else None, frames)
+            return embedding
+
+        whose, unknown = torch.zeros(count, dtype=torch.long), torch.zeros(1, dtype=torch.long)
+        sides = [clips, clips.flip(-1)] if self.flip else [clips]
+        found = [embed_tracklets(embed, side, real, whose, unknown if camera is None else camera) for side in sides]
+        embedding = torch.stack(found).mean(0)
+        return (functional.normalize(embedding) if self.normalize else embedding)[0]
 
     def crops(self, frame: Given, boxes: ArrayLike | Tensor, camid: int | None = None) -> Tensor:
         """Embed the persons that a detector found in a frame.

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reidlit.data.sample import Sample
+from reidlit.data.sample import Sample, first_frame
 
 SUFFIXES = (".npz", ".parquet")
 FLUSH = 64  # batches after which what is done is noted
+POOLS = {"average": np.add, "max": np.maximum}
 Array = NDArray[Any]
 
 
@@ -29,6 +30,7 @@ class Features:
         pid: (N,) identities, -1 where none is known.
         camid: (N,) cameras, negative where none is known, as in `reidlit.evaluate`.
         split: (N,) train, query, gallery, or empty.
+        tracklet: (N,) the number of the tracklet that a frame is of; -1 of images and of whole tracklets.
         fingerprint: of the extractor; embeddings of another cannot be compared with these.
 
     Raises:
@@ -40,6 +42,7 @@ class Features:
     pid: Array
     camid: Array
     split: Array
+    tracklet: Array
     fingerprint: str
 
     def __post_init__(self) -> None:
@@ -56,6 +59,26 @@ class Features:
         """Those of one split."""
         chosen = self.split == split
         return Features(**{name: getattr(self, name)[chosen] for name in COLUMNS}, fingerprint=self.fingerprint)
+
+    def pooled(self, way: str) -> "Features":
+        """Tracklets instead of their frames: by the mean ("average") or the largest value ("max") of the embeddings.
+
+        Raises:
+            ValueError: if these are no frames, or there is no such way.
+        """
+        if way not in POOLS:
+            raise ValueError(f"temporal={way} must be one of {', '.join(POOLS)}.")
+        if not len(self) or self.tracklet.min() < 0:
+            raise ValueError(
+                "temporal= pools frames of tracklets: write them with reidlit extract data=... frames=true."
+            )
+        order = np.argsort(self.tracklet, kind="stable")
+        _, first = np.unique(self.tracklet[order], return_index=True)
+        sums = POOLS[way].reduceat(self.embedding[order], first, axis=0)
+        counts = np.diff([*first, len(self)])[:, None] if way == "average" else 1
+        kept = {name: getattr(self, name)[order[first]] for name in COLUMNS}
+        kept |= {"embedding": (sums / counts).astype(np.float32), "tracklet": np.full(len(first), -1, np.int64)}
+        return Features(**kept, fingerprint=self.fingerprint)
 
     def save(self, file: Path) -> None:
         """Write a .npz or a .parquet file, whole or not at all.
@@ -111,10 +134,11 @@ COLUMNS = tuple(field.name for field in fields(Features) if field.name != "finge
 def of_samples(samples: Sequence[Sample], split: str) -> dict[str, Array]:
     """The columns beside the embedding of some samples of a dataset."""
     return {
-        "path": np.array([str(sample.path) for sample in samples]),
+        "path": np.array([first_frame(sample.path) for sample in samples]),
         "pid": np.array([sample.pid for sample in samples], np.int64),
         "camid": np.array([sample.camid for sample in samples], np.int64),
         "split": np.full(len(samples), split),
+        "tracklet": np.full(len(samples), -1, np.int64),
     }
 
 

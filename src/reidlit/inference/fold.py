@@ -10,6 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from reidlit.models.lora import merge_lora
 from reidlit.models.model import ReIDModel
+from reidlit.models.temporal import TemporalAverage
 
 
 def folded(model: ReIDModel, image_size: tuple[int, int]) -> ReIDModel:
@@ -44,7 +45,9 @@ def folded(model: ReIDModel, image_size: tuple[int, int]) -> ReIDModel:
         hooks += [module.register_forward_hook(note_output), module.register_forward_pre_hook(note_input)]
     camid = torch.zeros(1, dtype=torch.long)
     with torch.no_grad():
-        copy.embed(torch.zeros(1, 3, *image_size, dtype=torch.uint8), camid if copy.uses_cameras else None)
+        # A mean over frames lets a norm through to the layer before it, other poolings over time do not.
+        shape = (1, 3) if isinstance(copy.temporal, TemporalAverage) else (1, 2, 3)
+        copy.embed(torch.zeros(*shape, *image_size, dtype=torch.uint8), camid if copy.uses_cameras else None)
     for hook in hooks:
         hook.remove()
 

@@ -26,6 +26,10 @@ def test_features(cfg: DictConfig) -> float:
     if cfg.ckpt_path is not None or cfg.weights is not None:
         raise ValueError("features= holds embeddings already; leave out ckpt_path and weights.")
     features = Features.load(cfg.features)
+    if cfg.temporal is not None:
+        features = features.pooled(cfg.temporal)
+    elif len(features) and features.tracklet.max() >= 0:
+        raise ValueError(f"features={cfg.features} holds frames of tracklets: give temporal=average or temporal=max.")
     query, gallery = features.of_split("query"), features.of_split("gallery")
     if not len(query) or not len(gallery):
         raise ValueError(

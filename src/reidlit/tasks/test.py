@@ -25,6 +25,8 @@ def run(cfg: DictConfig) -> float:
     """
     if cfg.features is not None:
         return test_features(cfg)
+    if cfg.temporal is not None:
+        raise ValueError(f"temporal={cfg.temporal} pools the frames of features=; of a model it is model/temporal=.")
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     module = _trained(cfg)
     if not _given("data.height", "data.width"):
