@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test test-faults test-matrix lint format build-image run clean
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.installed ## an environment in .venv with everything
 
@@ -24,6 +24,12 @@ demo: setup ## train and test on drawn data, about three minutes on two cores
 test: setup ## the test suite
 	$(BIN)/python -m pytest
 
+test-faults: setup ## kills, full disks, hostile files and fuzzed names, for longer than in the test suite
+	REIDLIT_FAULTS=1 $(BIN)/python -m pytest tests/faults
+
+test-matrix: setup ## the built package on Python 3.11 to 3.13, with the newest and the oldest dependencies
+	$(BIN)/python .ci/matrix.py
+
 lint: setup ## ruff, mypy and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -33,6 +39,20 @@ lint: setup ## ruff, mypy and spelling
 format: setup ## rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# make run command="train data=market1501" data=/where/datasets/lie
+data ?= $(CURDIR)/data
+runs ?= $(CURDIR)/runs
+gpus ?= --gpus all
+command ?= --help
+
+build-image: ## a container image with reidlit
+	docker build --tag reidlit .
+
+run: ## a command in that image: make run command="train data=market1501"; gpus= without a GPU
+	mkdir -p $(data) $(runs)
+	docker run --rm --ipc host $(gpus) --user $$(id -u):$$(id -g) --env HOME=/tmp \
+		--volume $(data):/data --volume $(runs):/home/reidlit/runs reidlit $(command)
 
 clean: ## remove what was built and run, keeping data/
 	rm -rf $(VENV) build dist runs .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,129 @@
+"""Installs the built package in fresh environments and runs it outside the repository.
+
+    python .ci/matrix.py                       # Python 3.11, 3.12 and 3.13, each with the newest and the floor versions
+    python .ci/matrix.py --python 3.11 --versions floor
+
+Floor versions are those that pyproject.toml asks for at least. An environment is made, used and deleted; a Python version
+that is not installed is named and counts as a failure if it was asked for.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHONS = ("3.11", "3.12", "3.13")
+TINY = [
+    "data.num_identities=12",
+    "data.num_test=6",
+    "data.num_cameras=2",
+    "data.shots=3",
+    "data.image_height=64",
+    "data.image_width=32",
+    "data.height=64",
+    "data.width=32",
+    "data.num_workers=0",
+    "callbacks.progress=null",
+]
+COMMANDS = (
+    ("--version",),
+    ("train", *TINY, "data.batch_size=12", "trainer.max_epochs=1", "hydra.run.dir=run"),
+    ("test", *TINY, "ckpt_path=run/checkpoints/last.ckpt", "eval.postprocess=[k_reciprocal]"),
+    ("extract", "images=data/synthetic", "ckpt_path=run/checkpoints/last.ckpt", "output=features.npz"),
+    ("report", "run=run"),
+)
+LIBRARY = """
+import numpy as np, reidlit, torch
+model = reidlit.build_model("osnet_x0_25", num_classes=4)
+extractor = reidlit.FeatureExtractor(model_path="run/checkpoints/last.ckpt", device="cpu")
+features = extractor([np.zeros((64, 32, 3), np.uint8)] * 2)
+scores = reidlit.evaluate(torch.randn(6, 8), torch.randn(20, 8), np.arange(6) % 3, np.arange(20) % 3)
+module = reidlit.ReIDModule.load_from_checkpoint("run/checkpoints/last.ckpt")
+assert features.shape == (2, 512) and 0 < scores.mAP <= 1 and module.model.embedding_size == 512
+"""
+
+
+def main() -> None:
+    """Runs the combinations that are asked for, and tells which failed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--python", nargs="+", default=PYTHONS, help="versions, or paths of interpreters")
+    parser.add_argument("--versions", nargs="+", choices=("newest", "floor"), default=("newest", "floor"))
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        packages = build(Path(scratch))
+        combinations = [(python, versions) for python in arguments.python for versions in arguments.versions]
+        failed = []
+        for number, (python, versions) in enumerate(combinations):
+            package = packages[number % len(packages)]  # the wheel and the source archive in turn
+            print(f"Python {python}, {versions} versions, from {package.name}", flush=True)
+            try:
+                check(python, versions, package, Path(scratch) / f"{number}")
+            except (subprocess.CalledProcessError, FileNotFoundError) as error:
+                failed.append(f"Python {python}, {versions}: {error}")
+                print(f"  failed: {error}", flush=True)
+    if failed:
+        sys.exit("\n".join(failed))
+
+
+def build(folder: Path) -> list[Path]:
+    """The wheel and the source archive."""
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return [*folder.glob("*.whl"), *folder.glob("*.tar.gz")]
+
+
+def check(python: str, versions: str, package: Path, folder: Path) -> None:
+    """One combination, in a folder that has nothing of the repository."""
+    interpreter = shutil.which(python if os.sep in python or python.startswith("python") else f"python{python}")
+    if interpreter is None:
+        raise FileNotFoundError(f"there is no python{python}")
+    work = folder / "elsewhere"
+    work.mkdir(parents=True)
+    subprocess.run([interpreter, "-m", "venv", folder / "venv"], check=True)
+    binaries = folder / "venv" / "bin"
+    pip = [binaries / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    limits = folder / "floors.txt"
+    limits.write_text("\n".join(floors()) if versions == "floor" else "")
+    subprocess.run([*pip, "--constraint", limits, package], check=True)
+    environment = {**os.environ, "WANDB_MODE": "offline", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("PYTHONPATH", None)
+    for command in COMMANDS:
+        run([binaries / "reidlit", *command], work, environment)
+    run([binaries / "python", "-c", LIBRARY], work, environment)
+    found = json.loads((work / "run" / "metrics.json").read_text())
+    installed = subprocess.run(
+        [binaries / "python", "-m", "pip", "freeze"], check=True, capture_output=True, text=True
+    ).stdout
+    shown = [line for line in installed.splitlines() if line.startswith(("torch==", "numpy==", "numba==", "pytorch-l"))]
+    print(f"  passed: mAP {found['test/synthetic/mAP']:.3f}, {', '.join(shown)}", flush=True)
+    shutil.rmtree(folder)
+
+
+def run(command: list[str | Path], folder: Path, environment: dict[str, str]) -> None:
+    """Runs one command, and shows what it said if it failed."""
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}", flush=True)
+    done.check_returncode()
+
+
+def floors() -> list[str]:
+    """The dependencies, each pinned to the release series that pyproject.toml asks for at least."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found = [re.match(r"([\w-]+)>=([\d.]+)", line) for line in project["dependencies"]]
+    return [
+        f"{match[1]}=={match[2]}.*" if match[2].count(".") < 2 else f"{match[1]}=={match[2]}"
+        for match in found
+        if match
+    ]
+
+
+if __name__ == "__main__":
+    main()
