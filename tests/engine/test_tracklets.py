@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from reidlit.config import option
-from reidlit.models import tracklets
 from reidlit.engine.frames import FramesModule
 from reidlit.engine.module import ReIDModule
-from reidlit.models.tracklets import embed_tracklets
 from reidlit.losses import CrossEntropy, Triplet
+from reidlit.models import tracklets
+from reidlit.models.tracklets import embed_tracklets
 
 CE = {"_target_": "reidlit.losses.CrossEntropy"}
 TRIPLET = {"_target_": "reidlit.losses.Triplet"}
