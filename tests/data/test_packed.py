@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from reidlit.data import packed
 from reidlit.data.decode import decode
-from reidlit.data.images import Images, collate
+from reidlit.data.images import Images
 from reidlit.data.packed import ROWS, Packed, pack, pack_name, pack_once
 from reidlit.data.pipeline import Pipeline
 from reidlit.data.sample import Draw, Sample
@@ -86,7 +86,7 @@ def test_batches_do_not_depend_on_packing(workers, root):
 
     def batches(read, steps):
         images = Images(samples, Pipeline(steps), seed=3, read=read)
-        return list(DataLoader(images, batch_sampler=draws, num_workers=workers, collate_fn=collate))
+        return list(DataLoader(images, batch_sampler=draws, num_workers=workers, collate_fn=Images.collate))
 
     assert len(batches(decode, changing)) == 9
     for form in FORMS:

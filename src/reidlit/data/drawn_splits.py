@@ -14,6 +14,7 @@ from reidlit.data.splits import drawn_order
 TEST = "test"  # in place of query and gallery where these are to be drawn
 ROLES = (*ALL_SPLITS, TEST)
 DELIMITERS = ",;\t"
+OF_TRACKLETS = ("tracklet", "frame")  # columns that mean nothing to who reads single images
 
 
 class Row(NamedTuple):
@@ -26,6 +27,8 @@ class Row(NamedTuple):
         split: one of `ROLES`.
         dsetid: the name of the dataset that the image comes from.
         drawn_with: the settings with which its split was drawn.
+        tracklet: the name of the tracklet that the image is a frame of.
+        frame: its number there.
     """
 
     path: str
@@ -34,6 +37,8 @@ class Row(NamedTuple):
     split: str = ""
     dsetid: str = ""
     drawn_with: str = ""
+    tracklet: str = ""
+    frame: str = ""
 
 
 def is_decided(rows: Iterable[Row]) -> bool:
@@ -41,7 +46,7 @@ def is_decided(rows: Iterable[Row]) -> bool:
     return all(row.split in ALL_SPLITS for row in rows)
 
 
-def draw_splits(rows: Sequence[Row], test_fraction: float, seed: int) -> list[Row]:
+def draw_splits(rows: Sequence[Row], test_fraction: float, seed: int, unit: str = "images") -> list[Row]:
     """Give a split to each row that has none, and query or gallery to each of split `test`.
 
     Whole identities go to train or test. Those can be tested that can be queried: with images of two cameras or, where no
@@ -53,17 +58,18 @@ def draw_splits(rows: Sequence[Row], test_fraction: float, seed: int) -> list[Ro
         test_fraction: how many of the identities that can be queried are tested, at least one, for rows without a split. 0
             trains on all. 1 tests on all; those that cannot be queried are distractors in the gallery then.
         seed: of the draw, which depends on nothing but it and the rows.
+        unit: what a row is, for people.
 
     Raises:
         ValueError: if no identity can be queried, or fewer than two remain for training.
     """
     if any(not row.split for row in rows):
-        tested = _tested(rows, test_fraction, seed)
+        tested = _tested(rows, test_fraction, seed, unit)
         rows = [row._replace(split=TEST if row.pid in tested else "train") for row in rows]
     shuffled = [rows[i] for i in drawn_order(len(rows), seed) if rows[i].split == TEST]
     groups = [group for group in _by_pid(shuffled).values() if _can_be_queried(group)]
     if shuffled and not groups:
-        raise ValueError(_no_query(shuffled))
+        raise ValueError(_no_query(shuffled, unit))
     queries = {row.path for group in groups for row in _queries(group)}
     return [
         row._replace(split="query" if row.path in queries else "gallery") if row.split == TEST else row for row in rows
@@ -95,7 +101,7 @@ def apply_table(file: Path, rows: Sequence[Row], settings: str) -> list[Row]:
     changed = sum(not _agree(now[path], then[path]) for path in now.keys() & then.keys())
     if added or removed or changed:
         raise ValueError(
-            f"data.split_file={file} holds the split of other images: {added} were added since, {removed} removed, and "
+            f"data.split_file={file} holds the split of other data: {added} were added since, {removed} removed, and "
             f"{changed} have another identity, camera or split. {way_out}"
         )
     return [now[row.path]._replace(split=row.split) for row in sorted(kept)]
@@ -105,7 +111,7 @@ def read_table(file: Path) -> list[Row]:
     """Read a CSV file with a header, in UTF-8, with commas, semicolons or tabs.
 
     The columns `path` and `pid` are needed; `camid`, `split` and `dsetid` may be there and are then filled in on every line.
-    Others are passed over. An image may be listed twice only as query and gallery.
+    `tracklet` and `frame` are read too; others are passed over. An image may be listed twice only as query and gallery.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -152,14 +158,14 @@ def write_table(file: Path, rows: Sequence[Row]) -> None:
         ) from error
 
 
-def _tested(rows: Sequence[Row], fraction: float, seed: int) -> set[str]:
+def _tested(rows: Sequence[Row], fraction: float, seed: int, unit: str) -> set[str]:
     """The identities to test on."""
     groups = _by_pid(rows)
     able = [pid for pid, group in groups.items() if _can_be_queried(group)]
     if fraction == 0:
         return set()
     if not able:
-        raise ValueError(_no_query(rows))
+        raise ValueError(_no_query(rows, unit))
     if fraction == 1:
         return set(groups)
     number = max(1, round(fraction * len(able)))
@@ -188,13 +194,13 @@ def _queries(group: Sequence[Row]) -> list[Row]:
     return [images[0] for images in by_camera.values()]
 
 
-def _no_query(rows: Sequence[Row]) -> str:
+def _no_query(rows: Sequence[Row], unit: str) -> str:
     if rows[0].camid:
         return (
-            "No identity has images of two cameras, so none can be queried. Leave the cameras out to compare within a camera: "
-            "data=folder without data.camera_pattern, data=csv without the column camid."
+            f"No identity has {unit} of two cameras, so none can be queried. Leave the cameras out to compare within a camera: "
+            "folders without data.camera_pattern, which is null then, a table without the column camid."
         )
-    return "No identity has two images, so none can be queried. data.test_fraction=0 trains on all."
+    return f"No identity has two {unit}, so none can be queried. data.test_fraction=0 trains on all."
 
 
 def _by_pid(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -212,7 +218,8 @@ def _row(header: Sequence[str], cells: Sequence[str], place: str) -> Row:
         )
     values = dict.fromkeys(header, "") | dict(zip(header, cells, strict=False))
     known = {column: values[column] for column in Row._fields if column in values}
-    if empty := next((column for column, value in known.items() if not value.strip()), None):
+    needed = [column for column in known if column not in OF_TRACKLETS]
+    if empty := next((column for column in needed if not known[column].strip()), None):
         way_out = "" if empty in ("path", "pid") else " or leave the column out"
         raise ValueError(f"{place}: {empty} is empty. Fill it in on every line{way_out}.")
     if known.get("split", TEST).strip() not in ROLES:

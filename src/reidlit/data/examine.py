@@ -181,7 +181,7 @@ def _training_identities(samples: Listed, junk: set[int]) -> Iterator[Finding]:
         yield Finding("error", "too_few_identities", message)
     single = {pid: group for pid, group in by_pid.items() if len(group) == 1}
     if single:
-        message = f"training identities with one image only: {len(single)}. Losses on pairs learn nothing from them."
+        message = f"training identities with one image or tracklet only: {len(single)}. Losses on pairs learn nothing from them."
         yield Finding("note", "one_image", message, _by_identity(single))
     alone = {pid: group for pid, group in by_pid.items() if len(group) > 1 and _cameras(group) == 1}
     if alone:

@@ -1,9 +1,11 @@
 """Image files of a folder, the same list on every file system."""
 
 import os
+import re
 from pathlib import Path, PurePath
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+NUMBER = re.compile(r"([0-9]+)")
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -36,6 +38,13 @@ def list_images_below(folder: Path) -> list[Path]:
         below = "" if base == str(folder) else f"{PurePath(base).relative_to(folder).as_posix()}/"
         found += [f"{below}{name}" for name in files if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
     return [folder / name for name in sorted(found)]
+
+
+def natural(name: str) -> tuple[list[str | int], str]:
+    """A key to sort names by: numbers in them count by value, so that 2.jpg comes before 10.jpg."""
+    parts: list[str | int] = list(NUMBER.split(name))  # text and numbers in turn
+    parts[1::2] = map(int, parts[1::2])
+    return parts, name
 
 
 def _stop(error: OSError) -> None:

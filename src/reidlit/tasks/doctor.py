@@ -76,7 +76,7 @@ def print_examination(datamodule: ReIDDataModule, found: Examination) -> None:
 
 def _splits(datamodule: ReIDDataModule, found: Examination) -> Table:
     table = Table(title=f"{datamodule.name} in {_printable(str(datamodule.directory))}")
-    for heading in ("split", "identities", "images", "cameras", "published"):
+    for heading in ("split", "identities", datamodule.unit, "cameras", "published"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split, samples in found.samples.items():
         have, published = count(samples), found.published.get(split)

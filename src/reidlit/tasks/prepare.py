@@ -28,7 +28,7 @@ def run(cfg: DictConfig) -> None:
         unpack(archive, part.directory)
     datamodule.prepare_data()
     rows = _verified(datamodule)
-    Console().print(_table(f"{datamodule.name} in {datamodule.directory}", rows))
+    Console().print(_table(f"{datamodule.name} in {datamodule.directory}", rows, datamodule.unit))
     for part in datamodule.parts:
         if part.split_path:
             common.say(f"{part.name}: the split is kept in {part.split_path}")
@@ -81,9 +81,9 @@ def _verified(datamodule: ReIDDataModule) -> list[tuple[str, Statistics, Statist
         raise FileNotFoundError(f"{error}{missing}") from error
 
 
-def _table(title: str, rows: Sequence[tuple[str, Statistics, Statistics | None]]) -> Table:
+def _table(title: str, rows: Sequence[tuple[str, Statistics, Statistics | None]], unit: str) -> Table:
     table = Table(title=title)
-    for heading in ("split", "identities", "images", "cameras", "published"):
+    for heading in ("split", "identities", unit, "cameras", "published"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split, found, published in rows:
         verdict = "-"

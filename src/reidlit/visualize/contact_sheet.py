@@ -69,7 +69,8 @@ def choose_rows(
     for part, groups in parts.items():
         for pid in sorted(generator.permutation(sorted(groups))[: shares[part]].tolist()):
             have = count(list(groups[pid]))
-            label = f"{part}\nid {pid}\n{have.images} images\n{have.cameras} cameras"
+            unit = "images" if isinstance(next(iter(groups[pid])).path, str) else "tracklets"
+            label = f"{part}\nid {pid}\n{have.images} {unit}\n{have.cameras} cameras"
             rows.append(Row(label, _pick(groups[pid], images, generator)))
     return rows
 

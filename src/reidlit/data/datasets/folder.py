@@ -98,7 +98,7 @@ class Folder(OwnData):
         if not camera:
             raise ValueError(
                 f"data.camera_pattern={self.camera_pattern.pattern!r} finds no camera in {image!r} of {identity}. It must "
-                "match each image's path below the folder of its identity."
+                "match each image's path below the folder of its identity, or be null if no cameras are known."
             )
         return camera
 

@@ -110,10 +110,9 @@ class OwnData(ReIDDataModule):
             FileNotFoundError: if the data is not there.
             ValueError: if the split is empty.
         """
-        found = self.samples(split)
-        if not found:
-            raise ValueError(f"data.name={self.name}: no {split} images in {self.directory}. {self.source}")
-        return found
+        if not self.samples(split):
+            raise ValueError(f"data.name={self.name}: no {split} {self.unit} in {self.directory}. {self.source}")
+        return super().listed(split)
 
     @cached_property
     def _rows(self) -> list[Row]:
@@ -122,7 +121,9 @@ class OwnData(ReIDDataModule):
         if odd := next((row for row in rows if not row.pid or not _is_utf8(row.path)), None):
             raise ValueError(f"{odd.path!r}: the name is blank or not UTF-8. Rename it.")
         if len({row.pid for row in rows}) < 2:
-            raise ValueError(f"{self.directory} holds {len(rows)} images of fewer than two identities. {self.source}")
+            raise ValueError(
+                f"{self.directory} holds {len(rows)} {self.unit} of fewer than two identities. {self.source}"
+            )
         roles = {row.split for row in rows}
         if ("query" in roles) != ("gallery" in roles) or (TEST in roles and "query" in roles):
             raise ValueError(
@@ -143,7 +144,8 @@ class OwnData(ReIDDataModule):
         if path.exists():
             return apply_table(path, self._rows, settings)
         return [
-            row._replace(drawn_with=settings) for row in draw_splits(self._rows, self.test_fraction, self.split_seed)
+            row._replace(drawn_with=settings)
+            for row in draw_splits(self._rows, self.test_fraction, self.split_seed, self.unit)
         ]
 
     @cached_property
