@@ -100,7 +100,7 @@ def test_mistakes(tmp_path, sets):
     for wrong in (np.where(sets == 7, 8, sets), sets[:9], sets[:, :299]):
         write_splits(base, wrong)
         with pytest.raises(
-            ValueError, match=r"row 1 of ls_set does not hold the numbers|does not hold ls_set, 10 x 300"
+            ValueError, match=r"row 1 of ls_set does not hold the numbers|ls_set, 10 x 300, cannot be read"
         ):
             lists(ILIDSVID, tmp_path)
     file.write_bytes(b"cut")

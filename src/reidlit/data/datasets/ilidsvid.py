@@ -94,5 +94,5 @@ def _ls_set(file: Path) -> np.ndarray[Any, Any]:
         return np.asarray(read_mat(file, ["ls_set"])["ls_set"]).reshape(NUM_SPLITS, NUM_PEOPLE)
     except ValueError as error:
         raise ValueError(
-            f"ls_set, {NUM_SPLITS} x {NUM_PEOPLE}, cannot be read from {file}: {error} Unpack the archive again."
+            f"ls_set, {NUM_SPLITS} x {NUM_PEOPLE}, cannot be read from {file} ({error}). Unpack the archive again."
         ) from error
