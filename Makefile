@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults test-matrix lint format build-image run clean
+.PHONY: help setup demo test test-faults test-matrix lint format docs build-image run clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ lint: setup ## ruff, mypy and spelling
 format: setup ## rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup ## the documentation as a site, in site/
+	$(BIN)/mkdocs build
 
 # make run command="train data=market1501" data=/where/datasets/lie
 data ?= $(CURDIR)/data

@@ -20,6 +20,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.11", "3.12", "3.13")
+FIRST_FOR_3_13 = {
+    "h5py": "3.12",
+    "matplotlib": "3.9.2",
+    "numpy": "2.1",
+    "pillow": "11.0",
+    "pyarrow": "18.0",
+    "scipy": "1.14.1",
+}
 TINY = [
     "data.num_identities=12",
     "data.num_test=6",
@@ -90,7 +98,7 @@ def check(python: str, versions: str, package: Path, folder: Path) -> None:
     binaries = folder / "venv" / "bin"
     pip = [binaries / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     limits = folder / "floors.txt"
-    limits.write_text("\n".join(floors()) if versions == "floor" else "")
+    limits.write_text("\n".join(floors(binaries / "python")) if versions == "floor" else "")
     subprocess.run([*pip, "--constraint", limits, package], check=True)
     environment = {**os.environ, "WANDB_MODE": "offline", "PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("PYTHONPATH", None)
@@ -114,15 +122,14 @@ def run(command: list[str | Path], folder: Path, environment: dict[str, str]) ->
     done.check_returncode()
 
 
-def floors() -> list[str]:
+def floors(interpreter: Path) -> list[str]:
     """The dependencies, each pinned to the release series that pyproject.toml asks for at least."""
+    version = subprocess.run([interpreter, "--version"], check=True, capture_output=True, text=True).stdout
+    later = FIRST_FOR_3_13 if version.startswith("Python 3.13") else {}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    found = [re.match(r"([\w-]+)>=([\d.]+)", line) for line in project["dependencies"]]
-    return [
-        f"{match[1]}=={match[2]}.*" if match[2].count(".") < 2 else f"{match[1]}=={match[2]}"
-        for match in found
-        if match
-    ]
+    matches = [re.match(r"([\w-]+)>=([\d.]+)", line) for line in project["dependencies"]]
+    least = {match[1]: match[2] for match in matches if match} | later
+    return [f"{name}=={number}" + ("" if number.count(".") > 1 else ".*") for name, number in least.items()]
 
 
 if __name__ == "__main__":

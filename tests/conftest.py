@@ -1,11 +1,15 @@
 """What many tests share."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torchreid.reid import models as torchreid_models
+
+from tests_settings import TRAIN
 
 os.environ.setdefault("WANDB_MODE", "offline")
 
@@ -31,3 +35,21 @@ def torchreid_model():
         return torchreid_models.build_model(name, num_classes, loss=loss, pretrained=False, use_gpu=False)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, drawn) -> Path:
+    """The folder of a short training run that several tests read."""
+    folder = tmp_path_factory.mktemp("trained")
+    arguments = ["train", *TRAIN, f"hydra.run.dir={folder}/run", "score_untrained=true"]
+    result = subprocess.run(
+        [sys.executable, "-m", "reidlit", *arguments],
+        cwd=folder,
+        env=os.environ | {"REIDLIT_DATA": str(drawn)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    (folder / "printed.txt").write_text(result.stdout)
+    return folder / "run"

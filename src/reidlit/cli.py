@@ -4,6 +4,7 @@ Only Hydra is imported here: `reidlit --help` and shell completion must answer a
 """
 
 import os
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -19,15 +20,20 @@ COMMANDS = {
     "search": "find a person in a folder of images or a gallery",
     "verify": "tell whether two images show the same person",
     "extract": "embed a dataset or a folder of images",
+    "predict": "tell the attributes of images",
     "export": "write a model for another runtime, and compare it",
     "visualize": "draw where a model looks",
     "report": "write one HTML page of a run",
     "aggregate": "mean and spread of several runs",
+    "dashboard": "make a W&B workspace that shows runs",
     "profile": "measure the size, work and speed of models, or list them all",
+    "migrate": "turn a configuration of Torchreid into a command",
 }
 
 # A command's arguments without a name, and the setting that they are.
-UNNAMED = {"verify": "images", "aggregate": "runs"}
+UNNAMED = {"verify": "images", "aggregate": "runs", "migrate": "arguments"}
+NAMED = re.compile(r"[~+]|-(?!\d)|.*=")  # an override, or one of Hydra's flags, which no negative number is
+WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c")
 
 USAGE = f"""reidlit {__version__}: person re-identification
 
@@ -40,6 +46,7 @@ examples:
   reidlit train                                     OSNet x0.25 on drawn data, nothing to download
   reidlit train model=osnet_x1_0 data=market1501
   reidlit train -m model=osnet_x0_25,osnet_x0_5 seed=1,2,3
+  reidlit train resume_sweep=runs/multirun/<date>   go on with a sweep that was cut
   reidlit test data=market1501 ckpt_path=last
 
 help:
@@ -71,29 +78,52 @@ def main() -> None:
 def _launch(name: str, argv: list[str]) -> None:
     """Compose the command's configuration with Hydra and run its task."""
     import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
     from omegaconf import DictConfig
+
+    from reidlit.tasks.sweep_folder import resumed
+
+    here = str(Path.cwd())
 
     def run(cfg: DictConfig) -> float | None:
         sys.argv = argv  # Lightning starts the other ranks of a run on several devices with this command line
+        if here not in sys.path:  # in a process that a launcher has started
+            sys.path.insert(0, here)
         from reidlit.tasks.errors import explained
 
         with explained(name):
-            result: float | None = import_module(f"reidlit.tasks.{name}").run(cfg)
+            task = import_module(f"reidlit.tasks.{name}").run
+            hydra_cfg = HydraConfig.get()
+            if hydra_cfg.mode is RunMode.MULTIRUN and "sweep" in hydra_cfg.callbacks:
+                from reidlit.tasks.sweep_job import run_job
+
+                return run_job(name, task, cfg)
+            result: float | None = task(cfg)
         return result
 
-    sys.argv = [argv[0], *_named(name, argv[2:])]
-    hydra.main(config_path=str(CONFIG_DIR), config_name=name, version_base="1.3")(run)()
+    try:
+        sys.argv = [argv[0], *resumed(name, _named(name, argv[2:]))]
+    except (ValueError, OSError) as error:
+        sys.exit(f"reidlit {name}: {error}")
+    try:
+        hydra.main(config_path=str(CONFIG_DIR), config_name=name, version_base="1.3")(run)()
+    except KeyboardInterrupt:  # while a launcher waits for its jobs
+        sys.stderr.write(f"\nreidlit {name}: interrupted.\n")
+        sys.exit(130)
 
 
 def _named(command: str, arguments: list[str]) -> list[str]:
     """The arguments with a setting for those that have no name, in commands that take such; quoted, as Hydra reads them."""
-    unnamed = [
-        item for item in arguments if command in UNNAMED and "=" not in item and not item.startswith(("-", "~", "+"))
-    ]
-    if not unnamed:
+    pairs = list(zip(["", *arguments], arguments, strict=False))
+    nameless = [command in UNNAMED and not NAMED.match(item) and before not in WITH_VALUE for before, item in pairs]
+    if not any(nameless):
         return arguments
-    quoted = ",".join("'" + item.replace("\\", "\\\\").replace("'", "\\'") + "'" for item in unnamed)
-    return [*(item for item in arguments if item not in unnamed), f"{UNNAMED[command]}=[{quoted}]"]
+    from reidlit.tasks.grammar import text
+
+    texts = text([item for item, alone in zip(arguments, nameless, strict=True) if alone])
+    named = [item for item, alone in zip(arguments, nameless, strict=True) if not alone]
+    return [*named, f"{UNNAMED[command]}={texts}"]
 
 
 def _completion_argv(argv: list[str]) -> list[str]:

@@ -3,13 +3,11 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from reidlit import cli
-from tests_settings import TRAIN
 
 
 @pytest.fixture
@@ -51,21 +49,3 @@ def process(tmp_path, drawn):
         )
 
     return start
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory, drawn) -> Path:
-    """The folder of a short training run that several tests read."""
-    folder = tmp_path_factory.mktemp("trained")
-    arguments = ["train", *TRAIN, f"hydra.run.dir={folder}/run", "score_untrained=true"]
-    result = subprocess.run(
-        [sys.executable, "-m", "reidlit", *arguments],
-        cwd=folder,
-        env=os.environ | {"REIDLIT_DATA": str(drawn)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    (folder / "printed.txt").write_text(result.stdout)
-    return folder / "run"

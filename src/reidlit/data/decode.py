@@ -11,6 +11,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 # A person crop has 10^4 to 10^6 pixels. Beyond 2^26 (8192 x 8192, 200 MB decoded) a file is a mistake or an attack.
 MAX_PIXELS = 2**26
 
+# Pillow knows dozens of formats, and runs Ghostscript for one of them. A file is opened as one of these or not at all.
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+
 _JPEG_START = b"\xff\xd8"
 _JPEG_SCAN = b"\xff\xda"
 _JPEG_END = b"\xff\xd9"
@@ -112,7 +115,7 @@ def _fast(data: bytes) -> np.ndarray[Any, Any] | None:
 
 def _strict(path: str | Path, data: bytes) -> np.ndarray[Any, Any]:
     try:
-        with Image.open(io.BytesIO(data)) as file:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as file:
             pixels = file.width * file.height
             if pixels <= MAX_PIXELS:
                 file.load()

@@ -46,7 +46,7 @@ class FramesModule(ReIDModule):
         total = torch.stack([total for total, _ in rounds]).mean()
         each = {name: torch.stack([terms[name] for _, terms in rounds]).mean() for name in rounds[0][1]}
         self.log_step("train", output, every, total, each)
-        return {"loss": total, "features": output.features[0].detach()}
+        return {"loss": total, "features": output.features[0].detach().reshape(size, length, -1).mean(1)}
 
     def _network(self, spec: Spec) -> ReIDModel:
         network = super()._network(spec)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from reidlit.data.datamodule import ReIDDataModule
 from reidlit.data.decode import decode
+from reidlit.data.images import Read
 from reidlit.data.sample import Sample, first_frame, readable
 from reidlit.engine.module import ReIDModule
 from reidlit.metrics import ReIDMetric, Scores
@@ -25,8 +26,33 @@ CHOICES = ("random", "worst", "best", "all")
 SHEET = 100  # rows; a longer picture opens nowhere
 
 
+class Drawn(NamedTuple):
+    """The lists of a test set that were drawn.
+
+    Attributes:
+        title: over the picture.
+        lists: (R,) in the order in which they are drawn.
+        ap: (R,) average precision of each query, NaN without a match.
+        first_match: (R,) rank of each query's first match, 0 without a match.
+        read: path -> (H, W, 3) uint8 RGB, of their images.
+    """
+
+    title: str
+    lists: Sequence[RankedList]
+    ap: NDArray[np.float64]
+    first_match: NDArray[np.int64]
+    read: Read
+
+    def first(self, number: int) -> "Drawn":
+        """The first lists only."""
+        few = slice(number)
+        return self._replace(lists=self.lists[few], ap=self.ap[few], first_match=self.first_match[few])
+
+
 class RankedLists(pl.Callback):
     """Draws, for each test set, some queries with the gallery images nearest to them, and writes the lists as a table.
+
+    They stay in `drawn`, by test set, for callbacks that come later.
 
     Args:
         folder: where `<dataset>.png` and `<dataset>.csv` go, and with `each` a folder `<dataset>`.
@@ -59,9 +85,11 @@ class RankedLists(pl.Callback):
         self.folder = Path(folder)
         self.queries, self.top_k, self.choose, self.each, self.junk = queries, top_k, choose, each, junk
         self.read = blurring(decode) if blur_faces else decode
+        self.drawn: dict[str, Drawn] = {}
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw, on the main process."""
+        self.drawn = {}
         if not self.queries or not trainer.is_global_zero:
             return
         module, datamodule = cast("ReIDModule", pl_module), cast("ReIDDataModule", getattr(trainer, "datamodule", None))
@@ -71,7 +99,10 @@ class RankedLists(pl.Callback):
             if scores.nearest is None or scores.num_queries != len(metric.collected[0].index):
                 continue  # no lists were asked for, or the queries are no images
             rows = self._chosen(scores, metric, samples)
-            self._write(name, _title(name, scores), rows, self._lists(rows, scores, metric, samples))
+            lists = self._lists(rows, scores, metric, samples)
+            title = _title(name, scores)
+            self._write(name, title, rows, lists)
+            self.drawn[name] = Drawn(title, lists, scores.ap[rows], scores.first_match[rows], self.read)
 
     def _chosen(self, scores: Scores, metric: ReIDMetric, samples: Sequence[Sample]) -> list[int]:
         """The numbers of the queries, in the order in which they are drawn."""

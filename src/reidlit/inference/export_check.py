@@ -37,12 +37,14 @@ class Speed(NamedTuple):
 class FileBackend:
     """A file as what runs a `FeatureExtractor`."""
 
+    takes_clips = False
+
     def __init__(self, run: Run) -> None:
         self.run = run
 
-    def __call__(self, image: Tensor, camid: Tensor | None = None) -> Tensor:
+    def __call__(self, image: Tensor, camid: Tensor | None = None, frames: Tensor | None = None) -> Tensor:
         """See `Backend`."""
-        del camid  # models that use cameras are not exported
+        del camid, frames  # models that use cameras are not exported, and a file takes images
         return self.run(image.contiguous())
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from reidlit.models.build import build_model
 from reidlit.models.model import ReIDModel
 from reidlit.models.weights import load_weights, read_checkpoint
-from reidlit.spec import build
+from reidlit.spec import build, check_saved
 
 
 class Trained(NamedTuple):
@@ -23,17 +23,20 @@ def load_trained(
     """Load a checkpoint of `reidlit train`, which brings its architecture and size, or a weight file.
 
     Args:
-        model_path: a `.ckpt`, `.pth` or `.pth.tar` file. No code in it runs.
+        model_path: a `.ckpt`, `.pth` or `.pth.tar` file. No code in it runs, and nothing is built that might do harm, see
+            `reidlit.spec.check_saved`.
         model_name: the architecture of a weight file; a checkpoint needs none.
         image_size: height and width in pixels, instead of those of the checkpoint or, for a weight file, 256 x 128.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be read, does not hold all that makes an embedding, or lacks a name.
+        ValueError: if it cannot be read, asks to build what is not trusted, does not hold all that makes an embedding, or
+            lacks a name.
     """
     content = read_checkpoint(model_path)
     settings = content.get("hyper_parameters") if isinstance(content, dict) else None
     if isinstance(settings, dict) and "model" in settings:
+        check_saved(settings, model_path)
         size = image_size or (int(settings["image_size"][0]), int(settings["image_size"][1]))
         spec = dict(settings["model"]) | ({"image_size": list(size)} if "image_size" in settings["model"] else {})
         model: ReIDModel = build(spec, num_classes=len(settings["pids"]))

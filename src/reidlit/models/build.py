@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from reidlit.config import option, options
 from reidlit.models.model import IMAGENET_MEAN, IMAGENET_STD, ReIDModel
 from reidlit.models.pretrained import load_pretrained
@@ -105,4 +107,7 @@ def assemble(
     model = ReIDModel(network, pooling, necks, classifiers, mean or own_mean, std or own_std, over_time)
     if pretrained and weights is not None:
         load_pretrained(model, weights)
+        for buffer, given in ((model.mean, mean), (model.std, std)):
+            if given is not None:  # not what belongs to the weights
+                buffer.copy_(torch.tensor(given).view_as(buffer))
     return model

@@ -138,6 +138,7 @@ def _numpy_scalar_globals() -> list[Any]:
 def renames_of(model: nn.Module) -> dict[str, str]:
     """How the names of other projects begin here: a part's `renames`, the longest beginning first."""
     found = {"": "backbone.", "classifier.": "classifier.0.", "heads.weight": "classifier.0.weight"}
+    found["heads.pool_layer."] = "pool."  # fast-reid's, where it has a learned power
     parts = [model.get_submodule("backbone"), *model.get_submodule("neck").children()]
     for part in parts:
         found |= getattr(part, "renames", {})

@@ -100,7 +100,8 @@ def test(trainer: pl.Trainer, module: ReIDModule, datamodule: ReIDDataModule) ->
     module.scores.clear()
     with interruptible(trainer, "test", "Nothing was written; run the same command again."):
         trainer.test(module, datamodule, verbose=False)
-    protocol = describe(module.hparams["evaluation"] or {}, module.hparams["image_size"], module.model.uses_cameras)
+    evaluated, size = module.hparams["evaluation"] or {}, module.hparams["image_size"]
+    protocol = describe(evaluated, size, module.model.uses_cameras, datamodule.unit)
     return {
         f"{name}/{key}": value
         for name, scores in module.scores.items()

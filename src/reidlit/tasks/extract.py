@@ -116,6 +116,7 @@ def _of_folder(images: str) -> dict[str, list[Sample]]:
 
 def _of_dataset(datamodule: ReIDDataModule, splits: Sequence[str]) -> dict[str, list[Sample]]:
     datamodule.prepare_data()
-    if unknown := [split for split in splits if split not in datamodule.splits]:
+    known = {str(split): split for split in datamodule.splits}
+    if unknown := [split for split in splits if split not in known]:
         raise ValueError(f"splits={list(splits)}: data={datamodule.name} has no {unknown}, but {datamodule.splits}.")
-    return {split: datamodule.listed(split) for split in splits}
+    return {split: datamodule.listed(known[split]) for split in splits}

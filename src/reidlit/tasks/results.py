@@ -21,13 +21,16 @@ IN_PERCENT = ("mAP", "mINP", *RANKS, "AUC", "EER", *(f"TPR@FPR={fpr:.0e}" for fp
 CURVE_POINTS = 10.0 ** np.linspace(-6, 0, 61)  # FPRs of the ROC curve in metrics.json
 
 
-def describe(evaluation: Mapping[str, Any], image_size: Sequence[int] | None, uses_cameras: bool = False) -> str:
+def describe(
+    evaluation: Mapping[str, Any], image_size: Sequence[int] | None, uses_cameras: bool = False, unit: str = "images"
+) -> str:
     """The protocol in a line: all that must be equal where two figures are compared.
 
     Args:
         evaluation: The options of the evaluation, as a module has them.
         image_size: Height and width, in pixels; None of embeddings that were made before.
         uses_cameras: Whether the model is told the camera of each image.
+        unit: What is compared: images or tracklets.
     """
     steps = [_step(spec) for spec in evaluation.get("postprocess", ())]
     metric = evaluation.get("metric", "euclidean")
@@ -41,8 +44,8 @@ def describe(evaluation: Mapping[str, Any], image_size: Sequence[int] | None, us
         f"AP: {evaluation.get('ap', 'step')}",
         *(["the model is told each image's camera"] if uses_cameras else []),
         f"protocol: {protocol}",
-        "query: " + ("mean of each identity and camera" if protocol == "multi_query" else "single images"),
-        "gallery: " + gallery.get(protocol, "images"),
+        "query: " + ("mean of each identity and camera" if protocol == "multi_query" else f"single {unit}"),
+        "gallery: " + gallery.get(protocol, unit),
     ]
     return "; ".join(parts)
 
@@ -101,6 +104,8 @@ def result_rows(metrics: Mapping[str, Any], prefixes: Sequence[str]) -> list[lis
 def print_table(metrics: Mapping[str, Any]) -> None:
     """Print a column for each model state and dataset, in percent with 95 % intervals, and the protocol."""
     prefixes = [name.removesuffix("/mAP") for name in metrics if name.endswith("/mAP")]
+    if not prefixes:
+        return
     table = Table(title="results in percent, with 95 % intervals over queries")
     table.add_column("")
     for prefix in prefixes:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from reidlit.engine.module import ReIDModule
 from reidlit.models.weights import load_weights, read_checkpoint
 from reidlit.spec import TARGET, locate
-from reidlit.tasks import common
+from reidlit.tasks import attributes, common
 from reidlit.tasks.datasets import build_datamodule
 from reidlit.tasks.stored_features import test_features
 
@@ -25,6 +25,8 @@ def run(cfg: DictConfig) -> float:
     """
     if cfg.features is not None:
         return test_features(cfg)
+    if attributes.are_tested(cfg):
+        return attributes.test(cfg)
     if cfg.temporal is not None:
         raise ValueError(f"temporal={cfg.temporal} pools the frames of features=; of a model it is model/temporal=.")
     pl.seed_everything(cfg.seed, workers=True, verbose=False)

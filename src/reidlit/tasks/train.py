@@ -14,9 +14,10 @@ from reidlit.engine.loggers import finish
 from reidlit.engine.module import ReIDModule, without_fetching
 from reidlit.models.weights import read_checkpoint
 from reidlit.spec import TARGET, build
-from reidlit.tasks import common
+from reidlit.tasks import attributes, common
 from reidlit.tasks.datasets import build_datamodule
 from reidlit.tasks.errors import interruptible
+from reidlit.tasks.sweep_folder import RESUME, score
 
 
 def run(cfg: DictConfig) -> float | None:
@@ -25,8 +26,11 @@ def run(cfg: DictConfig) -> float | None:
     Returns:
         The mAP that a sweep maximises: on the held-out identities if there are any, else on the first test set.
     """
+    if attributes.are_trained(cfg):
+        return attributes.train(cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     resumed = common.checkpoint_path(cfg.ckpt_path)
+    cfg.ckpt_path = resumed  # loggers must know which file `last` is
     datamodule = build_datamodule(cfg)
     datamodule.prepare_data()
     datamodule.setup("fit")
@@ -64,8 +68,7 @@ def run(cfg: DictConfig) -> float | None:
             common.calibrate(metrics, module, common.run_dir() / "checkpoints" / "last.ckpt")
         common.publish(metrics, trainer, module, datamodule)
     finish(trainer.loggers)
-    targets = [value for name, value in metrics.items() if name.startswith(("val/", "test/")) and name.endswith("/mAP")]
-    return targets[0] if targets else None
+    return score(metrics)
 
 
 def _build_module(cfg: DictConfig, pids: list[int]) -> ReIDModule:
@@ -132,12 +135,10 @@ def _check_same_run(path: str, module: ReIDModule) -> None:
 def _fit(trainer: pl.Trainer, module: ReIDModule, datamodule: ReIDDataModule, resumed: str | None) -> None:
     if resumed:
         common.say(f"resuming {resumed}")
-    with interruptible(
-        trainer,
-        "train",
-        f"The last checkpoint is in {common.run_dir() / 'checkpoints'}; add ckpt_path=last"
-        " to the same command to go on from it.",
-    ):
+    way_out = "add ckpt_path=last to the same command to go on from it."
+    if HydraConfig.get().mode is RunMode.MULTIRUN:
+        way_out = f"go on with the sweep by reidlit train {RESUME}{HydraConfig.get().sweep.dir}"
+    with interruptible(trainer, "train", f"The last checkpoint is in {common.run_dir() / 'checkpoints'}; {way_out}"):
         trainer.fit(module, datamodule, ckpt_path=resumed)
 
 

@@ -1,4 +1,4 @@
-"""Curves of a run as SVG, whose text and axes take the colour of the page that they stand in."""
+"""Curves of a run: as SVG, whose text and axes take the colour of the page that they stand in, or as pixels."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 from reidlit.metrics.bootstrap import interval
 
@@ -44,10 +45,30 @@ def cmc_curve(first_match: Mapping[str, NDArray[Any]], ranks: int = 20) -> str:
         axes.plot(xs, [100 * hit.mean() for hit in hits], color=colour, marker="o", markersize=3, label=name)
         axes.fill_between(xs, 100 * bounds[:, 0], 100 * bounds[:, 1], color=colour, alpha=0.2, linewidth=0)
     axes.set_xticks([1, *range(5, ranks + 1, 5)])
-    return _svg(figure, axes, len(first_match) > 1)
+    return _svg(_with_legend(figure, axes, len(first_match) > 1))
+
+
+def cmc_figure(curves: Mapping[str, Values]) -> Figure:
+    """CMC of each test set as it was scored.
+
+    Args:
+        curves: by name, (max_rank,) the share of queries with a match so far, from rank 1.
+    """
+    figure, axes = _axes("rank", "queries with a match so far (%)")
+    for colour, (name, curve) in zip(_cycle(len(curves)), curves.items(), strict=True):
+        shares = 100 * np.asarray(curve, np.float64)
+        axes.plot(np.arange(1, len(shares) + 1), shares, color=colour, marker="o", markersize=3, label=name)
+    longest = max(len(curve) for curve in curves.values())
+    axes.set_xticks([1, *range(5, longest + 1, 5)])
+    return _with_legend(figure, axes, len(curves) > 1)
 
 
 def roc_curve(curves: Mapping[str, Mapping[str, Values]]) -> str:
+    """`roc_figure` as SVG."""
+    return _svg(roc_figure(curves))
+
+
+def roc_figure(curves: Mapping[str, Mapping[str, Values]]) -> Figure:
     """ROC of each test set, FPR on a logarithmic axis: small ones are those that count.
 
     Args:
@@ -58,7 +79,7 @@ def roc_curve(curves: Mapping[str, Mapping[str, Values]]) -> str:
         tpr = np.array([np.nan if value is None else value for value in curve["tpr"]], np.float64)
         axes.plot(curve["fpr"], 100 * tpr, color=colour, label=name)
     axes.set_xscale("log")
-    return _svg(figure, axes, len(curves) > 1)
+    return _with_legend(figure, axes, len(curves) > 1)
 
 
 def distance_histogram(histogram: Mapping[str, Values], threshold: float | None = None) -> str:
@@ -80,10 +101,15 @@ def distance_histogram(histogram: Mapping[str, Values], threshold: float | None 
         axes.stairs(share, edges, color=colour, label=label)
     if threshold is not None:
         axes.axvline(threshold, color=INK, linestyle="--", linewidth=1, label="equal error rate")
-    return _svg(figure, axes, True)
+    return _svg(_with_legend(figure, axes, True))
 
 
 def camera_heat_map(pairs: Mapping[str, Any], figure_of: str = "mAP") -> str:
+    """`camera_figure` as SVG."""
+    return _svg(camera_figure(pairs, figure_of))
+
+
+def camera_figure(pairs: Mapping[str, Any], figure_of: str = "mAP") -> Figure:
     """How well, in percent, the queries of each camera find people in each other camera.
 
     Args:
@@ -104,7 +130,7 @@ def camera_heat_map(pairs: Mapping[str, Any], figure_of: str = "mAP") -> str:
         axes.text(
             column, row, f"{shown:.0f}", ha="center", va="center", color="black" if shown > 60 else "white", fontsize=9
         )
-    return _svg(figure, axes, False)
+    return figure
 
 
 def training_curve(label: str, curves: Mapping[str, tuple[Values, Values]]) -> str:
@@ -117,7 +143,7 @@ def training_curve(label: str, curves: Mapping[str, tuple[Values, Values]]) -> s
     figure, axes = _axes("step", label)
     for colour, (name, (steps, values)) in zip(_cycle(len(curves)), curves.items(), strict=True):
         axes.plot(steps, values, color=colour, linewidth=1.2, label=name, marker="." if len(steps) < 3 else None)
-    return _svg(figure, axes, len(curves) > 1)
+    return _svg(_with_legend(figure, axes, len(curves) > 1))
 
 
 def _cycle(count: int) -> list[str]:
@@ -131,11 +157,24 @@ def _axes(x: str, y: str, size: tuple[float, float] = SIZE) -> tuple[Figure, Axe
     return figure, axes
 
 
-def _svg(figure: Figure, axes: Axes, legend: bool) -> str:
+def pixels(figure: Figure) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB of a figure on white."""
+    written = io.BytesIO()
+    with rc_context(STYLE):
+        figure.savefig(written, format="png", dpi=100, facecolor="white")
+    return np.asarray(Image.open(written).convert("RGB"))
+
+
+def _with_legend(figure: Figure, axes: Axes, legend: bool) -> Figure:
+    if legend:
+        with rc_context(STYLE):
+            axes.legend(framealpha=0)
+    return figure
+
+
+def _svg(figure: Figure) -> str:
     """The `<svg>` element alone; equal figures give equal text."""
     with rc_context(STYLE | {"svg.hashsalt": "reidlit"}):
-        if legend:
-            axes.legend(framealpha=0)
         written = io.StringIO()
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = written.getvalue()

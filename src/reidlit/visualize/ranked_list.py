@@ -63,9 +63,7 @@ class RankedList(NamedTuple):
 
 
 def draw_ranked_lists(lists: Sequence[RankedList], path: Path, title: str = "", read: Read = decode) -> Path:
-    """Draw one row a query: a green frame means the same identity, a red one another, a grey one junk or unknown.
-
-    A tracklet is a strip of some of its frames.
+    """Write a `sheet`.
 
     Args:
         lists: what to draw; at least one.
@@ -79,27 +77,57 @@ def draw_ranked_lists(lists: Sequence[RankedList], path: Path, title: str = "", 
     Raises:
         ValueError: if there is no list.
     """
+    drawn = sheet(lists, title, read)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawn.save(path)
+    return path
+
+
+def sheet(lists: Sequence[RankedList], title: str = "", read: Read = decode) -> Image.Image:
+    """Draw one row a query: a green frame means the same identity, a red one another, a grey one junk or unknown.
+
+    A tracklet is a strip of some of its frames.
+
+    Args:
+        lists: what to draw; at least one.
+        title: written on top.
+        read: path -> (H, W, 3) uint8 RGB.
+
+    Returns:
+        The picture.
+
+    Raises:
+        ValueError: if there is no list.
+    """
     if not lists:
         raise ValueError("lists is empty: give at least one ranked list to draw.")
     columns = 1 + max(len(ranked.entries) for ranked in lists)
     width = WIDTH * max(len(shown.strip) for ranked in lists for shown in (ranked.query, *ranked.entries))
     cell = (width + 2 * FRAME + GAP, HEIGHT + 2 * FRAME + CAPTION + GAP)
-    sheet = Image.new("RGB", (columns * cell[0] + 2 * GAP, len(lists) * cell[1] + HEADER + GAP), PAPER)
-    draw = ImageDraw.Draw(sheet)
+    drawn = Image.new("RGB", (columns * cell[0] + 2 * GAP, len(lists) * cell[1] + HEADER + GAP), PAPER)
+    draw = ImageDraw.Draw(drawn)
     draw.text((GAP, GAP), title, fill=INK, font=ImageFont.load_default(14))
     for row, ranked in enumerate(lists):
         top = HEADER + row * cell[1]
-        _draw(sheet, draw, (GAP, top), ranked.query, QUERY, "query", read)
+        _draw(drawn, draw, (GAP, top), ranked.query, QUERY, "query", read)
         for column, entry in enumerate(ranked.entries, start=1):
             left = 2 * GAP + column * cell[0]
-            _draw(sheet, draw, (left, top), entry, entry.colour, f"{column}: {entry.distance:.3g}", read)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
-    return path
+            _draw(drawn, draw, (left, top), entry, entry.colour, f"{column}: {entry.distance:.3g}", read)
+    return drawn
+
+
+def framed(shown: Shown, colour: tuple[int, int, int] | None = None, read: Read = decode) -> Image.Image:
+    """One image of a list in its frame, or in a frame of another colour; a tracklet as a strip."""
+    strip = [Image.fromarray(read(file)).resize((WIDTH, HEIGHT)) for file in shown.strip]
+    size = (WIDTH * len(strip) + 2 * FRAME, HEIGHT + 2 * FRAME)
+    drawn = Image.new("RGB", size, shown.colour if colour is None else colour)
+    for place, image in enumerate(strip):
+        drawn.paste(image, (FRAME + place * WIDTH, FRAME))
+    return drawn
 
 
 def _draw(
-    sheet: Image.Image,
+    drawn: Image.Image,
     draw: ImageDraw.ImageDraw,
     corner: tuple[int, int],
     shown: Shown,
@@ -108,11 +136,7 @@ def _draw(
     read: Read,
 ) -> None:
     left, top = corner
-    width = WIDTH * len(shown.strip)
-    draw.rectangle((left, top, left + width + 2 * FRAME - 1, top + HEIGHT + 2 * FRAME - 1), fill=colour)
-    for place, file in enumerate(shown.strip):
-        image = Image.fromarray(read(file))
-        sheet.paste(image.resize((WIDTH, HEIGHT)), (left + FRAME + place * WIDTH, top + FRAME))
+    drawn.paste(framed(shown, colour, read), (left, top))
     camera = f"cam {shown.camid + 1}" if shown.camid >= 0 else "no camera"
     who = f"id {shown.pid}, " if shown.pid >= 0 else ""
     text = f"{caption} {shown.verdict}\n{who}{camera}"

@@ -1,5 +1,7 @@
 """The cameras of the synthetic pedestrians: each has its own place, light, colours and faults; and what hides people."""
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +124,19 @@ def shop(scene: Image, horizon: int, third: Colour, rng: np.random.Generator) ->
 SCENES = (bricks, corridor, park, platform, car_park, shop)
 
 
+def mirrored(start: int, count: int, size: int) -> NDArray[np.int64]:
+    """Returns `count` places from `start` on, 0 to `size` - 1: beyond either end they run back."""
+    return np.abs((np.arange(start, start + count) + size - 1) % (2 * size - 2) - size + 1)
+
+
+class Look(NamedTuple):
+    """How a single picture differs from what its camera shows otherwise. All are factors."""
+
+    detail: float  # people farther off have fewer pixels
+    brightness: float
+    blur: float
+
+
 class Camera:
     """One camera: what it looks at and how it shows it.
 
@@ -177,16 +192,26 @@ class Camera:
         x = int(rng.integers(self.scene.shape[1] - wide + 1))
         return self.scene[y : y + high, x : x + wide].copy()
 
+    def view(self, left: int, top: int, wide: int, high: int) -> Image:
+        """Returns a copy (high, wide, 3) of any part of the scene, which is mirrored at its edges."""
+        rows = mirrored(top, high, self.scene.shape[0])
+        return self.scene[rows[:, None], mirrored(left, wide, self.scene.shape[1])]
+
     def develop(self, canvas: Image, rng: np.random.Generator) -> Image:
-        """Returns the picture (H, W, 3) that this camera makes of a canvas (2 H, 2 W, 3)."""
+        """Returns the picture (H, W, 3) that this camera makes of a canvas (2 H, 2 W, 3) in a look drawn by chance."""
+        look = Look(float(rng.uniform(0.75, 1.0)), float(rng.uniform(0.85, 1.15)), float(rng.uniform(0.7, 1.3)))
+        return self.expose(canvas, look, rng)
+
+    def expose(self, canvas: Image, look: Look, rng: np.random.Generator) -> Image:
+        """Returns the picture (H, W, 3) that this camera makes of a canvas (any size, 3), with noise by chance."""
         size = (self.width, self.height)
-        detail = self.detail * float(rng.uniform(0.75, 1.0))  # people farther off have fewer pixels
+        detail = self.detail * look.detail
         small = (max(8, round(self.width * detail)), max(8, round(self.height * detail)))
         image = cv2.resize(canvas, small, interpolation=cv2.INTER_AREA)
         image = cv2.transform(image, self._mix())
-        image = cv2.LUT(image, self._curves(float(rng.uniform(0.85, 1.15))))
+        image = cv2.LUT(image, self._curves(look.brightness))
         image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-        image = cv2.GaussianBlur(image, (0, 0), self.blur * float(rng.uniform(0.7, 1.3)))
+        image = cv2.GaussianBlur(image, (0, 0), self.blur * look.blur)
         image = cv2.multiply(image, self.light, dtype=cv2.CV_16S)
         y, x = rng.integers(SPACE, size=2).tolist()
         noise = self.noise[y : y + self.height, x : x + self.width]

@@ -137,6 +137,23 @@ def draw_occluder(canvas: Image, rng: np.random.Generator, heading: float) -> No
         draw_person(canvas, stranger, draw_pose(rng, heading), Place(x, height * 0.5 + unit * 0.52, unit))
 
 
+def write_picture(file: Path, picture: Image) -> None:
+    """Writes a picture as a JPEG file, whole or not at all."""
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
+    write_whole(file, data.tobytes())
+
+
+def claim(folder: Path, mine: dict[str, int]) -> None:
+    """Notes the settings of drawing in `folder`, or raises a ValueError if it was written with others."""
+    note = folder / NOTE
+    if not note.exists():
+        write_whole(note, json.dumps(mine).encode())
+        return
+    theirs = json.loads(note.read_text())
+    if theirs != mine:
+        raise ValueError(f"folder {folder} holds pictures drawn with {theirs}, not {mine}: delete it or name another")
+
+
 class Walkers:
     """Draws the same synthetic pedestrians again and again.
 
@@ -147,6 +164,7 @@ class Walkers:
         num_identities: how many `pid`s there are.
         num_cameras: how many `camid`s.
         shots: how many pictures of each identity by each camera.
+        cameras: what each `camid` looks at and how it shows it.
     """
 
     def __init__(
@@ -184,7 +202,7 @@ class Walkers:
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         self.num_identities, self.num_cameras, self.shots = num_identities, num_cameras, shots
         self.height, self.width, self.seed = height, width, seed
-        self._cameras = [Camera(seed, camid, height, width) for camid in range(num_cameras)]
+        self.cameras = [Camera(seed, camid, height, width) for camid in range(num_cameras)]
         self._people: dict[int, Person] = {}
 
     def keys(self, pids: Iterable[int] | None = None) -> Iterator[Key]:
@@ -208,11 +226,8 @@ class Walkers:
         Raises:
             ValueError: if there is no such identity, camera or shot.
         """
-        limits = {"pid": (pid, self.num_identities), "camid": (camid, self.num_cameras), "shot": (shot, self.shots)}
-        for name, (value, count) in limits.items():
-            if not 0 <= value < count:
-                raise ValueError(f"{name} must be between 0 and {count - 1}, got {value}")
-        camera = self._cameras[camid]
+        self.check(pid, camid, shot)
+        camera = self.cameras[camid]
         rng = generator(self.seed, 2, pid, camid, shot)
         canvas = camera.background(rng)
         draw_clutter(canvas, rng)
@@ -220,6 +235,13 @@ class Walkers:
         draw_person(canvas, self.person(pid), draw_pose(rng, camera.heading), place)
         draw_occluder(canvas, rng, camera.heading)
         return camera.develop(canvas, rng)
+
+    def check(self, pid: int, camid: int, shot: int) -> None:
+        """Raises a ValueError if there is no such identity, camera or shot."""
+        limits = {"pid": (pid, self.num_identities), "camid": (camid, self.num_cameras), "shot": (shot, self.shots)}
+        for name, (value, count) in limits.items():
+            if not 0 <= value < count:
+                raise ValueError(f"{name} must be between 0 and {count - 1}, got {value}")
 
     def person(self, pid: int) -> Person:
         """Returns what identity `pid` looks like."""
@@ -249,28 +271,13 @@ class Walkers:
             ValueError: if a key names no picture, or if `folder` holds pictures of another seed or size.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        self._claim(folder)
+        claim(folder, {"version": VERSION, "seed": self.seed, "height": self.height, "width": self.width})
         there = {entry.name for entry in os.scandir(folder)}
         files = []
         for pid, camid, shot in keys:
             file = folder / self.file_name(pid, camid, shot)
             if file.name not in there:
-                picture = cv2.cvtColor(self.draw(pid, camid, shot), cv2.COLOR_RGB2BGR)
-                _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
-                write_whole(file, data.tobytes())
+                write_picture(file, self.draw(pid, camid, shot))
                 there.add(file.name)
             files.append(file)
         return files
-
-    def _claim(self, folder: Path) -> None:
-        """Notes the settings in `folder`, or compares them with those it was written with."""
-        mine = {"version": VERSION, "seed": self.seed, "height": self.height, "width": self.width}
-        note = folder / NOTE
-        if not note.exists():
-            write_whole(note, json.dumps(mine).encode())
-            return
-        theirs = json.loads(note.read_text())
-        if theirs != mine:
-            raise ValueError(
-                f"folder {folder} holds pictures drawn with {theirs}, not {mine}: delete it or name another"
-            )

@@ -60,7 +60,8 @@ class ChannelGate(nn.Module):
 class OSBlock(nn.Module):
     """A bottleneck with four streams of one to four lite 3 x 3 convolutions, fused by one shared gate.
 
-    `norm` is applied to the sum of residual and shortcut; here it is none.
+    `norm` is applied to the sum of residual and shortcut; here it is none, in OSNet-IBN and in some layouts of OSNet-AIN an
+    instance norm. The residual itself ends with the norm of `conv3`.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:

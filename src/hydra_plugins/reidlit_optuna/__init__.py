@@ -1,0 +1,1 @@
+"""`hydra/sweeper=optuna`. Every Hydra application in the environment imports this, so it must be light."""

@@ -1,0 +1,93 @@
+"""Tables of attributes: a column that says of what, and a column of 0 and 1 for each attribute."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from reidlit.data.attributes import UNKNOWN
+
+DELIMITERS = ",;\t"
+VALUES = {"": UNKNOWN, "0": 0, "1": 1}
+
+
+class LabelledLine(NamedTuple):
+    """A line of a table: its place for messages, its columns that are no attributes by name, and its labels."""
+
+    place: str
+    fields: dict[str, str]
+    labels: list[int]
+
+
+def read_attributes(
+    file: Path, key: str, known: Sequence[str] = (), wanted: Sequence[str] | None = None
+) -> tuple[list[str], list[LabelledLine]]:
+    """Read a CSV file with a header, in UTF-8, with commas, semicolons or tabs.
+
+    Args:
+        file: the file.
+        key: the column that is filled in on every line, with other values on each.
+        known: further columns that are no attributes; they may be missing, and blank.
+        wanted: the columns that are attributes, in that order; `None` for all others.
+
+    Returns:
+        The attributes, and the lines.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not such a table; the line is named.
+    """
+    cells = _cells(file, key)
+    header = next(cells)[1]
+    if twice := next((title for title in header if header.count(title) > 1), None):
+        raise ValueError(f"{file}, line 1: the column {twice!r} is there twice.")
+    names = [title for title in header if title and title not in (key, *known)] if wanted is None else list(wanted)
+    if not names or (missing := [name for name in names if name not in header]):
+        what = f"lacks {missing}" if names else "lists no attribute"
+        raise ValueError(f"{file}, line 1: {what}; its columns are {', '.join(header)}.")
+    seen: dict[str, int] = {}
+    lines = []
+    for number, values in cells:
+        place = f"{file}, line {number}"
+        if len(values) > len(header) and any(values[len(header) :]):
+            raise ValueError(f"{place}: {len(values)} values in {len(header)} columns. Quote what holds the delimiter.")
+        row = dict.fromkeys(header, "") | dict(zip(header, values, strict=False))
+        if not row[key]:
+            raise ValueError(f"{place}: {key} is empty. Fill it in on every line.")
+        if row[key] in seen:
+            raise ValueError(f"{place}: {row[key]!r} is on line {seen[row[key]]} already.")
+        seen[row[key]] = number
+        if wrong := next((name for name in names if row[name] not in VALUES), None):
+            raise ValueError(
+                f"{place}: {wrong}={row[wrong]!r} must be 1 for yes, 0 for no, or empty where it is not known. Name the "
+                "columns that are attributes if others are none."
+            )
+        fields = {name: row[name] for name in (key, *known) if name in header}
+        lines.append(LabelledLine(place, fields, [VALUES[row[name]] for name in names]))
+    return names, lines
+
+
+def _cells(file: Path, key: str) -> Iterator[tuple[int, list[str]]]:
+    """The lines' numbers and cells without blanks around them, the header first, empty lines left out."""
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{file} does not exist. Give the path of a CSV file.") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8 (byte {error.start}). Save it as CSV in UTF-8.") from None
+    first = text.splitlines()[0] if text else ""
+    titles = {mark: [title.strip(' "') for title in first.split(mark)] for mark in DELIMITERS}
+    delimiter = next((mark for mark, found in titles.items() if key in found and len(found) > 1), None)
+    if delimiter is None:
+        raise ValueError(
+            f"{file}, line 1: {first[:200]!r} lacks the column {key}, or attributes beside it. Columns are separated by "
+            "commas, semicolons or tabs."
+        )
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield reader.line_num, [cell.strip() for cell in cells]
+    except csv.Error as error:
+        raise ValueError(f"{file}, line {reader.line_num}: {error}.") from None

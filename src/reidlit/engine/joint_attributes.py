@@ -1,0 +1,235 @@
+"""Joint training: identities, and the attributes that are known of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.utilities import rank_zero_warn
+from torch import Tensor
+from torch.optim import Optimizer
+
+from reidlit.data.attributes import UNKNOWN
+from reidlit.data.identity_attributes import read_identity_attributes
+from reidlit.data.sample import Batch
+from reidlit.engine.module import ReIDModule, Spec
+from reidlit.losses import WeightedSum
+from reidlit.losses.attribute_bce import AttributeBCE
+from reidlit.metrics import Scores
+from reidlit.metrics.attributes import AttributeMetric, AttributeScores
+from reidlit.models.classifier import LinearClassifier
+from reidlit.models.output import ReIDOutput
+
+ATTRIBUTES = "attributes"  # in a checkpoint
+HEAD = "attribute_head."  # how the names of its tensors begin
+
+
+class JointScores(Scores):
+    """Scores of a test set whose attributes are known too."""
+
+    attributes: dict[str, float]
+
+    @classmethod
+    def of(cls, scores: Scores, attributes: AttributeScores, names: Sequence[str]) -> "JointScores":
+        """Both together."""
+        joint = cls(*scores)
+        joint.attributes = attributes.as_dict() | attributes.by_attribute(names)
+        return joint
+
+    def as_dict(self) -> dict[str, float]:
+        """The figures of both, and those of each attribute."""
+        return super().as_dict() | self.attributes
+
+
+class JointAttributeModule(ReIDModule):
+    """Trains embeddings that tell identities and, through a linear layer of their own, attributes.
+
+    Source: Lin et al., "Improving Person Re-identification by Attribute and Identity Learning", Pattern Recognition 2019.
+    The loss is that of the identities plus `weight` times the binary cross entropy of the attributes; the head reads the
+    embedding, so that whoever has an embedding has its attributes. Re-identification is evaluated as usual, and attributes
+    besides on those test images whose identities the file has, if they are of the dataset that was trained on.
+
+    The weights of a checkpoint are those of the model alone, as `ReIDModule` reads them. The head and the labels of all
+    identities lie beside them, so that a test needs no file.
+
+    Args:
+        model: see `ReIDModule`, as all that is not named here.
+        pids: likewise.
+        loss: likewise.
+        optimizer: of the model and the head.
+        scheduler: see `ReIDModule`.
+        image_size: likewise.
+        evaluation: likewise.
+        channels_last: likewise.
+        compile_model: likewise.
+        gather: likewise.
+        attributes_file: see `read_identity_attributes`; needed for training, not for a checkpoint.
+        weight: of the attributes, above 0.
+        weighting: see `AttributeBCE`; shares count each training identity once.
+        threshold: probability from which on an attribute counts as predicted, in scores.
+        attributes: the names, of a checkpoint.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if there is neither a file nor a checkpoint, the file has none of the training identities, or a number is
+            out of range; when training starts, if the dataset numbers identities anew.
+    """
+
+    def __init__(
+        self,
+        model: Spec,
+        pids: Sequence[int],
+        loss: Spec | None = None,
+        optimizer: Spec | None = None,
+        scheduler: Spec | None = None,
+        image_size: Sequence[int] = (256, 128),
+        evaluation: Spec | None = None,
+        channels_last: bool = True,
+        compile_model: bool = False,
+        gather: bool = True,
+        attributes_file: str | None = None,
+        weight: float = 1.0,
+        weighting: str | None = None,
+        threshold: float = 0.5,
+        attributes: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(
+            model, pids, loss, optimizer, scheduler, image_size, evaluation, channels_last, compile_model, gather
+        )
+        if not weight > 0:
+            raise ValueError(f"engine.weight={weight} must be above 0; without attributes there is engine=default.")
+        self.weight, self.dataset = weight, None
+        self.rows: dict[int, int] = {}
+        self.labels: Tensor
+        self.of_class: Tensor
+        for name in ("labels", "of_class"):  # not among the weights, but on their device
+            self.register_buffer(name, torch.empty(0), persistent=False)
+        if attributes is None:
+            if attributes_file is None:
+                raise ValueError(
+                    "engine.attributes_file=null: give the file of the identities' attributes, such as market_attribute.mat, or "
+                    "a CSV with the column pid and one of 0 and 1 an attribute."
+                )
+            names, labels = read_identity_attributes(attributes_file)
+            self.hparams["attributes"] = attributes = names
+            self._know(list(labels), torch.tensor(list(labels.values()), dtype=torch.int8))
+            self._check_coverage(attributes_file)
+        self._attribute_metric()
+        self.attribute_head = LinearClassifier(self.model.embedding_size, len(attributes))
+        self.attribute_metrics: dict[str, AttributeMetric] = {}
+
+    def attribute_probabilities(self, image: Tensor, camid: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) images, uint8 or normalised, and for some models cameras (B,) -> (B, A)."""
+        probabilities: Tensor = self.attribute_head(self(image, camid)).float().sigmoid()
+        return probabilities
+
+    def on_fit_start(self) -> None:
+        """Learn what the dataset is called, whose test set the attributes are for.
+
+        Raises:
+            ValueError: if it is made of others, which numbers identities anew.
+        """
+        datamodule: Any = getattr(self.trainer, "datamodule", None)
+        if datamodule is None:
+            return
+        if datamodule.sources != [datamodule]:
+            raise ValueError(
+                f"data={datamodule.name} numbers the identities of its sources anew, so engine.attributes_file does not fit "
+                "them. Train on one dataset."
+            )
+        self.dataset = datamodule.name
+
+    def losses_of(self, output: ReIDOutput, batch: Batch, loss: WeightedSum | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """As `ReIDModule`, and the cross entropy of the attributes as `attributes`."""
+        total, each = super().losses_of(output, batch, loss)
+        heads = output._replace(logits=(self.attribute_head(output.embedding),))
+        term = self.attribute_loss(heads, self.labels[self.of_class[batch["pid"]]])
+        return total + self.weight * term, {**each, "attributes": term}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the head and the labels beside the weights, which are then those of the model alone."""
+        super().on_save_checkpoint(checkpoint)
+        weights = checkpoint["state_dict"]
+        checkpoint[ATTRIBUTES] = {
+            "head": {name: weights.pop(name) for name in list(weights) if name.startswith(HEAD)},
+            "pids": list(self.rows),
+            "labels": self.labels[:-1].cpu(),
+            "dataset": self.dataset,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take them back.
+
+        Raises:
+            ValueError: if there are none, or they are of other attributes.
+        """
+        if ATTRIBUTES not in checkpoint:
+            raise ValueError(
+                "The checkpoint knows no attributes, so it was not trained with engine=joint_attributes. Leave that out to test "
+                "it, or start a new run from it with weights=<the same file>."
+            )
+        then, now = list(checkpoint["hyper_parameters"]["attributes"]), list(self.hparams["attributes"])
+        if then != now:
+            raise ValueError(f"The checkpoint is of the attributes {then}, engine.attributes_file of {now}.")
+        kept = checkpoint[ATTRIBUTES]
+        checkpoint["state_dict"].update(kept["head"])
+        self._know(kept["pids"], kept["labels"])
+        self.dataset = kept["dataset"]
+
+    def _know(self, pids: Sequence[int], labels: Tensor) -> None:
+        """Take the labels (P, A) of identities; one more row is of those that are not known."""
+        self.rows = {int(pid): row for row, pid in enumerate(pids)}
+        unknown = torch.full((1, labels.shape[1]), UNKNOWN, dtype=torch.int8)
+        self.labels = torch.cat([labels.cpu(), unknown]).to(self.device)
+        self.of_class = self._rows_of(self.hparams["pids"])
+        of_training = self.labels[self.of_class]
+        known = (of_training >= 0).sum(0).clamp(min=1)
+        ratios = ((of_training > 0).sum(0) / known).tolist()
+        self.attribute_loss = AttributeBCE(self.hparams["weighting"], ratios).to(self.device)
+
+    def _rows_of(self, pids: Sequence[int]) -> Tensor:
+        return torch.tensor([self.rows.get(pid, len(self.rows)) for pid in pids], device=self.device)
+
+    def _check_coverage(self, file: str | Path) -> None:
+        pids = self.hparams["pids"]
+        missing = sum(pid not in self.rows for pid in pids)
+        if missing == len(pids):
+            raise ValueError(
+                f"engine.attributes_file={file} has none of the {len(pids)} training identities ({pids[0]}, for one). It must "
+                "number them as the dataset does."
+            )
+        if missing:
+            rank_zero_warn(
+                f"engine.attributes_file={file} lacks {missing} of {len(pids)} training identities, which are trained on without "
+                "attributes."
+            )
+
+    def _optimizer(self) -> Optimizer:
+        optimizer = super()._optimizer()
+        optimizer.add_param_group({"params": list(self.attribute_head.parameters())})
+        return optimizer
+
+    def _attribute_metric(self) -> AttributeMetric:
+        return AttributeMetric(len(self.hparams["attributes"]), self.hparams["threshold"])
+
+    def _start(self, names: Sequence[str], **instead: Any) -> None:
+        super()._start(names, **instead)
+        own = [name for name in names if name == "val" or self.dataset in (None, name)]
+        self.attribute_metrics = {name: self._attribute_metric().to(self.device) for name in own}
+
+    def _embed(self, name: str, batch: Batch) -> None:
+        super()._embed(name, batch)
+        if name in self.attribute_metrics:
+            embedding = self.metrics[name].embedding[-1]  # what was just added
+            labels = self.labels[self._rows_of(batch["pid"].tolist())]
+            self.attribute_metrics[name].update(self.attribute_head(embedding).float().sigmoid(), labels)
+
+    def _finish(self, name: str, prefix: str) -> None:
+        super()._finish(name, prefix)
+        if name not in self.attribute_metrics:
+            return
+        found: AttributeScores = self.attribute_metrics[name].compute()
+        if found.num_images:
+            self.scores[prefix] = JointScores.of(self.scores[prefix], found, self.hparams["attributes"])
+            figures = {f"{prefix}/{key}": value for key, value in found.as_dict().items()}
+            self.log_dict(figures, rank_zero_only=True)

@@ -1,0 +1,146 @@
+"""Identities and attributes: the loss, whose labels are whose, and what a checkpoint holds."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from reidlit.config import option
+from reidlit.engine.joint_attributes import JointAttributeModule
+from reidlit.engine.module import ReIDModule
+from reidlit.inference.model_file import load_trained
+
+TIMM = option("model", "timm")
+MODEL = TIMM | {"backbone": TIMM["backbone"] | {"name": "test_resnet"}}
+TRAINING = {
+    "loss": {"losses": {"softmax": {"_target_": "reidlit.losses.CrossEntropy"}}},
+    "optimizer": option("optimizer", "sgd") | {"lr": 0.05},
+    "scheduler": option("scheduler", "constant"),
+}
+# Of the training identities 3, 5 and 8, 5 is not there; 9 is tested.
+TABLE = "pid,hat,coat\n9,1,0\n8,0,\n3,1,1\n"
+LABELS = {3: [1, 1], 5: [-1, -1], 8: [0, -1], 9: [1, 0]}
+
+
+@pytest.fixture
+def table(tmp_path):
+    (tmp_path / "people.csv").write_text(TABLE, encoding="utf-8")
+    return str(tmp_path / "people.csv")
+
+
+def module(table, **changes):
+    torch.manual_seed(0)
+    settings = {"model": MODEL, "pids": [3, 5, 8], "image_size": [64, 32], "attributes_file": table, **TRAINING}
+    with pytest.warns(UserWarning, match="lacks 1 of 3 training identities"):
+        return JointAttributeModule(**settings | changes)
+
+
+def batch(seed=0, pids=(0, 0, 1, 2)):
+    torch.manual_seed(seed)
+    pid = torch.tensor(pids)
+    query = torch.arange(len(pids)) < len(pids) // 2
+    return {
+        "image": torch.randint(0, 256, (len(pids), 3, 64, 32), dtype=torch.uint8),
+        "pid": pid,
+        "camid": (~query).long(),
+        "index": torch.arange(len(pids)),
+        "query": query,
+    }
+
+
+def loader(*batches):
+    return DataLoader(list(batches), batch_size=None)
+
+
+def trainer(**options):
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "num_sanity_val_steps": 0}
+    return pl.Trainer(accelerator="cpu", max_epochs=1, enable_model_summary=False, **quiet | options)
+
+
+def test_loss_is_that_of_a_loop_over_the_known_labels(table):
+    trained = module(table, weight=0.7, weighting="label")
+    trained.log = trained.log_dict = lambda *_, **__: None
+    trained._trainer = SimpleNamespace(current_epoch=0)
+    given = batch()
+    loss = trained.training_step(given, 0)["loss"]
+    output = trained.model(given["image"])
+    shares = trained.attribute_head(output.embedding).sigmoid().tolist()
+    ratios = [0.5, 1.0]  # of the training identities that are known
+    terms = []
+    for row, pid in zip(shares, [3, 3, 5, 8], strict=True):
+        for share, label, ratio in zip(row, LABELS[pid], ratios, strict=True):
+            if label >= 0:
+                terms.append(-math.log(share if label else 1 - share) * math.exp(1 - ratio if label else ratio))
+    expected = trained.loss(output, given["pid"])[0].item() + 0.7 * sum(terms) / len(terms)
+    assert len(terms) == 5
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+    loss.backward()
+    assert trained.attribute_head.weight.grad.abs().sum() > 0
+
+
+def test_a_checkpoint_is_one_of_the_model_and_brings_head_and_labels_beside_it(table, tmp_path):
+    trained = module(table)
+    head = trained.attribute_head.weight.clone()
+    fitting = trainer()
+    fitting.fit(trained, loader(batch(0), batch(1)), loader(batch(2, (9, 9, 9, 4))))
+    assert not torch.equal(head, trained.attribute_head.weight)
+    assert {"val/mAP", "val/mA", "val/f1", "train/attributes", "train/softmax"} <= set(fitting.callback_metrics)
+    path = tmp_path / "a.ckpt"
+    fitting.save_checkpoint(path)
+    (tmp_path / "people.csv").unlink()
+    torch.load(path, weights_only=True)
+    image = batch(5)["image"]
+    again = JointAttributeModule.load_from_checkpoint(path).eval()
+    trained.eval()
+    assert torch.equal(again.attribute_probabilities(image), trained.attribute_probabilities(image))
+    assert again.hparams["attributes"] == ["hat", "coat"]
+    assert again.labels[again._rows_of([9, 3, 5, 1000])].tolist() == [LABELS[9], LABELS[3], [-1, -1], [-1, -1]]
+    for plain in (ReIDModule.load_from_checkpoint(path).model, load_trained(path).model):
+        torch.testing.assert_close(plain.eval().embed(image), trained(image))
+    with pytest.raises(ValueError, match="knows no attributes"):
+        again.on_load_checkpoint({})
+
+
+def test_attributes_are_measured_on_identities_that_are_known_and_on_no_other_dataset(table):
+    trained = module(table).eval()
+    tested = batch(3, (9, 4, 9, 4))
+    for dataset, measured in ((None, True), ("own", True), ("other", False)):
+        trained.dataset = dataset
+        testing = trainer()
+        testing.test(trained, {"own": loader(tested)}, verbose=False)
+        scores = trained.scores["test/own"].as_dict()
+        assert ("mA" in scores) == measured
+        assert "mAP" in scores
+        if measured:
+            known = trained.attribute_probabilities(tested["image"])[[0, 2]]
+            assert scores["attributes/hat/num_known"] == 2
+            assert scores["attributes/hat/recall"] == pytest.approx((known[:, 0] >= 0.5).float().mean().item())
+            assert testing.callback_metrics["test/own/f1"] == pytest.approx(scores["f1"])
+    trained.dataset = None
+    trainer().test(trained, {"own": loader(batch(3, (4, 6, 4, 6)))}, verbose=False)
+    assert "mA" not in trained.scores["test/own"].as_dict()
+
+
+def test_a_dataset_that_numbers_identities_anew_is_refused(table):
+    trained = module(table)
+    trained._trainer = SimpleNamespace(datamodule=SimpleNamespace(name="a+b", sources=["a", "b"]))
+    with pytest.raises(ValueError, match=r"data=a\+b numbers the identities of its sources anew"):
+        trained.on_fit_start()
+
+
+def test_mistakes_are_named(table, tmp_path):
+    for changes, words in (
+        ({"attributes_file": None}, r"engine\.attributes_file=null"),
+        ({"weight": 0}, r"engine\.weight=0"),
+        ({"weighting": "much"}, "weighting='much'"),
+        ({"threshold": 2}, "threshold=2"),
+        ({"pids": [1, 2]}, r"has none of the 2 training identities \(1, for one\)"),
+    ):
+        pids = changes.pop("pids", [3, 8])
+        with pytest.raises(ValueError, match=words):
+            JointAttributeModule(MODEL, pids, image_size=[64, 32], **{"attributes_file": table} | changes)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        JointAttributeModule(MODEL, [3], attributes_file=str(tmp_path / "no.mat"))

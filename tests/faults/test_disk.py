@@ -1,0 +1,139 @@
+"""A disk that is full or read-only: what was there stays, and the message says what to do."""
+
+import os
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+
+from datasets_settings import draw, loading
+from reidlit.data.datasets.folder import Folder
+from reidlit.data.packed import pack
+from reidlit.data.sample import Sample
+from reidlit.engine.checkpoint import AtomicCheckpointIO
+from reidlit.inference.features import Features, of_samples
+from reidlit.inference.gallery import Gallery
+from tests_settings import TRAIN
+
+
+def gallery_of(count):
+    gallery = Gallery()
+    gallery.add(np.ones((count, 512), np.float32))
+    return gallery
+
+
+def features_of(count):
+    about = of_samples([Sample(f"{number}.jpg", 0, 0) for number in range(count)], "query")
+    return Features(np.ones((count, 512), np.float32), **about, fingerprint="abc")
+
+
+def images(folder, count):
+    noise = np.random.default_rng(0)
+    for number in range(count):
+        draw(folder / f"{number}.bmp", int(noise.integers(256)))
+    return sorted(str(path) for path in folder.glob("*.bmp"))
+
+
+WRITERS = {
+    "checkpoint": ("last.ckpt", lambda path, n: AtomicCheckpointIO().save_checkpoint({"x": torch.zeros(n, 512)}, path)),
+    "gallery": ("gallery.npz", lambda path, n: gallery_of(n).save(path)),
+    "features": ("features.npz", lambda path, n: features_of(n).save(path)),
+    "pack": (
+        "pack.arrow",
+        lambda path, n: pack(images(path.parents[1] / f"images{n}", n), path, path.parent, "encoded"),
+    ),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_full_disk_leaves_the_old_file_whole_and_nothing_else(writer, small_disk):
+    """Ten rows fit into a megabyte, two thousand do not; at the same place there is room again later."""
+    disk = small_disk(1)
+    name, write = WRITERS[writer]
+    write(disk / name, 10)
+    old = (disk / name).read_bytes()
+    with pytest.raises((OSError, ValueError), match=r"No space left|cannot be written"):
+        write(disk / name, 2000)
+    assert (disk / name).read_bytes() == old
+    assert [path.name for path in disk.iterdir()] == [name]
+    write(disk / name, 11)
+    assert (disk / name).read_bytes() != old
+
+
+def test_a_training_on_a_full_disk_stops_with_one_message_and_goes_on_when_there_is_room(reidlit, small_disk, tmp_path):
+    disk = small_disk(12)
+    run = [*TRAIN, "logger=csv", "callbacks.ranked_lists=null", "test=false", "scheduler=constant"]
+    run.append(f"hydra.run.dir={disk}/run")
+    assert reidlit("train", *run, "trainer.max_epochs=1").status == 0
+    last = disk / "run" / "checkpoints" / "last.ckpt"
+    old = last.read_bytes()
+    room = os.statvfs(disk)
+    ballast = disk / "ballast"
+    ballast.write_bytes(bytes(room.f_bavail * room.f_frsize - len(old) // 2))
+    full = reidlit("train", *run, "ckpt_path=last", "trainer.max_epochs=2")
+    assert full.status == 1
+    assert "Traceback" not in full.err
+    assert all(words in full.err for words in ("last.ckpt", "No space left", "free space", "ckpt_path=last"))
+    assert last.read_bytes() == old
+    assert not list(disk.rglob("*.part"))
+    ballast.unlink()
+    done = reidlit("train", *run, "ckpt_path=last", "trainer.max_epochs=2")
+    assert done.status == 0, done.err
+    unbroken = reidlit("train", *run[:-1], "trainer.max_epochs=2", f"hydra.run.dir={tmp_path}/unbroken")
+    assert unbroken.status == 0, unbroken.err
+    resumed, whole = (
+        torch.load(path, weights_only=True)["state_dict"]
+        for path in (last, tmp_path / "unbroken" / "checkpoints" / "last.ckpt")
+    )
+    assert all(torch.equal(tensor, resumed[key]) for key, tensor in whole.items())
+
+
+@pytest.fixture
+def read_only(small_disk):
+    """Makes a folder that holds files read-only, even for root."""
+
+    def make(fill):
+        disk = small_disk(8, "read only")
+        fill(disk)
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True, capture_output=True)
+        with pytest.raises(OSError, match="Read-only"):
+            (disk / "new").touch()
+        return disk
+
+    return make
+
+
+def test_read_only_data_are_trained_and_tested_on(read_only, reidlit, tmp_path, drawn):
+    """The split, the pack and the run go elsewhere."""
+
+    def fill(disk):
+        for path in sorted(next(drawn.glob("synthetic/*")).glob("*.jpg")):
+            identity = disk / "crops" / path.name.partition("_")[0]
+            identity.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, identity)
+
+    assert reidlit("train", *TRAIN, "trainer.fast_dev_run=true").status == 0  # draws the images
+    disk = read_only(fill)
+    sizes = [
+        item for item in TRAIN if item.startswith(("data.height", "data.width", "data.num_workers", "trainer", "call"))
+    ]
+    data = ["data=folder", f"data.root='{disk}/crops'", "data.camera_pattern='_c(\\d+)'", *sizes]
+    arguments = [
+        *data,
+        "data.batch_size=4",
+        "data.pack=encoded",
+        "logger=csv",
+        "hydra.run.dir=run",
+        "trainer.max_epochs=1",
+    ]
+    done = reidlit("train", *arguments)
+    assert done.status == 0, done.err
+    assert (tmp_path / "splits" / "crops.csv").is_file()
+    assert list((tmp_path / "packed").glob("*.arrow"))
+    with pytest.raises(ValueError, match=r"cannot be written .*data\.split_file"):
+        Folder(str(disk / "crops"), split_file=str(disk / "split.csv"), **loading()).prepare_data()
+    result = reidlit("train", *arguments[:-2], f"hydra.run.dir='{disk}/run'")
+    assert result.status != 0
+    assert "Read-only file system" in result.err

@@ -1,0 +1,137 @@
+"""Any value of any setting: `reidlit train` gets as far as its trainer, or says in words what is wrong."""
+
+import os
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from omegaconf import DictConfig
+
+from reidlit.config import CONFIG_DIR
+from reidlit.tasks import train
+from tests_settings import TRAIN
+
+pytestmark = pytest.mark.timeout(7200)  # the long form
+LONG = bool(os.environ.get("REIDLIT_FAULTS"))
+START = [*TRAIN, "logger=csv", "hydra.run.dir=run"]
+# Sizes are small: a huge network or a million drawn people are no mistake but a question of memory.
+VALUES = [
+    *("null", "true", "false", "-1", "0", "1", "2", "3", "0.5", "-0.5", "nan", "inf", "-inf", "1e300", "999999999999999999"),
+    *("''", "word", "'two words'", "'ünï'", "'%s'", "'{x}'", "'${nowhere}'", "'${model}'", "???"),
+    *("[]", "[1]", "[a,b]", "[null]", "[[1]]", "{}", "{a:1}", "{_target_:os.getcwd}", "/", "~", "a=b", "'a\\nb'"),
+]  # fmt: skip
+DRAWN = (
+    "num_identities",
+    "num_test",
+    "num_cameras",
+    "shots",
+    "image_height",
+    "image_width",
+    "height",
+    "width",
+    "k_tfm",
+)
+GROUPS = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
+
+
+def settings_of(node, prefix=""):
+    """The names of all settings."""
+    for key in node:
+        raw = node._get_node(key)
+        name = f"{prefix}{key}"
+        if isinstance(raw, DictConfig) and not raw._is_none():
+            yield from settings_of(raw, f"{name}.")
+        if "." in name or name not in GROUPS:
+            yield name
+
+
+def keys():
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        found = settings_of(compose("train", TRAIN))
+        places = ("logger", "data.root", "data.pack_dir")  # where files go is not tried out
+        return [key for key in found if not key.startswith(places)]
+
+
+KEYS = keys()
+
+
+def is_modest(override):
+    key, _, value = override.partition("=")
+    return not (key.rpartition(".")[2] in DRAWN and (value.startswith("999") or value == "1e300"))
+
+
+overrides = st.builds(
+    "{}{}={}".format, st.sampled_from(["", "", "", "+", "++"]), st.sampled_from(KEYS), st.sampled_from(VALUES)
+)
+removals = st.builds("~{}".format, st.sampled_from(KEYS))
+typos = st.builds(
+    lambda key, at, c: f"{key[:at]}{c}{key[at:]}=1", st.sampled_from(KEYS), st.integers(0, 40), st.sampled_from("x._%")
+)
+
+
+class Reached(BaseException):
+    """The trainer was built, and the module; what follows is the training."""
+
+
+@pytest.fixture
+def start(reidlit, monkeypatch):
+    """Runs the command up to the training."""
+
+    def stop(*_):
+        raise Reached
+
+    monkeypatch.setattr(train, "_fit", stop)
+
+    def run(*arguments):
+        try:
+            return reidlit("train", *START, *arguments)
+        except Reached:
+            return None
+
+    return run
+
+
+def test_the_settings_of_the_tests_get_as_far_as_the_trainer(start):
+    assert start() is None
+    assert len(KEYS) > 100
+
+
+@settings(
+    max_examples=1500 if LONG else 12,
+    deadline=None,
+    derandomize=not LONG,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(
+    given_settings=st.lists(
+        (overrides | overrides | overrides | removals | typos).filter(is_modest), min_size=1, max_size=2
+    )
+)
+def test_any_settings_work_or_are_explained(given_settings, start):
+    result = start(*given_settings)
+    if result is None:
+        return
+    assert result.status != 0
+    assert "Traceback" not in result.err, result.err[-1500:]
+    assert result.err.strip(), "it ended without a word"
+    assert len(result.err) < 6000
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "data.num_workers=two",
+        "data.test_batch_size=null",
+        "model.backbone.width=inf",
+        "weights=nan",
+        "transforms.train=3",
+    ],
+)
+def test_a_value_of_a_wrong_kind_is_named(wrong, start):
+    result = start(wrong)
+    assert result.status == 1
+    assert result.err.startswith("reidlit train: ")
+    assert wrong in result.err
+    assert "HYDRA_FULL_ERROR=1" in result.err

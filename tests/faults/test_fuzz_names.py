@@ -1,0 +1,265 @@
+"""Any file name is read right or refused by name, by every parser: 10,000 names each in the long form."""
+
+import os
+import re
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from reidlit.cli import _named
+from reidlit.config import option, options
+from reidlit.data import archive
+from reidlit.data.datasets import (
+    cuhk01,
+    cuhk02,
+    cuhk03,
+    cuhksysu,
+    dukemtmcreid,
+    grid,
+    ilids,
+    market1501,
+    msmt17,
+    prid,
+    sensereid,
+    university1652,
+    viper,
+)
+from reidlit.data.datasets.own_data import as_samples
+from reidlit.data.drawn_splits import Row, read_table, write_table
+from reidlit.data.sample import Sample
+
+pytestmark = pytest.mark.timeout(3600)  # the long form
+LONG = bool(os.environ.get("REIDLIT_FAULTS"))
+fuzz = settings(
+    max_examples=10_000 if LONG else 150,
+    deadline=None,
+    derandomize=not LONG,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+FOLDER = Path("some folder") / "0007_c3"  # whose name must not be taken for the image's
+MOST = 999_999_999
+
+# Digits that are none in ASCII, blanks, what a terminal hides, and a byte that is no UTF-8.
+ODD = "0123456789_-+.cps \n\t²٣𝟛½ü\u200b\udc80\x00"  # noqa: RUF001 - odd is the point
+odd_text = st.text(st.sampled_from(ODD) | st.characters(), max_size=30)
+file_names = odd_text.filter(lambda name: name and "/" not in name and "\0" not in name)
+
+
+class Parser(NamedTuple):
+    """A dataset's names.
+
+    `parse` reads one. `name` is how one is written, of a `pid`, a `camera` and a number `n` in the ranges given. `grammar`
+    says anew, in ASCII, which names are of the dataset; its groups are pid and camera.
+    """
+
+    parse: Callable[[Path], object]
+    name: str
+    pids: tuple[int, int]
+    cameras: tuple[int, int]
+    grammar: str
+    numbers: tuple[int, int] = (0, 9)
+    expected: Callable[[int, int, int], tuple[int, int]] = lambda pid, camera, _: (pid, camera - 1)
+
+
+def listed(path):
+    """A line of MSMT17's lists."""
+    name, _, pid = path.name.partition(" ")
+    return msmt17._parse(f"0000/{name} {pid}", path.parent, True, str(path))
+
+
+PARSERS = {
+    "market1501": Parser(
+        market1501._parse, "{pid:04d}_c{camera}s1_{n:06d}_00.jpg", (-1, 1501), (1, 6), r"(-?\d+)_c(\d)(?!\d).*"
+    ),
+    "dukemtmcreid": Parser(
+        dukemtmcreid._parse, "{pid:04d}_c{camera}_f{n:07d}.jpg", (0, 9999), (1, 8), r"(\d{1,9})_c(\d)(?!\d).*"
+    ),
+    "cuhk01": Parser(
+        cuhk01._parse, "{pid:04d}{camera:03d}.png", (0, 9999), (1, 4), r"(\d{4})(\d{3})\..*",
+        expected=lambda pid, camera, _: (pid, (camera - 1) // 2),
+    ),
+    "cuhk02": Parser(
+        lambda path: Sample(str(path), cuhk02._number(path), 0), "{pid:03d}_{n}.png", (0, 9999), (1, 1), r"(\d+)()_.*"
+    ),
+    "cuhk03": Parser(
+        lambda path: cuhk03._parse(path.parent, path.name, "Remove it"), "{n}_{pid:03d}_{camera}_01.png", (0, 999), (1, 2),
+        r"[1-5]_(\d{3})_([12])_\d{2}\.png", numbers=(1, 5),
+        expected=lambda pid, camera, n: (1000 * n + pid, 2 * (n - 1) + camera - 1),
+    ),
+    "cuhksysu": Parser(
+        cuhksysu._parse, "p{pid}_s{n}_1.jpg", (0, MOST), (0, 0), r"p(\d{1,9})_s()\d{1,9}_.*"
+    ),
+    "grid": Parser(
+        grid._parse, "{pid:04d}_{camera}_25004_{n}_32_106_221.jpeg", (0, 250), (1, 8), r"(\d{4})_(\d)_.*"
+    ),
+    "ilids": Parser(
+        ilids._parse, "{pid:04d}{camera:03d}.jpg", (0, 9999), (1, 999), r"(\d{4})(\d{3})\..*"
+    ),
+    "msmt17": Parser(
+        listed, "0000_000_{camera:02d}_0303morning_{n:04d}_0.jpg {pid}", (0, 3059), (1, 15),
+        r"[^_]*_[^_]*_(?=(\d+)[_.])\d+[_.].*\s(\d+)\s*", expected=lambda pid, camera, _: (1041 + pid, camera - 1),
+    ),
+    "prid": Parser(
+        lambda path: Sample(str(path), prid._pid(path), 0), "person_{pid:04d}.png", (1, 749), (1, 1), r"person_(\d{4})()\..*"
+    ),
+    "sensereid": Parser(
+        sensereid._parse, "{pid:05d}_{camera}.jpg", (0, MOST), (0, MOST), r"(\d{1,9})_(\d{1,9})(?!\d).*",
+        expected=lambda pid, camera, _: (pid, camera),
+    ),
+    "university1652": Parser(
+        lambda path: Sample(str(path), university1652._number(path), 0), "{pid:04d}", (0, MOST), (1, 1), r"(\d{1,9})()"
+    ),
+    "viper": Parser(
+        lambda path: Sample(str(path), viper._pid(path), 0), "{pid:03d}_{n}.bmp", (0, MOST), (1, 1), r"(\d{1,9})()_\d+\..*"
+    ),
+}  # fmt: skip
+OF_FOLDERS = {"dukemtmcvidreid"}  # names of a tracklet's frames, which must agree with each other
+
+
+@st.composite
+def numbered(draw, parser):
+    """A valid name, and what it says."""
+    pid, camera, n = (draw(st.integers(*ends)) for ends in (parser.pids, parser.cameras, parser.numbers))
+    return parser.name.format(pid=pid, camera=camera, n=n), (pid, camera, n)
+
+
+@st.composite
+def changed(draw, parser):
+    """A name that was valid before some characters were changed."""
+    name, _ = draw(numbered(parser))
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(name)))
+        name = name[:at] + draw(st.sampled_from(["", *ODD])) + name[at + draw(st.integers(0, 2)) :]
+    assume(name and "/" not in name and "\0" not in name)
+    return name
+
+
+def test_every_dataset_that_reads_names_is_fuzzed():
+    modules = {name: import_module(option("data", name)["_target_"].rpartition(".")[0]) for name in options("data")}
+    reading = {name for name, module in modules.items() if hasattr(module, "NAME")}
+    assert reading - OF_FOLDERS == set(PARSERS)
+
+
+@pytest.mark.parametrize("dataset", PARSERS)
+def test_valid_names_say_what_they_were_made_of(dataset):
+    parser = PARSERS[dataset]
+
+    @fuzz
+    @given(numbered(parser))
+    def check(made):
+        name, (pid, camera, n) = made
+        sample = parser.parse(FOLDER / name)
+        expected = parser.expected(pid, camera, n)
+        assert sample.pid == expected[0]
+        if "{camera" in parser.name:
+            assert sample.camid == expected[1]
+
+    check()
+
+
+@pytest.mark.parametrize("dataset", PARSERS)
+def test_any_other_name_is_refused_by_name(dataset):
+    parser = PARSERS[dataset]
+    grammar = re.compile(parser.grammar, re.ASCII | re.DOTALL)
+
+    @fuzz
+    @given(changed(parser) | file_names)
+    def check(name):
+        path = FOLDER / name
+        try:
+            sample = parser.parse(path)
+        except ValueError as error:
+            assert path.name in str(error) or repr(path.name)[1:-1] in str(error)  # noqa: PT017 - some are not refused
+            return
+        assert grammar.fullmatch(path.name), f"{name!r} was taken for {sample.pid}, {sample.camid}"
+        assert 0 <= sample.pid + 1 <= MOST + 10_000
+        assert -1 <= sample.camid <= MOST
+
+    check()
+
+
+@fuzz
+@given(odd_text | st.lists(st.sampled_from(["..", ".", "a", "", "C:", "/", "\\", "b c", "..."])).map("/".join))
+def test_no_name_in_an_archive_leads_outside(name):
+    try:
+        relative = archive._relative(name, Path("/data/set"))
+    except ValueError as error:
+        assert repr(name) in str(error)  # noqa: PT017 - some are not refused
+        return
+    whole = os.path.normpath(f"/data/set/{relative}")
+    assert whole.startswith("/data/set/")
+    assert whole.removeprefix("/data/set/") == relative
+    assert "\\" not in relative
+
+
+cells = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
+named = cells.filter(lambda text: text == text.strip())
+paths = st.lists(cells.filter(lambda part: "/" not in part and part not in (".", "..")), min_size=1, max_size=3)
+rows = st.tuples(
+    paths.map("/".join).filter(lambda path: path == path.rstrip()), named, named, st.sampled_from(["train", "query"])
+).map(lambda columns: Row(*columns))
+
+
+@fuzz
+@given(table=st.lists(rows, min_size=1, max_size=5, unique_by=lambda row: row.path))
+def test_a_table_is_read_as_it_was_written(table, tmp_path):
+    write_table(tmp_path / "table.csv", table)
+    assert read_table(tmp_path / "table.csv") == table
+
+
+@fuzz
+@given(
+    header=st.permutations(["path", "pid", "camid", "split", "Other"]),
+    text=st.text(st.sampled_from("a1\"',;\t\n\r. ²") | st.characters(codec="utf-8"), max_size=60),
+    delimiter=st.sampled_from(",;\t"),
+)
+def test_any_table_is_read_or_refused_by_name(header, text, delimiter, tmp_path):
+    (tmp_path / "table.csv").write_bytes(f"{delimiter.join(header)}\n{text}".encode())
+    try:
+        found = read_table(tmp_path / "table.csv")
+    except ValueError as error:
+        assert str(tmp_path / "table.csv") in str(error)  # noqa: PT017 - most are not refused
+        return
+    for row in found:
+        assert row.path.strip()
+        assert row.pid == row.pid.strip() != ""
+        assert row.split in ("train", "query", "gallery", "test")
+
+
+@fuzz
+@given(st.lists(st.tuples(st.sampled_from("ab²٣ 1") | named, st.just("") | named), min_size=1, max_size=8))
+def test_names_of_people_and_cameras_become_numbers_that_tell_them_apart(people):
+    listed_rows = [Row(f"{place}.jpg", pid, camid) for place, (pid, camid) in enumerate(people)]
+    try:
+        samples = as_samples(listed_rows, Path("root"))
+    except ValueError as error:
+        assert "are the same number" in str(error)  # noqa: PT017 - most are not refused
+        return
+    for row, sample in zip(listed_rows, samples, strict=True):
+        for other, second in zip(listed_rows, samples, strict=True):
+            assert (row.pid == other.pid) == (sample.pid == second.pid)
+            if row.camid or row is other:
+                assert (row.camid == other.camid) == (sample.camid == second.camid)
+            else:
+                assert sample.camid < -1
+                assert sample.camid != second.camid
+
+
+shown = st.text(
+    st.sampled_from("ab ,;'\"\\\\[]{}()$:%#é²") | st.characters(categories=["L", "N", "P", "S"]), min_size=1
+)
+
+
+@fuzz
+@given(st.lists(shown.filter(lambda name: not {"=", "/"} & set(name) and name[0] not in "-~+"), min_size=2, max_size=2))
+def test_files_on_the_command_line_are_those_that_were_named(files):
+    (setting,) = _named("verify", list(files))
+    (override,) = OverridesParser.create().parse_overrides([setting])
+    assert override.value() == files

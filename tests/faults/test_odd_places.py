@@ -1,0 +1,156 @@
+"""Odd names, a clock that jumps, a loader process that dies, weights that are no numbers."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from reidlit.data.images import Images
+from reidlit.inference.features import Features
+from tests_settings import TRAIN
+
+ODD = "données à l'essai, 人物 (1) 100% #2 [a]; $b & c"
+QUIET = ["callbacks.progress=null", "data.num_workers=0"]
+
+
+def quoted(path):
+    """As Hydra reads a path with anything in it."""
+    return "'" + str(path).replace("'", "\\'") + "'"
+
+
+def crops(root, people=6, each=4):
+    """Noise of two cameras, a folder a person."""
+    noise = np.random.default_rng(0)
+    for person in range(people):
+        folder = root / f"personne n° {person} é"
+        folder.mkdir(parents=True)
+        for number in range(each):
+            pixels = noise.integers(0, 256, (32, 16, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / f"caméra_c{number % 2} é {number}.jpg")
+    return root
+
+
+def test_blanks_and_other_scripts_in_all_paths(reidlit, tmp_path):
+    """Trained, tested, extracted, searched and verified, where every path has such names."""
+    root, run = crops(tmp_path / ODD / "images"), tmp_path / ODD / "läufe, train"
+    size = ["data.height=64", "data.width=32"]
+    data = ["data=folder", f"data.root={quoted(root)}", "data.camera_pattern='_c(\\d)'", *size, *QUIET]
+    train = [*data, "data.batch_size=4", "trainer.max_epochs=1", "data.pack=decoded"]
+    done = reidlit(
+        "train", *train, f"hydra.run.dir={quoted(run)}", f"data.pack_dir={quoted(tmp_path / ODD / 'packed')}"
+    )
+    assert done.status == 0, done.err
+    checkpoint = f"ckpt_path={quoted(run / 'checkpoints' / 'last.ckpt')}"
+    tested = reidlit("test", *data, checkpoint, f"hydra.run.dir={quoted(tmp_path / ODD / 'test')}")
+    assert tested.status == 0, tested.err
+    mean_ap = [
+        json.loads((path / "metrics.json").read_text())["test/images/mAP"] for path in (run, tmp_path / ODD / "test")
+    ]
+    assert mean_ap[0] == pytest.approx(mean_ap[1], abs=1e-6)
+    kept = tmp_path / ODD / "gehalten é.npz"
+    done = reidlit("extract", checkpoint, f"images={quoted(root)}", f"output={quoted(kept)}", "hydra.run.dir=extract")
+    assert done.status == 0, done.err
+    files = sorted(str(path) for path in root.rglob("*.jpg"))
+    assert sorted(Features.load(kept).path) == files
+    search = [
+        f"query={quoted(files[3])}",
+        f"gallery={quoted(root)}",
+        f"index={quoted(tmp_path / ODD / 'i.npz')}",
+        "top_k=2",
+    ]
+    done = reidlit("search", checkpoint, *search, f"hydra.run.dir={quoted(tmp_path / ODD / 'search')}")
+    assert done.status == 0, done.err
+    assert str(root) in (tmp_path / ODD / "search" / "search.csv").read_text()
+    done = reidlit("verify", checkpoint, "threshold=1", files[0], files[1], "hydra.run.dir=verify")
+    assert done.status == 0, done.err
+
+
+def test_a_clock_that_jumps_changes_no_training(reidlit, tmp_path, monkeypatch):
+    """It is set back by a day and on by a week, again and again, in training and between its parts."""
+    run = [*TRAIN, "test=false", "data.batch_size=4", "scheduler=constant", "transforms=flip_crop_erase"]
+    unbroken = reidlit("train", *run, "hydra.run.dir=unbroken")
+    assert unbroken.status == 0, unbroken.err
+    jumping = Jumping()
+    for name in ("time", "time_ns"):
+        monkeypatch.setattr(time, name, getattr(jumping, name))
+    assert reidlit("train", *run, "hydra.run.dir=runs/train/one", "trainer.max_epochs=1").status == 0
+    last = tmp_path / "runs" / "train" / "one" / "checkpoints" / "last.ckpt"
+    assert jumping.calls > 0
+    # A run's own checkpoint is the last one, whatever the time of its file; another run's comes from the future.
+    other = tmp_path / "runs" / "train" / "other" / "checkpoints" / "last.ckpt"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"not of this run")
+    os.utime(other, (2e9, 2e9))
+    os.utime(last, (1e9, 1e9))
+    resumed = reidlit("train", *run, "hydra.run.dir=runs/train/one", "ckpt_path=last")
+    assert resumed.status == 0, resumed.err
+    assert f"resuming {last}" in resumed.out.replace("\n", "")
+    expected, found = (
+        torch.load(path, weights_only=True) for path in (tmp_path / "unbroken" / "checkpoints" / "last.ckpt", last)
+    )
+    assert found["global_step"] == expected["global_step"]
+    assert all(torch.equal(tensor, found["state_dict"][key]) for key, tensor in expected["state_dict"].items())
+    # From elsewhere the newest file counts, and it is named; here it is none of ours, and that is said.
+    refused = reidlit("train", *run, "hydra.run.dir=runs/train/two", "ckpt_path=last")
+    assert refused.status == 1
+    assert str(other) in refused.err
+
+
+class Jumping:
+    """A clock."""
+
+    def __init__(self):
+        self.calls, self.real = 0, time.time
+
+    def time(self):
+        self.calls += 1
+        return self.real() + (-86_400, 0, 604_800)[self.calls % 3]
+
+    def time_ns(self):
+        return int(self.time() * 1e9)
+
+
+class Dying(Images):
+    """Whose loader process is killed at one image, as the system does when memory runs out."""
+
+    def _image(self, sample, seed):
+        if torch.utils.data.get_worker_info() is not None and sample.path.endswith("0003_c1_01.jpg"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._image(sample, seed)
+
+
+def test_a_loader_process_that_dies_ends_the_training_in_words_and_it_goes_on_without(reidlit, tmp_path, monkeypatch):
+    run = [*TRAIN, "logger=csv", "test=false", "scheduler=constant", "hydra.run.dir=run"]
+    assert reidlit("train", *run, "trainer.max_epochs=1").status == 0
+    monkeypatch.setattr("reidlit.data.datamodule.Images", Dying)
+    started = time.monotonic()
+    died = reidlit("train", *run, "ckpt_path=last", "data.num_workers=1")
+    assert died.status == 1
+    assert time.monotonic() - started < 60
+    assert "Traceback" not in died.err
+    assert all(words in died.err for words in ("DataLoader worker", "data.num_workers=0", "ckpt_path=last"))
+    assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 0
+    done = reidlit("train", *run, "ckpt_path=last")
+    assert done.status == 0, done.err
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_give_no_scores(value, checkpoint, reidlit):
+    path = checkpoint()
+    content = torch.load(path, weights_only=True)
+    content["state_dict"]["model.neck.0.0.weight"][0, 0] = value
+    torch.save(content, path)
+    for command in (
+        ["test", *TRAIN[:9], "callbacks.progress=null"],
+        ["extract", "data=synthetic", *TRAIN[:6], "output=a.npz"],
+    ):
+        result = reidlit(*command, f"ckpt_path={path}", "hydra.run.dir=run")
+        assert result.status == 1, result.out
+        assert "NaN" in result.err
+        assert not list(Path("run").glob("metrics.json"))
