@@ -12,12 +12,15 @@ from torchreid.reid import models as torchreid_models
 from tests_settings import TRAIN
 
 os.environ.setdefault("WANDB_MODE", "offline")
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if WORKERS > 1:  # also in the processes that tests start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _two_threads():
+def _few_threads():
     """The suite is sized for two cores; more threads than cores only wait for each other."""
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    torch.set_num_threads(1 if WORKERS > 1 else min(2, os.cpu_count() or 1))
 
 
 @pytest.fixture(scope="session")

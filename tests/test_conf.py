@@ -89,6 +89,18 @@ def accepted(target):
     return names
 
 
+def test_attributes_bring_their_data_loss_and_choice_unless_told_otherwise():
+    cfg = compose("train", ["engine=attributes"])
+    assert cfg.data._target_.endswith("PA100K")
+    assert cfg.loss.losses.bce._target_.endswith("AttributeBCE")
+    assert cfg.callbacks.best.monitor == "val/mA"
+    assert next(iter(cfg.callbacks)) == "best"  # before last.ckpt, which must know the best score so far
+    assert "last" in cfg.callbacks
+    cfg = compose("train", ["engine=attributes", "data=synthetic_attributes", "callbacks.best=null"])
+    assert cfg.data._target_.endswith("SyntheticAttributes")
+    assert cfg.callbacks.best is None
+
+
 def test_triplet_brings_identity_batches_unless_told_otherwise():
     assert compose("train", ["loss=triplet"]).sampler._target_.endswith("IdentityBatches")
     assert compose("train", ["loss=softmax_triplet"]).sampler._target_.endswith("IdentityBatches")
@@ -138,6 +150,7 @@ def test_each_command_composes():
     assert compose("doctor").decode is True
     assert compose("export").format == "onnx"
     assert compose("verify").threshold is None
+    assert compose("predict").threshold == 0.5
     assert compose("search").top_k == 10
     assert compose("visualize").method == "auto"
     given = {str(key) for key in compose("extract").extractor}

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from reidlit.metrics import Scores, evaluate, rerank
     from reidlit.models.build import build_model
     from reidlit.models.weights import load_weights
+    from reidlit.spec import trust
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "evaluate",
     "load_weights",
     "rerank",
+    "trust",
 ]
 
 _HOME = {
@@ -36,6 +38,7 @@ _HOME = {
     "evaluate": "reidlit.metrics",
     "load_weights": "reidlit.models.weights",
     "rerank": "reidlit.metrics",
+    "trust": "reidlit.spec",
 }
 
 

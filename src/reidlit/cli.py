@@ -94,6 +94,7 @@ def _launch(name: str, argv: list[str]) -> None:
 
         with explained(name):
             task = import_module(f"reidlit.tasks.{name}").run
+            import_module("reidlit.tasks.common").trust_named(cfg)
             hydra_cfg = HydraConfig.get()
             if hydra_cfg.mode is RunMode.MULTIRUN and "sweep" in hydra_cfg.callbacks:
                 from reidlit.tasks.sweep_job import run_job

@@ -36,6 +36,8 @@ def locate(target: str) -> Any:
     Raises:
         ValueError: if nothing of that name exists.
     """
+    if not isinstance(target, str):
+        raise ValueError(f"_target_={target!r} must be a text, package.module.Name.")
     module, _, name = target.rpartition(".")
     try:
         return getattr(import_module(module), name)

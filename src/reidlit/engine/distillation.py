@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from reidlit.data.sample import Batch
 from reidlit.engine.gather import gather as gathered
-from reidlit.engine.module import ReIDModule, Spec
+from reidlit.engine.module import ReIDModule
+from reidlit.engine.network import Spec
 from reidlit.losses import WeightedSum
 from reidlit.losses.distillation import RelationalAngle, RelationalDistance, SoftTargets, softmax_logits
 from reidlit.models.output import ReIDOutput

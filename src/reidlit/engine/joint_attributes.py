@@ -12,7 +12,8 @@ from torch.optim import Optimizer
 from reidlit.data.attributes import UNKNOWN
 from reidlit.data.identity_attributes import read_identity_attributes
 from reidlit.data.sample import Batch
-from reidlit.engine.module import ReIDModule, Spec
+from reidlit.engine.module import ReIDModule
+from reidlit.engine.network import Spec
 from reidlit.losses import WeightedSum
 from reidlit.losses.attribute_bce import AttributeBCE
 from reidlit.metrics import Scores

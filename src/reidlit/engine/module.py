@@ -1,32 +1,21 @@
 """The pairing of a model and its losses as a LightningModule."""
 
-import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-import torch
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim import Optimizer
 
 from reidlit.data.sample import Batch
 from reidlit.engine.gather import gather as gathered
-from reidlit.engine.optim import build_optimizer
-from reidlit.engine.schedules import build_scheduler
+from reidlit.engine.network import NetworkModule, Spec
 from reidlit.losses import WeightedSum
 from reidlit.metrics import ReIDMetric, Scores
-from reidlit.models.model import ReIDModel
 from reidlit.models.output import ReIDOutput
 from reidlit.models.tracklets import embed_tracklets
-from reidlit.models.weights import load_weights
-from reidlit.spec import accepts, build
-
-Spec = Mapping[str, Any]
+from reidlit.spec import build
 
 
-class ReIDModule(pl.LightningModule):
+class ReIDModule(NetworkModule):
     """Trains and evaluates a `ReIDModel`.
 
     Its arguments are plain values and dicts that name what to build, so that a checkpoint is weights and the dict that
@@ -63,16 +52,15 @@ class ReIDModule(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters(logger=False)  # the task logs the whole configuration
         self._metric()  # a mistake here must not wait until the training is over
-        self.model = self._network(model)
-        self.loss = self._losses(self.model)
+        self.build_network()
         self.gather = gather
         self.metrics: dict[str, ReIDMetric] = {}
         self.scores: dict[str, Scores] = {}
 
     @property
-    def networks(self) -> list[ReIDModel]:
-        """All networks that are trained; `model`, which is evaluated and deployed, comes first."""
-        return [self.model]
+    def num_classes(self) -> int:
+        """How many identities the classifier tells apart."""
+        return len(self.hparams["pids"])
 
     def forward(self, image: Tensor, camid: Tensor | None = None, frames: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) images, uint8 or normalised, and for some models cameras (B,) -> (B, D) embeddings.
@@ -112,15 +100,6 @@ class ReIDModule(pl.LightningModule):
         accuracy = (output.logits[0].detach().argmax(1) == batch["pid"]).float().mean()
         self.log(f"{prefix}/accuracy", accuracy, prog_bar=shown, batch_size=size)
 
-    def start_from(self, path: str | Path) -> str:
-        """Load a weight file into the network before it is trained, and say what became of it.
-
-        Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if it is no weight file, or nothing of the backbone fits.
-        """
-        return str(load_weights(self.model, path))
-
     def on_validation_epoch_start(self) -> None:
         """Start counting anew."""
         self._start(["val"], verification=False, camera_pairs=False, top_k=0)  # not read every epoch
@@ -145,44 +124,6 @@ class ReIDModule(pl.LightningModule):
         """Log `test/<dataset>/mAP` and the ranks of each test set."""
         for name in self._test_names():
             self._finish(name, f"test/{name}")
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record a model that starts from nothing: a checkpoint brings its weights and must not fetch others first."""
-        saved = checkpoint["hyper_parameters"]
-        checkpoint["hyper_parameters"] = {**saved, "model": without_fetching(saved["model"])}
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Build the optimiser, over the model's parameters and those of losses that have some, and the schedule."""
-        optimizer = self._optimizer()
-        spec = self.hparams["scheduler"]
-        scheduler = build_scheduler(optimizer, spec, self._steps_per_epoch)
-        interval = spec.get("interval", "epoch")
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
-
-    def _optimizer(self) -> Optimizer:
-        return build_optimizer(self.model, self.hparams["optimizer"], self.loss)
-
-    def _network(self, spec: Spec) -> ReIDModel:
-        size = {"image_size": list(self.hparams["image_size"])} if "image_size" in spec else {}
-        network: ReIDModel = build({**spec, **size}, num_classes=len(self.hparams["pids"]))
-        if self.hparams["channels_last"]:
-            network.to(memory_format=torch.channels_last)
-        if self.hparams["compile_model"]:
-            network.compile()
-        return network
-
-    def _losses(self, network: ReIDModel) -> WeightedSum | None:
-        loss = self.hparams["loss"]
-        if loss is None:
-            return None
-        sizes = {"num_classes": len(self.hparams["pids"]), "feature_sizes": network.feature_sizes}
-        terms = {name: build(spec, **accepts(spec, sizes)) for name, spec in loss["losses"].items()}
-        return WeightedSum(terms, loss.get("weights"), loss.get("starts"))
-
-    def _steps_per_epoch(self) -> float:
-        """Of the optimiser; infinite before the loaders are made, which must not happen earlier on their account."""
-        batches, accumulated = self.trainer.num_training_batches, self.trainer.accumulate_grad_batches
-        return -(-batches // accumulated) if math.isfinite(batches) else math.inf
 
     def _test_names(self) -> list[str]:
         return list(self.trainer.test_dataloaders or {})
@@ -214,8 +155,3 @@ class ReIDModule(pl.LightningModule):
         self.scores[prefix] = scores
         logged = {f"{prefix}/{key}": value for key, value in scores.as_dict().items() if not key.startswith("num_")}
         self.log_dict(logged, rank_zero_only=True)
-
-
-def without_fetching(model: Spec) -> dict[str, Any]:
-    """A model's spec without the ImageNet weights that it may have started from."""
-    return {**model, "pretrained": False} if "pretrained" in model else dict(model)

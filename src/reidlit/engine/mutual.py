@@ -10,7 +10,8 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from reidlit.data.sample import Batch
-from reidlit.engine.module import ReIDModule, Spec, without_fetching
+from reidlit.engine.module import ReIDModule
+from reidlit.engine.network import Spec, without_fetching
 from reidlit.engine.optim import build_optimizer
 from reidlit.losses import WeightedSum
 from reidlit.losses.distillation import SoftTargets, softmax_logits

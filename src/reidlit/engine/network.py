@@ -3,20 +3,19 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch.optim import Optimizer
 
-from reidlit.engine.module import without_fetching
 from reidlit.engine.optim import build_optimizer
 from reidlit.engine.schedules import build_scheduler
 from reidlit.losses import WeightedSum
 from reidlit.models.model import ReIDModel
-from reidlit.models.weights import load_weights
-from reidlit.spec import accepts, build
+from reidlit.models.weights import load_weights, read_checkpoint
+from reidlit.spec import accepts, build, check_saved
 
 Spec = Mapping[str, Any]
 
@@ -30,6 +29,30 @@ class NetworkModule(pl.LightningModule):
 
     model: ReIDModel
     loss: WeightedSum | None
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *given: Any, **changes: Any) -> Self:
+        """As Lightning's, which it hands over to once nothing is found in the file that might do harm.
+
+        Args:
+            checkpoint_path: the file.
+            given: see Lightning, as the next.
+            changes: hyperparameters among them, which come before those of the file.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it cannot be read, or asks to build what is not trusted; see `reidlit.spec.check_saved`.
+        """
+        content = read_checkpoint(checkpoint_path)
+        if isinstance(content, Mapping):
+            saved = content.get("hyper_parameters")
+            kept = (
+                {key: value for key, value in saved.items() if key not in changes}
+                if isinstance(saved, Mapping)
+                else saved
+            )
+            check_saved({**content, "hyper_parameters": kept}, checkpoint_path)
+        return super().load_from_checkpoint(checkpoint_path, *given, **changes)
 
     @property
     def num_classes(self) -> int:
@@ -92,3 +115,8 @@ class NetworkModule(pl.LightningModule):
         """Of the optimiser; infinite before the loaders are made, which must not happen earlier on their account."""
         batches, accumulated = self.trainer.num_training_batches, self.trainer.accumulate_grad_batches
         return -(-batches // accumulated) if math.isfinite(batches) else math.inf
+
+
+def without_fetching(model: Spec) -> dict[str, Any]:
+    """A model's spec without the ImageNet weights that it may have started from."""
+    return {**model, "pretrained": False} if "pretrained" in model else dict(model)

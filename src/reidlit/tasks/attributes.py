@@ -15,7 +15,7 @@ from reidlit.data.attributes import AttributeDataModule
 from reidlit.engine.attributes import SCORES, AttributeModule
 from reidlit.engine.joint_attributes import JointAttributeModule
 from reidlit.engine.loggers import finish
-from reidlit.engine.module import without_fetching
+from reidlit.engine.network import without_fetching
 from reidlit.models.weights import read_checkpoint
 from reidlit.spec import TARGET, build, check_saved, locate
 from reidlit.tasks import common

@@ -22,9 +22,17 @@ from reidlit.engine.checkpoint import AtomicCheckpointIO
 from reidlit.engine.memory import keep_freed_memory
 from reidlit.engine.module import ReIDModule
 from reidlit.inference.verification import Calibration, store
+from reidlit.spec import targets, trust
 from reidlit.tasks.environment import environment
 from reidlit.tasks.errors import interruptible
 from reidlit.tasks.results import describe, figures, print_table, write_per_query
+
+
+def trust_named(cfg: DictConfig) -> None:
+    """Let checkpoints build what the command line names: that is the user's own choice, and a file's is not."""
+    for group in ("model", "loss", "optimizer", "scheduler", "engine"):
+        named = targets(OmegaConf.to_container(cfg[group], resolve=False)) if cfg.get(group) else ()
+        trust(*(target for target in named if isinstance(target, str)))
 
 
 def sizes(datamodule: ReIDDataModule) -> str:

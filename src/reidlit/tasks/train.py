@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from reidlit.config import option, options
 from reidlit.data.datamodule import ReIDDataModule
 from reidlit.engine.loggers import finish
-from reidlit.engine.module import ReIDModule, without_fetching
+from reidlit.engine.module import ReIDModule
+from reidlit.engine.network import without_fetching
 from reidlit.models.weights import read_checkpoint
 from reidlit.spec import TARGET, build
 from reidlit.tasks import attributes, common

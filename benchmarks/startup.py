@@ -1,0 +1,68 @@
+"""How long commands take to begin: the help, the composed settings, the import, beside what Python and torch take alone.
+
+    python benchmarks/startup.py [--output benchmarks/results/startup.json]
+
+Wall-clock seconds of a new process each, files in the page cache, candidates in turn, medians. Floor: Python that does
+nothing; for commands, Hydra's import; for training, torch's.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from loader import cpu, versions
+
+CANDIDATES = {
+    "python": ["-c", "pass"],
+    "import hydra": ["-c", "import hydra"],
+    "import torch": ["-c", "import torch"],
+    "import pytorch_lightning": ["-c", "import pytorch_lightning"],
+    "import torchreid": ["-c", "import torchreid"],
+    "import reidlit": ["-c", "import reidlit"],
+    "reidlit.evaluate": ["-c", "import reidlit; reidlit.evaluate"],
+    "reidlit.build_model": ["-c", "import reidlit; reidlit.build_model"],
+    "reidlit --help": ["-m", "reidlit", "--help"],
+    "reidlit train --cfg job": ["-m", "reidlit", "train", "--cfg", "job"],
+}
+
+
+def main() -> None:
+    """Measures and writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "startup.json")
+    arguments = parser.parse_args()
+    times: dict[str, list[float]] = {name: [] for name in CANDIDATES}
+    for repetition in range(arguments.repetitions + 1):
+        for name, command in CANDIDATES.items():
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *command], check=True, capture_output=True)
+            if repetition:  # the first fills the page cache
+                times[name].append(time.perf_counter() - start)
+    results = {
+        "what": "seconds from start to end of a process, medians",
+        "machine": {
+            "cpu": cpu(),
+            "cores": os.cpu_count(),
+            "system": platform.system(),
+            "load_before": round(os.getloadavg()[0], 1),
+        },
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "versions": versions(),
+        "repetitions": arguments.repetitions,
+        "seconds": {name: round(statistics.median(seconds), 3) for name, seconds in times.items()},
+        "min_max": {name: [round(min(s), 3), round(max(s), 3)] for name, s in times.items()},
+    }
+    arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()
