@@ -34,4 +34,6 @@ def test_runs(path, tmp_path, monkeypatch):
     folder = tmp_path / "reader"
     folder.mkdir()
     NotebookClient(notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
-    assert not [output for cell in notebook.cells for output in cell.get("outputs", ()) if output.output_type == "error"]
+    assert not [
+        output for cell in notebook.cells for output in cell.get("outputs", ()) if output.output_type == "error"
+    ]

@@ -1,6 +1,5 @@
 """What `reidlit train` and `reidlit test` do for attributes instead of identities."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -8,8 +7,6 @@ from typing import Any, TypeAlias
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
 
 from reidlit.data.attributes import AttributeDataModule
 from reidlit.engine.attributes import SCORES, AttributeModule
@@ -19,14 +16,12 @@ from reidlit.engine.network import without_fetching
 from reidlit.models.weights import read_checkpoint
 from reidlit.spec import TARGET, build, check_saved, locate
 from reidlit.tasks import common
+from reidlit.tasks.attribute_results import FIGURES, figures, print_attributes
 from reidlit.tasks.datasets import build_datamodule
 from reidlit.tasks.environment import environment
 from reidlit.tasks.errors import interruptible
 
 KnowsAttributes: TypeAlias = AttributeModule | JointAttributeModule
-FIGURES = ("mA", "accuracy", "precision", "recall", "f1")
-COUNTS = ("num_images", "num_positive", "num_known")
-EACH = "/attributes/"  # in the names of figures, before an attribute
 
 
 def are_trained(cfg: DictConfig) -> bool:
@@ -235,12 +230,12 @@ def _choose(trainer: pl.Trainer, module: AttributeModule) -> dict[str, Any]:
     """Take the weights of the best checkpoint, if one was chosen, and return its scores on the validation split."""
     paths = [each.best_model_path for each in trainer.checkpoint_callbacks if getattr(each, "monitor", None)]  # type: ignore[attr-defined]  # those with a monitor have it
     if not paths or not Path(paths[0]).is_file():
-        return _figures(module.scores["val"].as_dict()) if "val" in module.scores else {}
+        return figures(module.scores["val"].as_dict()) if "val" in module.scores else {}
     # Not by the Trainer, whose averaging callback would take the weights before the average.
     content = read_checkpoint(paths[0])
     module.load_state_dict(content["state_dict"])
     common.say(f"best on the validation split: epoch {content['epoch'] + 1}, mA {100 * content[SCORES]['mA']:.2f} %")
-    return _figures(content[SCORES])
+    return figures(content[SCORES])
 
 
 def _test(trainer: pl.Trainer, module: AttributeModule, datamodule: AttributeDataModule) -> dict[str, Any]:
@@ -252,7 +247,7 @@ def _test(trainer: pl.Trainer, module: AttributeModule, datamodule: AttributeDat
         f"{prefix}/{name}": value
         for prefix, scores in module.scores.items()
         if prefix.startswith("test/")
-        for name, value in _figures(
+        for name, value in figures(
             scores.as_dict() | {"num_images": scores.num_images} | scores.by_attribute(names)
         ).items()
     }
@@ -268,32 +263,6 @@ def _publish(metrics: Mapping[str, Any], trainer: pl.Trainer) -> None:
     best = common.run_dir() / "checkpoints" / "best.ckpt"
     for name, path in [*common.outputs(), *([("best checkpoint", best)] if best.is_file() else [])]:
         common.say(f"{name}: {path}")
-
-
-def print_attributes(metrics: Mapping[str, Any]) -> None:
-    """Print the figures in percent: a row for each split, and a table of each attribute in the test."""
-    prefixes = [name.removesuffix("/mA") for name in metrics if name.endswith("/mA") and EACH not in name]
-    _print_rows("results in percent", {prefix: prefix for prefix in prefixes}, metrics)
-    for start in [f"{prefix}{EACH}" for prefix in prefixes]:
-        names = [name[len(start) : -len("/mA")] for name in metrics if name.startswith(start) and name.endswith("/mA")]
-        if names:
-            _print_rows(f"{start.removesuffix(EACH)} in percent", {name: start + name for name in names}, metrics)
-
-
-def _print_rows(title: str, rows: Mapping[str, str], metrics: Mapping[str, Any]) -> None:
-    """Print a row for each prefix; the last column counts images, of single attributes those that have it."""
-    table = Table(title=title)
-    for heading in ("", *FIGURES, "images"):
-        table.add_column(heading, justify="right" if heading else "left", overflow="fold")
-    for name, prefix in rows.items():
-        values = (metrics.get(f"{prefix}/{figure}") for figure in FIGURES)
-        counts = [metrics[key] for each in COUNTS if (key := f"{prefix}/{each}") in metrics]
-        table.add_row(name, *("" if v is None else f"{100 * v:.2f}" for v in values), " of ".join(map(str, counts)))
-    Console().print(table)
-
-
-def _figures(scores: Mapping[str, float]) -> dict[str, Any]:
-    return {name: None if math.isnan(value) else value for name, value in scores.items()}
 
 
 def _sizes(datamodule: AttributeDataModule) -> str:
