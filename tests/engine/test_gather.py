@@ -15,7 +15,7 @@ from reidlit.config import CONFIG_DIR, option, options
 from reidlit.engine.module import ReIDModule
 
 PIDS = [0, 1, 2, 0, 1, 2, 0, 1, 2, 3, 3, 0]  # identities are divided between the ranks
-OPTIONS = options("loss")
+OPTIONS = [name for name in options("loss") if name != "attributes"]  # which are of no identities
 PROXIES = "metric_learning with parameters"
 
 

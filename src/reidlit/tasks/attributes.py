@@ -47,6 +47,8 @@ def are_tested(cfg: DictConfig) -> bool:
     """
     engine = issubclass(locate(cfg.engine[TARGET]), AttributeModule)
     data = issubclass(locate(cfg.data[TARGET]), AttributeDataModule)
+    if cfg.ckpt_path is not None and cfg.weights is not None:
+        return False  # which a test of identities refuses
     path = common.checkpoint_path(cfg.ckpt_path)
     if path is None:
         if engine or data:

@@ -10,10 +10,13 @@ import numpy as np
 import pyarrow.parquet
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from reidlit.data.datamodule import ReIDDataModule, count
 from reidlit.data.decode import decode
 from reidlit.data.sample import Sample, first_frame
+from reidlit.spec import check_saved
 from reidlit.tasks import common
 from reidlit.tasks.datasets import build_datamodule
 from reidlit.tasks.results import remarks, result_rows
@@ -30,6 +33,8 @@ LOGGED = {
     "validation": ("val/mAP", "val/rank1"),
     "learning rate": ("lr-",),
 }
+
+BUILT = ("data", "sampler", "transforms")  # of a run's settings, to list its dataset anew
 
 
 def run(cfg: DictConfig) -> None:
@@ -63,7 +68,10 @@ def build_report(folder: Path, settings: Path, cfg: DictConfig) -> Report:
     logged = read_log(folder / "csv" / "metrics.csv")
     if not metrics and not logged:
         raise ValueError(f"run={folder} has neither metrics.json nor csv/metrics.csv: let it finish first.")
-    config = OmegaConf.load(settings)
+    try:
+        config = OmegaConf.load(settings)
+    except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
+        raise ValueError(f"run={folder}: {settings} cannot be read ({type(error).__name__}).") from error
     prefixes = [name.removesuffix("/mAP") for name in metrics if name.endswith("/mAP")]
     told = [f"{prefix}: {remark}" for prefix in prefixes for remark in remarks(metrics, prefix)]
     told += list(dict.fromkeys(metrics[f"{prefix}/protocol"] for prefix in prefixes if f"{prefix}/protocol" in metrics))
@@ -103,6 +111,8 @@ def read_log(file: Path) -> dict[str, tuple[list[float], list[float]]]:
 def dataset(config: Any, root: str | None) -> tuple[ReIDDataModule | None, list[str]]:
     """The run's data, and what to say if they are not there."""
     try:
+        named = {part: OmegaConf.to_container(config[part], resolve=False) for part in BUILT if part in config}
+        check_saved(named, "the run's config.yaml", ("reidlit.data", "albumentations"))
         config.data.pack = None  # pictures are read from the files
         if root is not None:
             config.data.root = root

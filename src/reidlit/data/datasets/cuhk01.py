@@ -9,7 +9,7 @@ from reidlit.data.listing import list_images
 from reidlit.data.sample import Sample
 from reidlit.data.splits import check_split_id, drawn_order
 
-NAME = re.compile(r"(\d{4})(\d{3})\.")
+NAME = re.compile(r"([0-9]{4})([0-9]{3})\.")
 NUM_SPLITS = 20
 IMAGES_OF_A_CAMERA = 2
 

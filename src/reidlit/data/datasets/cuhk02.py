@@ -8,7 +8,7 @@ from reidlit.data.datamodule import ReIDDataModule, Split, Statistics
 from reidlit.data.listing import list_images
 from reidlit.data.sample import Sample
 
-NAME = re.compile(r"(\d+)_")
+NAME = re.compile(r"([0-9]{1,9})_")
 ROOM = 10_000  # identity numbers of a pair, which has fewer than 1,000 people
 PLACES: dict[Split, list[tuple[int, int]]] = {  # (pair, camera) as the folders number them
     "train": [(pair, camera) for pair in (1, 2, 3, 4) for camera in (1, 2)],

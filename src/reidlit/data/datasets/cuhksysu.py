@@ -8,7 +8,7 @@ from reidlit.data.datamodule import ReIDDataModule, Split, Statistics
 from reidlit.data.listing import list_images
 from reidlit.data.sample import Sample
 
-NAME = re.compile(r"p(\d+)_s\d+_")
+NAME = re.compile(r"p([0-9]{1,9})_s[0-9]{1,9}_")
 NO_CAMERA = -1
 
 

@@ -11,7 +11,7 @@ from reidlit.data.listing import list_images
 from reidlit.data.sample import Sample
 from reidlit.data.splits import check_split_id
 
-NAME = re.compile(r"(\d{4})_(\d)_")
+NAME = re.compile(r"([0-9]{4})_([0-9])_")
 NUM_SPLITS = 10
 NUM_PEOPLE = 250
 NUM_CAMERAS = 8

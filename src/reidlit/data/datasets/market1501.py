@@ -8,7 +8,7 @@ from reidlit.data.datamodule import Loading, ReIDDataModule, Split, Statistics
 from reidlit.data.listing import list_images
 from reidlit.data.sample import Sample
 
-NAME = re.compile(r"(-?\d+)_c(\d)")
+NAME = re.compile(r"(-?[0-9]+)_c([0-9])(?![0-9])")
 JUNK = -1  # detections that overlap a person only in part; the protocol ignores them
 FOLDERS: dict[Split, str] = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 

@@ -9,7 +9,7 @@ from reidlit.data.listing import list_images
 from reidlit.data.sample import Sample
 from reidlit.data.splits import check_split_id, drawn_order
 
-NAME = re.compile(r"person_(\d{4})\.")
+NAME = re.compile(r"person_([0-9]{4})\.")
 NUM_SPLITS = 10
 NUM_SHARED = 200  # the people that both cameras saw
 NUM_TRAIN = 100

@@ -8,7 +8,7 @@ from reidlit.data.datamodule import ReIDDataModule, Split, Statistics
 from reidlit.data.listing import list_images
 from reidlit.data.sample import Sample
 
-NAME = re.compile(r"(\d+)_(\d+)")
+NAME = re.compile(r"([0-9]{1,9})_([0-9]{1,9})(?![0-9])")
 FOLDERS: dict[Split, str] = {"query": "test_probe", "gallery": "test_gallery"}
 
 

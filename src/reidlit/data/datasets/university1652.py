@@ -118,6 +118,6 @@ def _list_view(folder: Path, view: str) -> list[Sample]:
 
 
 def _number(building: Path) -> int:
-    if not building.name.isdecimal():
+    if not (building.name.isascii() and building.name.isdecimal() and len(building.name) <= 9):
         raise ValueError(f"{building} is not named as University-1652's buildings are (0839). Rename or remove it.")
     return int(building.name)

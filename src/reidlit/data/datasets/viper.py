@@ -10,7 +10,7 @@ from reidlit.data.listing import list_images
 from reidlit.data.sample import Sample
 from reidlit.data.splits import check_split_id, drawn_order
 
-NAME = re.compile(r"(\d+)_\d+\.")
+NAME = re.compile(r"([0-9]{1,9})_[0-9]+\.")
 NUM_SPLITS = 20
 CAMERAS = ("cam_a", "cam_b")
 
