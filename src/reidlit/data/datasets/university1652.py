@@ -1,5 +1,6 @@
 """University-1652."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Unpack
@@ -19,6 +20,7 @@ SIZES = {
     "gallery_drone": Statistics(951, 51_355, 1),
     "gallery_street": Statistics(793, 2_921, 1),
 }
+NAME = re.compile(r"[0-9]{1,9}")  # of a building's folder
 
 
 class University1652(ReIDDataModule):
@@ -118,6 +120,6 @@ def _list_view(folder: Path, view: str) -> list[Sample]:
 
 
 def _number(building: Path) -> int:
-    if not (building.name.isascii() and building.name.isdecimal() and len(building.name) <= 9):
+    if not NAME.fullmatch(building.name):
         raise ValueError(f"{building} is not named as University-1652's buildings are (0839). Rename or remove it.")
     return int(building.name)
