@@ -39,3 +39,30 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"{error.strerror}. Earlier checkpoints are intact: free space, or choose another hydra.run.dir, "
                 "and resume with ckpt_path=last",
             ) from error
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read what `save_checkpoint` has written, to go on from it."""
+        checkpoint: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only)
+        if "fit_loop" in checkpoint.get("loops", {}):
+            _end_epoch(checkpoint["loops"]["fit_loop"])
+        return checkpoint
+
+
+def _end_epoch(loop: dict[str, Any]) -> None:
+    """Let a checkpoint that was written after the last batch of an epoch be one of the epoch's end.
+
+    Lightning goes on from the first too, but does not count the epoch that follows as begun: if that is stopped in its middle
+    and gone on with once more, steps are done twice.
+    """
+    batches, epochs = loop["epoch_loop.batch_progress"], loop["epoch_progress"]
+    is_after_batch = batches["current"]["completed"] == batches["current"]["processed"] - 1
+    is_in_epoch = epochs["current"]["processed"] == epochs["current"]["started"] - 1
+    if not (batches["is_last_batch"] and is_after_batch and is_in_epoch):
+        return
+    for counts in (batches["total"], batches["current"]):
+        counts["completed"] += 1
+    for counts in (epochs["total"], epochs["current"]):
+        counts["processed"] += 1
+    loop["epoch_loop.state_dict"]["_batches_that_stepped"] += 1

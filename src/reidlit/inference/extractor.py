@@ -222,6 +222,11 @@ class FeatureExtractor:
         embedding = self.backend(batch, camid)
         if self.flip:
             embedding = (embedding + self.backend(batch.flip(-1), camid)) / 2
+        if not embedding.isfinite().all():
+            raise ValueError(
+                "The model gives embeddings that are NaN or infinite: its weights are broken, or too large for this precision; "
+                "try precision='fp32' or another checkpoint."
+            )
         return functional.normalize(embedding) if self.normalize else embedding
 
     def _batches(self, images: Sequence[Given], bgr: bool | None = None) -> Iterator[tuple[range, Tensor]]:

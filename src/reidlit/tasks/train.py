@@ -17,7 +17,7 @@ from reidlit.models.weights import read_checkpoint
 from reidlit.spec import TARGET, build
 from reidlit.tasks import attributes, common
 from reidlit.tasks.datasets import build_datamodule
-from reidlit.tasks.errors import interruptible
+from reidlit.tasks.errors import interruptible, wrong_kinds_named
 from reidlit.tasks.sweep_folder import RESUME, score
 
 
@@ -29,26 +29,7 @@ def run(cfg: DictConfig) -> float | None:
     """
     if attributes.are_trained(cfg):
         return attributes.train(cfg)
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    resumed = common.checkpoint_path(cfg.ckpt_path)
-    cfg.ckpt_path = resumed  # loggers must know which file `last` is
-    datamodule = build_datamodule(cfg)
-    datamodule.prepare_data()
-    datamodule.setup("fit")
-    common.say(common.sizes(datamodule))
-    # Short epochs would otherwise pass without a line in the logs.
-    cfg.trainer.log_every_n_steps = min(cfg.trainer.log_every_n_steps, len(datamodule.train_dataloader()))
-    trainer = common.build_trainer(cfg)
-    _refuse_parallel_sweep(trainer)
-    _refuse_best_of_nothing(trainer, datamodule)
-    module = _build_module(cfg, datamodule.pids)
-    if resumed:
-        _check_same_run(resumed, module)
-    if cfg.weights:
-        common.say(f"weights={cfg.weights}: {module.start_from(cfg.weights)}")
-    for logger in trainer.loggers:
-        logger.log_hyperparams(common.plain(cfg))
-
+    trainer, module, datamodule, resumed = _built(cfg)
     metrics: dict[str, Any] = {}
     if cfg.score_untrained:
         scores = common.test(common.build_trainer(cfg, bare=True), module, datamodule)
@@ -70,6 +51,31 @@ def run(cfg: DictConfig) -> float | None:
         common.publish(metrics, trainer, module, datamodule)
     finish(trainer.loggers)
     return score(metrics)
+
+
+@wrong_kinds_named()
+def _built(cfg: DictConfig) -> tuple[pl.Trainer, ReIDModule, ReIDDataModule, str | None]:
+    """What is trained and on what, and the checkpoint to go on from."""
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    resumed = common.checkpoint_path(cfg.ckpt_path)
+    cfg.ckpt_path = resumed  # loggers must know which file `last` is
+    datamodule = build_datamodule(cfg)
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    common.say(common.sizes(datamodule))
+    # Short epochs would otherwise pass without a line in the logs.
+    cfg.trainer.log_every_n_steps = min(cfg.trainer.log_every_n_steps, len(datamodule.train_dataloader()))
+    trainer = common.build_trainer(cfg)
+    _refuse_parallel_sweep(trainer)
+    _refuse_best_of_nothing(trainer, datamodule)
+    module = _build_module(cfg, datamodule.pids)
+    if resumed:
+        _check_same_run(resumed, module)
+    if cfg.weights:
+        common.say(f"weights={cfg.weights}: {module.start_from(cfg.weights)}")
+    for logger in trainer.loggers:
+        logger.log_hyperparams(common.plain(cfg))
+    return trainer, module, datamodule, resumed
 
 
 def _build_module(cfg: DictConfig, pids: list[int]) -> ReIDModule:
