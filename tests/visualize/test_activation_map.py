@@ -140,7 +140,7 @@ def test_scaling_is_of_each_image_and_keeps_corners():
     [
         ("layer4", r"layer='layer4' is no module of the model. Similar: backbone.network.layer4, "),
         ("backbone.network.leyer3", "Similar: backbone.network.layer3"),
-        ("?", "Similar: backbone, pool, neck, classifier"),
+        ("?", "Similar: backbone, pool, temporal, neck, classifier"),
         ("", "layer='' is no module"),
         ("classifier.0", "layer='classifier.0' is not called"),
         ("pool", "layer='pool' gives tuple"),
