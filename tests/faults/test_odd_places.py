@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import time
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -134,10 +136,27 @@ def test_a_loader_process_that_dies_ends_the_training_in_words_and_it_goes_on_wi
     assert died.status == 1
     assert time.monotonic() - started < 60
     assert "Traceback" not in died.err
-    assert all(words in died.err for words in ("DataLoader worker", "data.num_workers=0", "ckpt_path=last"))
+    for words in ("DataLoader worker", "data.num_workers=0", "ckpt_path=last"):
+        assert words in died.err
     assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 0
     done = reidlit("train", *run, "ckpt_path=last")
     assert done.status == 0, done.err
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_a_loader_process_that_dies_while_it_hands_over_a_batch_is_named_too(error, reidlit, monkeypatch):
+    """Torch sees the broken connection before it sees the death, which takes a moment."""
+    read = Connection.recv_bytes
+
+    def broken(connection, *arguments):
+        if parent_process() is None:
+            raise error
+        return read(connection, *arguments)
+
+    monkeypatch.setattr("multiprocessing.connection.Connection.recv_bytes", broken)
+    done = reidlit("train", *TRAIN, "logger=csv", "test=false", "data.num_workers=1")
+    assert done.status == 1
+    assert "reidlit train: DataLoader worker lost" in done.err
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
 LOST_WORKER = "DataLoader worker"  # how torch begins to tell of a loader process that has died
+LOADER = "torch.utils.data.dataloader"
 WRONG_KINDS = (TypeError, AttributeError, ArithmeticError, LookupError, RuntimeError, AssertionError)
 INTERRUPTED = 130  # what a shell gives for Ctrl-C
 
@@ -24,23 +26,34 @@ def explained(command: str) -> Iterator[None]:
     """
     try:
         yield
-    except USER_ERRORS as error:
-        if os.environ.get("HYDRA_FULL_ERROR"):
+    except (*USER_ERRORS, EOFError, RuntimeError) as error:
+        lost = _is_lost_worker(error)
+        if os.environ.get("HYDRA_FULL_ERROR") or not (lost or isinstance(error, USER_ERRORS)):
             raise
-        sys.stderr.write(f"reidlit {command}: {message(error)}\n")
-        raise SystemExit(1) from None
-    except RuntimeError as error:
-        if not str(error).startswith(LOST_WORKER) or os.environ.get("HYDRA_FULL_ERROR"):
-            raise
-        sys.stderr.write(
-            f"reidlit {command}: {str(error).splitlines()[0]} A process that reads images was ended from outside, most often "
-            "because memory ran out: lower data.num_workers or data.batch_size; data.num_workers=0 reads in the main process. "
-            "What was trained is in the last checkpoint: add ckpt_path=last to the same command to go on from it.\n"
-        )
+        sys.stderr.write(f"reidlit {command}: {_of_lost_worker(error) if lost else message(error)}\n")
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         sys.stderr.write(f"\nreidlit {command}: interrupted.\n")
         raise SystemExit(INTERRUPTED) from None
+
+
+def _is_lost_worker(error: BaseException) -> bool:
+    """Whether a loader process has died: torch says so, or what was just read from it broke off."""
+    if isinstance(error, RuntimeError):
+        return str(error).startswith(LOST_WORKER)
+    if not isinstance(error, (ConnectionError, EOFError, FileNotFoundError)):
+        return False
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return LOADER in modules and any(name.startswith("multiprocessing.") for name in modules)
+
+
+def _of_lost_worker(error: BaseException) -> str:
+    first = str(error).splitlines()[0] if isinstance(error, RuntimeError) else f"{LOST_WORKER} lost ({error})."
+    return (
+        f"{first} A process that reads images was ended from outside, most often because memory ran out: lower "
+        "data.num_workers or data.batch_size; data.num_workers=0 reads in the main process. What was trained is in the last "
+        "checkpoint: add ckpt_path=last to the same command to go on from it."
+    )
 
 
 @contextmanager
