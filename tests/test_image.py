@@ -36,7 +36,8 @@ def test_what_the_image_is_built_from_is_enough(tmp_path):
 def test_make_says_what_it_would_run():
     command = ["make", "--no-print-directory", "--dry-run", "build-image", "run"]
     command += ["command=train data=market1501", "gpus="]
-    alone = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # not a part of `make test`
+    # Not as a part of `make test`, which would tell of itself.
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     done = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True, check=True)
     assert "docker build --tag reidlit ." in done.stdout
     assert done.stdout.rstrip().endswith("reidlit train data=market1501")

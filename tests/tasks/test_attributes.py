@@ -13,6 +13,7 @@ import torch
 
 from reidlit.data.datasets.synthetic_attributes import attributes_of
 from reidlit.data.datasets.walkers import Walkers
+from reidlit.inference.extractor import FeatureExtractor
 
 DATA = ["data=synthetic_attributes", "data.image_height=64", "data.image_width=32", "data.num_workers=0"]
 PEOPLE = ["data.num_identities=400", "data.num_val=40", "data.num_test=60"]
@@ -83,10 +84,29 @@ def test_the_best_checkpoint_was_tested_and_tests_the_same_again(recognised, rei
     assert best["scores"]["mA"] == pytest.approx(max(history), abs=1e-6) == metrics(recognised)["val/mA"]
     assert best["epoch"] == int(np.argmax(history))
     path = recognised / "checkpoints" / "best.ckpt"
-    done = reidlit("test", *DATA, *PEOPLE, f"ckpt_path={path}", f"hydra.run.dir={tmp_path}/t")
-    assert done.status == 0, done.err
     tested = {name: value for name, value in metrics(recognised).items() if name.startswith("test/")}
-    assert metrics(tmp_path / "t") == pytest.approx(tested)
+    for engine in ([], ["engine=attributes"]):
+        done = reidlit("test", *engine, *DATA, *PEOPLE, f"ckpt_path={path}", f"hydra.run.dir={tmp_path}/t")
+        assert done.status == 0, done.err
+        assert metrics(tmp_path / "t") == pytest.approx(tested)
+
+
+def test_the_network_below_the_attributes_embeds_and_shows_where_it_looks(recognised, reidlit, tmp_path):
+    path = recognised / "checkpoints" / "best.ckpt"
+    done = reidlit("visualize", f"ckpt_path={path}", *DATA, *PEOPLE, "split=test", "count=2", "hydra.run.dir=shown")
+    assert done.status == 0, done.err
+    assert (tmp_path / "shown" / "visualize.png").is_file()
+    (embedding,) = FeatureExtractor(model_path=path)(np.zeros((64, 32, 3), np.uint8))
+    assert embedding.norm() > 0
+
+
+def test_doctor_looks_for_no_identities(reidlit, tmp_path):
+    done = reidlit("doctor", *DATA, *PEOPLE, "hydra.run.dir=looked")
+    assert done.status == 0, done.err
+    kinds = {
+        each["kind"] for each in json.loads((tmp_path / "looked/doctor.json").read_text())["datasets"][0]["findings"]
+    }
+    assert not kinds & {"too_few_identities", "shared_identities"}
 
 
 def test_two_processes_give_exactly_the_same_scores(recognised, process, tmp_path):

@@ -39,6 +39,7 @@ def test_both_are_trained_tested_and_predicted(market, reidlit, tmp_path):
     run = [*TRAIN, *JOINT, "loss=softmax_triplet", "sampler.num_instances=3", "logger=csv", "data.val_fraction=0.34"]
     done = reidlit("train", *run, "engine.weighting=label", "hydra.run.dir=run")
     assert done.status == 0, done.err
+    assert "attributes in percent" in done.out
     (tmp_path / "market_attribute.mat").unlink()  # the checkpoint knows
     found = metrics(tmp_path / "run")
     for prefix in ("val", "test/synthetic"):

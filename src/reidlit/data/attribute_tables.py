@@ -1,14 +1,12 @@
 """Tables of attributes: a column that says of what, and a column of 0 and 1 for each attribute."""
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from reidlit.data.attributes import UNKNOWN
+from reidlit.data.csv_lines import read_lines
 
-DELIMITERS = ",;\t"
 VALUES = {"": UNKNOWN, "0": 0, "1": 1}
 
 
@@ -70,24 +68,7 @@ def read_attributes(
 
 def _cells(file: Path, key: str) -> Iterator[tuple[int, list[str]]]:
     """The lines' numbers and cells without blanks around them, the header first, empty lines left out."""
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{file} does not exist. Give the path of a CSV file.") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not UTF-8 (byte {error.start}). Save it as CSV in UTF-8.") from None
-    first = text.splitlines()[0] if text else ""
-    titles = {mark: [title.strip(' "') for title in first.split(mark)] for mark in DELIMITERS}
-    delimiter = next((mark for mark, found in titles.items() if key in found and len(found) > 1), None)
-    if delimiter is None:
-        raise ValueError(
-            f"{file}, line 1: {first[:200]!r} lacks the column {key}, or attributes beside it. Columns are separated by "
-            "commas, semicolons or tabs."
-        )
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield reader.line_num, [cell.strip() for cell in cells]
-    except csv.Error as error:
-        raise ValueError(f"{file}, line {reader.line_num}: {error}.") from None
+    lacking = f"the column {key}, or attributes beside it"
+    for number, cells in read_lines(file, lambda titles: key in titles and len(titles) > 1, lacking):
+        if any(cell.strip() for cell in cells):
+            yield number, [cell.strip() for cell in cells]

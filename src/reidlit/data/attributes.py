@@ -95,6 +95,7 @@ class AttributeDataModule(ReIDDataModule):
 
     splits: ClassVar[tuple[Any, ...]] = ATTRIBUTE_SPLITS
     brings_val: ClassVar[bool] = True
+    has_identities: ClassVar[bool] = False
 
     def __init__(self, root: str, **loading: Unpack[Loading]) -> None:
         super().__init__(root, **loading)

@@ -93,6 +93,7 @@ class ReIDDataModule(pl.LightningDataModule):
         sha256: of that archive, where it is known.
         notice: what whoever uses it must be told.
         unit: what a sample is, for people.
+        has_identities: whether images are of somebody, and not of attributes alone.
 
     Args:
         root: the folder that holds the datasets' folders.
@@ -127,6 +128,7 @@ class ReIDDataModule(pl.LightningDataModule):
     sha256: ClassVar[str | None] = None
     notice: ClassVar[str | None] = None
     unit: str = "images"  # what a sample is, in messages
+    has_identities: ClassVar[bool] = True
 
     def __init__(self, root: str, **loading: Unpack[Loading]) -> None:
         super().__init__()

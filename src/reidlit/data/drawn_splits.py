@@ -3,17 +3,17 @@
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
+from reidlit.data.csv_lines import read_lines
 from reidlit.data.datamodule import ALL_SPLITS
 from reidlit.data.files import write_whole
 from reidlit.data.splits import drawn_order
 
 TEST = "test"  # in place of query and gallery where these are to be drawn
 ROLES = (*ALL_SPLITS, TEST)
-DELIMITERS = ",;\t"
 OF_TRACKLETS = ("tracklet", "frame")  # columns that mean nothing to who reads single images
 
 
@@ -117,7 +117,9 @@ def read_table(file: Path) -> list[Row]:
         FileNotFoundError: if there is no such file.
         ValueError: if it is not such a table; the line is named.
     """
-    lines = _cells(file)
+    lines = read_lines(
+        file, lambda titles: {"path", "pid"} <= {title.lower() for title in titles}, "the columns path and pid"
+    )
     header = [title.strip().lower() for title in next(lines)[1]]
     if twice := next((column for column in Row._fields if header.count(column) > 1), None):
         raise ValueError(f"{file}, line 1: the column {twice} is there twice.")
@@ -239,28 +241,3 @@ def _repeats(row: Row, earlier: Sequence[Row]) -> bool:
     splits = {other.split for other in earlier}
     same = all(other._replace(split=row.split) == row for other in earlier)
     return not same or row.split in splits or splits | {row.split} != {"query", "gallery"}
-
-
-def _cells(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """The lines' numbers and cells, the header first."""
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{file} does not exist. Give the path of a CSV file.") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not UTF-8 (byte {error.start}). Save it as CSV in UTF-8.") from None
-    first = text.splitlines()[0] if text else ""
-    for delimiter in DELIMITERS:
-        if {"path", "pid"} <= {title.strip(' "').lower() for title in first.split(delimiter)}:
-            break
-    else:
-        raise ValueError(
-            f"{file}, line 1: {first[:200]!r} lacks the columns path and pid. They are needed, separated by commas, "
-            "semicolons or tabs."
-        )
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
-    try:
-        for cells in reader:
-            yield reader.line_num, cells
-    except csv.Error as error:
-        raise ValueError(f"{file}, line {reader.line_num}: {error}.") from None

@@ -142,7 +142,7 @@ class FeatureExtractor:
             (D,) float32, on the CPU.
 
         Raises:
-            ValueError: if there is no image, or the backend takes single images only.
+            ValueError: if there is no image, the backend takes single images only, or the embedding is not finite.
         """
         if not len(images):
             raise ValueError("images is empty: a tracklet needs one frame or more.")
@@ -162,8 +162,7 @@ class FeatureExtractor:
         whose, unknown = torch.zeros(count, dtype=torch.long), torch.zeros(1, dtype=torch.long)
         sides = [clips, clips.flip(-1)] if self.flip else [clips]
         found = [embed_tracklets(embed, side, real, whose, unknown if camera is None else camera) for side in sides]
-        embedding = torch.stack(found).mean(0)
-        return (functional.normalize(embedding) if self.normalize else embedding)[0]
+        return self._finished(torch.stack(found).mean(0))[0]
 
     def crops(self, frame: Given, boxes: ArrayLike | Tensor, camid: int | None = None) -> Tensor:
         """Embed the persons that a detector found in a frame.
@@ -222,6 +221,10 @@ class FeatureExtractor:
         embedding = self.backend(batch, camid)
         if self.flip:
             embedding = (embedding + self.backend(batch.flip(-1), camid)) / 2
+        return self._finished(embedding)
+
+    def _finished(self, embedding: Tensor) -> Tensor:
+        """(B, D) embeddings as they are returned."""
         if not embedding.isfinite().all():
             raise ValueError(
                 "The model gives embeddings that are NaN or infinite: its weights are broken, or too large for this precision; "

@@ -39,7 +39,8 @@ def load_trained(
         check_saved(settings, model_path)
         size = image_size or (int(settings["image_size"][0]), int(settings["image_size"][1]))
         spec = dict(settings["model"]) | ({"image_size": list(size)} if "image_size" in settings["model"] else {})
-        model: ReIDModel = build(spec, num_classes=len(settings["pids"]))
+        classes = settings["pids"] if "pids" in settings else settings["attributes"]
+        model: ReIDModel = build(spec, num_classes=len(classes))
         known = {key: value for key, value in content.items() if key not in ("state_dict", "optimizer_states", "loops")}
     elif model_name is None:
         raise ValueError(

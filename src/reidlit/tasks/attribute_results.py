@@ -18,9 +18,11 @@ def figures(scores: Mapping[str, float]) -> dict[str, Any]:
 
 
 def print_attributes(metrics: Mapping[str, Any]) -> None:
-    """Print the figures in percent: a row for each split, and a table of each attribute in the test."""
+    """Print the figures in percent, if there are any: a row for each split, and a table of each attribute in the test."""
     prefixes = [name.removesuffix("/mA") for name in metrics if name.endswith("/mA") and EACH not in name]
-    _print_rows("results in percent", {prefix: prefix for prefix in prefixes}, metrics)
+    if not prefixes:
+        return
+    _print_rows("attributes in percent", {prefix: prefix for prefix in prefixes}, metrics)
     for start in [f"{prefix}{EACH}" for prefix in prefixes]:
         names = [name[len(start) : -len("/mA")] for name in metrics if name.startswith(start) and name.endswith("/mA")]
         if names:

@@ -68,8 +68,6 @@ def train(cfg: DictConfig) -> float | None:
     Returns:
         The mA that a sweep maximises: on the validation split if there is one, else on the test split.
     """
-    from reidlit.tasks.train import _refuse_parallel_sweep  # here, since that module hands over to this one
-
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     resumed = common.checkpoint_path(cfg.ckpt_path)
     datamodule = _datamodule(cfg)
@@ -78,7 +76,7 @@ def train(cfg: DictConfig) -> float | None:
     # Short epochs would otherwise pass without a line in the logs.
     cfg.trainer.log_every_n_steps = min(cfg.trainer.log_every_n_steps, len(datamodule.train_dataloader()))
     trainer = _trainer(cfg)
-    _refuse_parallel_sweep(trainer)
+    common.refuse_parallel_sweep(trainer)
     _check_choice(trainer, datamodule)
     module = _build_module(cfg, datamodule)
     if resumed:
@@ -119,13 +117,11 @@ def test(cfg: DictConfig) -> float:
     Raises:
         ValueError: if the data have no test split, or none of the checkpoint's attributes.
     """
-    from reidlit.tasks.test import _given  # here, since that module hands over to this one
-
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     module = load_module(common.checkpoint_path(cfg.ckpt_path) or "")
     if not isinstance(module, AttributeModule):
         raise TypeError("unreachable: joint checkpoints are tested as those of identities")
-    if not _given("data.height", "data.width"):
+    if not common.is_given("data.height", "data.width"):
         cfg.data.height, cfg.data.width = module.hparams["image_size"]
     datamodule = _datamodule(cfg)
     datamodule.names = module.hparams["attributes"]

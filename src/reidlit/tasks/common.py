@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.accelerators import CPUAccelerator
@@ -23,6 +24,7 @@ from reidlit.engine.memory import keep_freed_memory
 from reidlit.engine.module import ReIDModule
 from reidlit.inference.verification import Calibration, store
 from reidlit.spec import targets, trust
+from reidlit.tasks.attribute_results import print_attributes
 from reidlit.tasks.environment import environment
 from reidlit.tasks.errors import interruptible
 from reidlit.tasks.results import describe, figures, print_table, write_per_query
@@ -76,6 +78,22 @@ def build_trainer(cfg: DictConfig, bare: bool = False) -> pl.Trainer:
     return trainer
 
 
+def refuse_parallel_sweep(trainer: pl.Trainer) -> None:
+    """Refuse a sweep in which Lightning starts the ranks: they would run other jobs' values than rank 0.
+
+    Raises:
+        ValueError: if this is such a sweep.
+    """
+    if HydraConfig.get().mode is not RunMode.MULTIRUN or trainer.world_size == 1:
+        return
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    if environment is None or not environment.creates_processes_externally:
+        raise ValueError(
+            f"trainer.devices={trainer.num_devices} in a sweep: each rank would train on other values. Set "
+            "trainer.devices=1, leave --multirun, or let a scheduler such as Slurm start the ranks."
+        )
+
+
 def _quiet() -> None:
     """Leave out what Lightning says to people who configure it by hand."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
@@ -125,6 +143,7 @@ def publish(metrics: Mapping[str, Any], trainer: pl.Trainer, module: ReIDModule,
     write_json(run_dir() / "metrics.json", metrics)
     write_json(run_dir() / "environment.json", environment(trainer))
     print_table(metrics)
+    print_attributes(metrics)
     for name, path in outputs():
         say(f"{name}: {path}")
 
@@ -145,6 +164,11 @@ def outputs() -> list[tuple[str, Path]]:
     found += [("checkpoint", run_dir() / "checkpoints" / "last.ckpt")]
     found += [("ranked lists", path) for path in sorted((run_dir() / "ranked_lists").glob("*.png"))]
     return [(name, path) for name, path in found if path.is_file()]
+
+
+def is_given(*names: str) -> bool:
+    """Whether the command line sets one of these."""
+    return any(item.lstrip("+").startswith(f"{name}=") for item in HydraConfig.get().overrides.task for name in names)
 
 
 def run_dir() -> Path:

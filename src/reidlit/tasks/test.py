@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytorch_lightning as pl
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from reidlit.engine.module import ReIDModule
@@ -31,7 +30,7 @@ def run(cfg: DictConfig) -> float:
         raise ValueError(f"temporal={cfg.temporal} pools the frames of features=; of a model it is model/temporal=.")
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     module = _trained(cfg)
-    if not _given("data.height", "data.width"):
+    if not common.is_given("data.height", "data.width"):
         cfg.data.height, cfg.data.width = module.hparams["image_size"]
     datamodule = build_datamodule(cfg)
     datamodule.prepare_data()
@@ -86,7 +85,3 @@ def _trained(cfg: DictConfig) -> ReIDModule:
             f"weights={cfg.weights} does not hold all that makes an embedding, so its scores would mean nothing.\n{report}"
         )
     return module
-
-
-def _given(*names: str) -> bool:
-    return any(item.lstrip("+").startswith(f"{name}=") for item in HydraConfig.get().overrides.task for name in names)

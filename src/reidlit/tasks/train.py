@@ -66,7 +66,7 @@ def _built(cfg: DictConfig) -> tuple[pl.Trainer, ReIDModule, ReIDDataModule, str
     # Short epochs would otherwise pass without a line in the logs.
     cfg.trainer.log_every_n_steps = min(cfg.trainer.log_every_n_steps, len(datamodule.train_dataloader()))
     trainer = common.build_trainer(cfg)
-    _refuse_parallel_sweep(trainer)
+    common.refuse_parallel_sweep(trainer)
     _refuse_best_of_nothing(trainer, datamodule)
     module = _build_module(cfg, datamodule.pids)
     if resumed:
@@ -160,19 +160,3 @@ def _refuse_best_of_nothing(trainer: pl.Trainer, datamodule: ReIDDataModule) -> 
             raise ValueError(
                 "callbacks=best chooses by val/mAP, but data.val_fraction=0 holds no identities out: set it to 0.1, say."
             )
-
-
-def _refuse_parallel_sweep(trainer: pl.Trainer) -> None:
-    """Refuse a sweep in which Lightning starts the ranks: they would run other jobs' values than rank 0.
-
-    Raises:
-        ValueError: if this is such a sweep.
-    """
-    if HydraConfig.get().mode is not RunMode.MULTIRUN or trainer.world_size == 1:
-        return
-    environment = getattr(trainer.strategy, "cluster_environment", None)
-    if environment is None or not environment.creates_processes_externally:
-        raise ValueError(
-            f"trainer.devices={trainer.num_devices} in a sweep: each rank would train on other values. Set "
-            "trainer.devices=1, leave --multirun, or let a scheduler such as Slurm start the ranks."
-        )

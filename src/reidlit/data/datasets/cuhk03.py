@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Unpack
 import cv2
 import h5py
 import numpy as np
-from scipy.io import loadmat
 from tqdm import tqdm
 
 from reidlit.data.datamodule import Loading, ReIDDataModule, Split, Statistics
 from reidlit.data.files import write_whole
 from reidlit.data.listing import list_images
+from reidlit.data.matlab import read_mat, strings
 from reidlit.data.sample import Sample
 from reidlit.data.splits import check_split_id
 
@@ -143,11 +143,11 @@ class CUHK03(ReIDDataModule):
                 "data.cuhk03_classic_split=true needs no such file."
             )
         with _reading(path):
-            content = loadmat(path, squeeze_me=True, variable_names=["filelist", f"{split}_idx"])
-            files, positions = np.atleast_1d(content["filelist"]), np.atleast_1d(content[f"{split}_idx"])
+            content = read_mat(path, ["filelist", f"{split}_idx"])
+            files, positions = strings(content["filelist"]), np.ravel(content[f"{split}_idx"])
             if positions.size and not (positions.min() >= 1 and positions.max() <= len(files)):
                 raise ValueError(f"{split}_idx must lie in 1 to {len(files)}, the files that are listed")
-            names = [str(files[int(position) - 1]) for position in positions]
+            names = [files[int(position) - 1] for position in positions]
         found = [_parse(self.images, name, f"{path} lists it; get that file again") for name in sorted(names)]
         missing = set(names) - {image.name for image in list_images(self.images)}
         if missing:
@@ -194,7 +194,7 @@ def _images(release: Path, boxes: str, there: set[str]) -> Iterator[tuple[str, n
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Names the file in whatever error a damaged one leads to; SciPy's and h5py's are many."""
+    """Names the file in whatever error a damaged one leads to; h5py's are many."""
     try:
         yield
     except Exception as error:

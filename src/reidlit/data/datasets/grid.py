@@ -4,10 +4,9 @@ import re
 from pathlib import Path
 from typing import ClassVar, Unpack
 
-from scipy.io import loadmat
-
 from reidlit.data.datamodule import Loading, ReIDDataModule, Split, Statistics
 from reidlit.data.listing import list_images
+from reidlit.data.matlab import read_mat
 from reidlit.data.sample import Sample
 from reidlit.data.splits import check_split_id
 
@@ -78,15 +77,12 @@ class GRID(ReIDDataModule):
 def _people_to_train(partitions: Path, split_id: int) -> set[int]:
     if not partitions.is_file():
         raise FileNotFoundError(f"{partitions} does not exist; it holds the splits. Unpack the archive again.")
+    splits = read_mat(partitions, ["trainIdxAll"])["trainIdxAll"]
     try:
-        # The features beside the splits are large and not wanted.
-        splits = loadmat(partitions, variable_names=["trainIdxAll"], simplify_cells=True)["trainIdxAll"]
-        return {int(pid) for pid in splits[split_id]["personIdx"]}
-    except Exception as error:
-        # A damaged MATLAB file raises whatever its bytes happen to trigger.
+        return {int(pid) for pid in splits[split_id]["personIdx"].ravel()}
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"{partitions} does not hold trainIdxAll{{{split_id + 1}}}.personIdx or is damaged ({error!r}). Unpack the "
-            "archive again."
+            f"{partitions} does not hold trainIdxAll{{{split_id + 1}}}.personIdx ({error!r}). Unpack the archive again."
         ) from error
 
 
