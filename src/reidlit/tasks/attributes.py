@@ -19,7 +19,7 @@ from reidlit.tasks import common
 from reidlit.tasks.attribute_results import FIGURES, figures, print_attributes
 from reidlit.tasks.datasets import build_datamodule
 from reidlit.tasks.environment import environment
-from reidlit.tasks.errors import interruptible
+from reidlit.tasks.errors import interruptible, wrong_kinds_named
 
 KnowsAttributes: TypeAlias = AttributeModule | JointAttributeModule
 
@@ -68,25 +68,7 @@ def train(cfg: DictConfig) -> float | None:
     Returns:
         The mA that a sweep maximises: on the validation split if there is one, else on the test split.
     """
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    resumed = common.checkpoint_path(cfg.ckpt_path)
-    datamodule = _datamodule(cfg)
-    datamodule.setup("fit")
-    common.say(_sizes(datamodule))
-    # Short epochs would otherwise pass without a line in the logs.
-    cfg.trainer.log_every_n_steps = min(cfg.trainer.log_every_n_steps, len(datamodule.train_dataloader()))
-    trainer = _trainer(cfg)
-    common.refuse_parallel_sweep(trainer)
-    _check_choice(trainer, datamodule)
-    module = _build_module(cfg, datamodule)
-    if resumed:
-        _check_same_run(resumed, module)
-        common.say(f"resuming {resumed}")
-    if cfg.weights:
-        common.say(f"weights={cfg.weights}: {module.start_from(cfg.weights)}")
-    for logger in trainer.loggers:
-        logger.log_hyperparams(common.plain(cfg))
-
+    trainer, module, datamodule, resumed = _built(cfg)
     metrics: dict[str, Any] = {}
     if cfg.score_untrained:
         scores = _test(common.build_trainer(cfg, bare=True), module, datamodule)
@@ -159,6 +141,30 @@ def _kind(path: str) -> type[KnowsAttributes] | None:
         return None
     check_saved(settings, path)
     return JointAttributeModule if "pids" in settings else AttributeModule
+
+
+@wrong_kinds_named()
+def _built(cfg: DictConfig) -> tuple[pl.Trainer, AttributeModule, AttributeDataModule, str | None]:
+    """What is trained and on what, and the checkpoint to go on from."""
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    resumed = common.checkpoint_path(cfg.ckpt_path)
+    datamodule = _datamodule(cfg)
+    datamodule.setup("fit")
+    common.say(_sizes(datamodule))
+    # Short epochs would otherwise pass without a line in the logs.
+    cfg.trainer.log_every_n_steps = min(cfg.trainer.log_every_n_steps, len(datamodule.train_dataloader()))
+    trainer = _trainer(cfg)
+    common.refuse_parallel_sweep(trainer)
+    _check_choice(trainer, datamodule)
+    module = _build_module(cfg, datamodule)
+    if resumed:
+        _check_same_run(resumed, module)
+        common.say(f"resuming {resumed}")
+    if cfg.weights:
+        common.say(f"weights={cfg.weights}: {module.start_from(cfg.weights)}")
+    for logger in trainer.loggers:
+        logger.log_hyperparams(common.plain(cfg))
+    return trainer, module, datamodule, resumed
 
 
 def _datamodule(cfg: DictConfig) -> AttributeDataModule:
