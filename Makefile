@@ -22,7 +22,7 @@ demo: setup ## train and test on drawn data, about three minutes on two cores
 	$(BIN)/reidlit train score_untrained=true
 
 test: setup ## the test suite, on up to four cores
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-faults: setup ## kills, full disks, hostile files and fuzzed names, for longer than in the test suite
 	REIDLIT_FAULTS=1 $(BIN)/python -m pytest tests/faults

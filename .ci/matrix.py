@@ -63,10 +63,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", nargs="+", default=PYTHONS, help="versions, or paths of interpreters")
     parser.add_argument("--versions", nargs="+", choices=("newest", "floor"), default=("newest", "floor"))
+    parser.add_argument("--present", action="store_true", help="leave out Python versions that are not installed")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         packages = build(Path(scratch))
-        combinations = [(python, versions) for python in arguments.python for versions in arguments.versions]
+        pythons = [python for python in arguments.python if not arguments.present or find(python)]
+        combinations = [(python, versions) for python in pythons for versions in arguments.versions]
         failed = []
         for number, (python, versions) in enumerate(combinations):
             package = packages[number % len(packages)]  # the wheel and the source archive in turn
@@ -80,6 +82,19 @@ def main() -> None:
         sys.exit("\n".join(failed))
 
 
+def find(python: str) -> str | None:
+    """The interpreter of a version, or of a path. Of those that pyenv keeps, only some are on the path."""
+    name = python if os.sep in python or python.startswith("python") else f"python{python}"
+    found = [shutil.which(name)]
+    if shutil.which("pyenv"):
+        listed = subprocess.run(["pyenv", "whence", "--path", name], capture_output=True, text=True, check=False).stdout
+        found += listed.splitlines()
+    for path in filter(None, found):
+        if subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0:
+            return path
+    return None
+
+
 def build(folder: Path) -> list[Path]:
     """The wheel and the source archive."""
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
@@ -89,9 +104,9 @@ def build(folder: Path) -> list[Path]:
 
 def check(python: str, versions: str, package: Path, folder: Path) -> None:
     """One combination, in a folder that has nothing of the repository."""
-    interpreter = shutil.which(python if os.sep in python or python.startswith("python") else f"python{python}")
+    interpreter = find(python)
     if interpreter is None:
-        raise FileNotFoundError(f"there is no python{python}")
+        raise FileNotFoundError(f"there is no Python {python}")
     work = folder / "elsewhere"
     work.mkdir(parents=True)
     subprocess.run([interpreter, "-m", "venv", folder / "venv"], check=True)

@@ -17,6 +17,14 @@ if WORKERS > 1:  # also in the processes that tests start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+LONG = ("test_notebooks.py", "test_docs.py", "tests/tasks")
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take long come first, so that at the end no core waits for one of them."""
+    items.sort(key=lambda item: not any(part in item.nodeid for part in LONG))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _few_threads():
     """The suite is sized for two cores; more threads than cores only wait for each other."""

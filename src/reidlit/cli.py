@@ -3,14 +3,21 @@
 Only Hydra is imported here: `reidlit --help` and shell completion must answer at once.
 """
 
+import gc
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reidlit import __version__
 from reidlit.config import CONFIG_DIR
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 COMMANDS = {
     "train": "train a model, then test it",
@@ -80,21 +87,22 @@ def _launch(name: str, argv: list[str]) -> None:
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
-    from omegaconf import DictConfig
 
     from reidlit.tasks.sweep_folder import resumed
 
     here = str(Path.cwd())
 
-    def run(cfg: DictConfig) -> float | None:
+    def run(cfg: "DictConfig") -> float | None:
         sys.argv = argv  # Lightning starts the other ranks of a run on several devices with this command line
         if here not in sys.path:  # in a process that a launcher has started
             sys.path.insert(0, here)
-        from reidlit.tasks.errors import explained
+        with _imported_for_good():
+            task = import_module(f"reidlit.tasks.{name}").run
+            from reidlit.tasks.common import trust_named
+            from reidlit.tasks.errors import explained
 
         with explained(name):
-            task = import_module(f"reidlit.tasks.{name}").run
-            import_module("reidlit.tasks.common").trust_named(cfg)
+            trust_named(cfg)
             hydra_cfg = HydraConfig.get()
             if hydra_cfg.mode is RunMode.MULTIRUN and "sweep" in hydra_cfg.callbacks:
                 from reidlit.tasks.sweep_job import run_job
@@ -112,6 +120,24 @@ def _launch(name: str, argv: list[str]) -> None:
     except KeyboardInterrupt:  # while a launcher waits for its jobs
         sys.stderr.write(f"\nreidlit {name}: interrupted.\n")
         sys.exit(130)
+
+
+@contextmanager
+def _imported_for_good() -> Iterator[None]:
+    """Keep the garbage collector from what is imported.
+
+    It lives as long as the process, and would be looked through again and again while it grows, and once more at the end: half
+    of the time that a command takes to begin and to end.
+    """
+    if "torch" in sys.modules:  # in a process of others, who have garbage of their own
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _named(command: str, arguments: list[str]) -> list[str]:
