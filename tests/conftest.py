@@ -1,14 +1,17 @@
 """What many tests share."""
 
+import gc
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torchreid.reid import models as torchreid_models
 
+from reidlit import cli
 from tests_settings import TRAIN
 
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -23,6 +26,11 @@ LONG = ("test_notebooks.py", "test_docs.py", "tests/tasks")
 def pytest_collection_modifyitems(items):
     """Files that take long come first, so that at the end no core waits for one of them."""
     items.sort(key=lambda item: not any(part in item.nodeid for part in LONG))
+
+
+def pytest_collection_finish():
+    """What was imported stays to the end, so the garbage collector need not look through it."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -64,3 +72,44 @@ def trained(tmp_path_factory, drawn) -> Path:
     assert result.returncode == 0, result.stdout + result.stderr
     (folder / "printed.txt").write_text(result.stdout)
     return folder / "run"
+
+
+@pytest.fixture
+def reidlit(monkeypatch, tmp_path, capfd, drawn):
+    """Runs a command in this process, in an empty folder; gives its exit status and what it printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REIDLIT_DATA", str(drawn))
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["reidlit", *map(str, arguments)])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        status = 0
+        capfd.readouterr()
+        try:
+            cli.main()
+        except SystemExit as stop:
+            status = stop.code if isinstance(stop.code, int) else 1
+            if isinstance(stop.code, str):
+                sys.stderr.write(stop.code)
+        captured = capfd.readouterr()
+        return SimpleNamespace(status=status, out=captured.out, err=captured.err)
+
+    return run
+
+
+@pytest.fixture
+def process(tmp_path, drawn):
+    """Starts a command as a process of its own, in an empty folder."""
+
+    def start(*arguments):
+        return subprocess.Popen(
+            [sys.executable, "-m", "reidlit", *map(str, arguments)],
+            cwd=tmp_path,
+            env=os.environ | {"REIDLIT_DATA": str(drawn), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start

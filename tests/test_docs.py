@@ -1,6 +1,5 @@
 """What the documentation says: its code runs, its commands compose, its links lead somewhere, and the site builds."""
 
-import os
 import re
 import shlex
 import subprocess
@@ -85,7 +84,7 @@ def things(tmp_path_factory, trained, drawn):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if "```" in page.read_text()], ids=name_of)
-def test_code_runs(page, tmp_path, monkeypatch, things, drawn):
+def test_code_runs(page, tmp_path, monkeypatch, things, reidlit):
     """In the order of the page: files are written, Python runs in one namespace, marked commands run on tiny data."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -99,25 +98,17 @@ def test_code_runs(page, tmp_path, monkeypatch, things, drawn):
         elif language == "python":
             exec(compile(text, name_of(page), "exec"), variables)
         elif run:
-            shell(text, drawn)
+            for arguments in to_run(text):
+                done = reidlit(*arguments)
+                assert done.status == 0, done.out[-2000:] + done.err[-4000:]
 
 
-def shell(text, drawn):
-    """A block of commands, those that train on drawn people with fewer of them."""
-    lines = [
-        f"{line.split('#')[0]} {shlex.join(TRAIN if ' train' in line else TINY)}" if smaller(line) else line
-        for line in text.replace("\\\n", " ").splitlines()
-    ]
-    environment = os.environ | {
-        "REIDLIT_DATA": str(drawn),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "OMP_NUM_THREADS": "1",
-        "WANDB_MODE": "offline",
-    }
-    done = subprocess.run(
-        ["bash", "-ec", "\n".join(lines)], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+def to_run(text):
+    """The arguments of each line of a block of commands; of those that train on drawn people with fewer of them."""
+    for line in text.replace("\\\n", " ").splitlines():
+        command, *arguments = shlex.split(line, comments=True)
+        assert command == "reidlit"
+        yield [*arguments, *(TRAIN if "train" in arguments else TINY)] if smaller(line) else arguments
 
 
 def smaller(line):

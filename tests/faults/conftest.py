@@ -8,7 +8,6 @@ import torch
 
 from reidlit.config import option
 from reidlit.engine.module import ReIDModule
-from tasks.conftest import reidlit  # noqa: F401 - a fixture
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,8 @@ def test_state_dict_round_trip(case, tmp_path):
     torch.save(model.state_dict(), tmp_path / "own.pth")
     report = reidlit.load_weights(copy, tmp_path / "own.pth")
     assert (report.missing, report.unexpected, report.mismatched) == ((), (), {})
-    assert all(torch.equal(tensor, copy.state_dict()[key]) for key, tensor in model.state_dict().items())
+    loaded = copy.state_dict()
+    assert all(torch.equal(tensor, loaded[key]) for key, tensor in model.state_dict().items())
 
 
 def test_uint8_is_normalised_inside(case):
