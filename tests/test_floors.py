@@ -51,8 +51,18 @@ def test_files_are_small():
     assert long == {}
 
 
-def test_importing_the_package_and_its_command_line_is_cheap():
-    code = "import sys, reidlit.cli; print([m for m in ('torch', 'numba', 'pytorch_lightning', 'numpy') if m in sys.modules])"
+@pytest.mark.parametrize(
+    ("imported", "spared"),
+    [
+        ("import reidlit.cli", ("torch", "numba", "pytorch_lightning", "numpy")),
+        (
+            "import reidlit; reidlit.evaluate, reidlit.rerank",
+            ("pytorch_lightning", "torchmetrics", "torchvision", "timm"),
+        ),
+    ],
+)
+def test_importing_is_cheap(imported, spared):
+    code = f"import sys; {imported}; print([name for name in {spared} if name in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
 

@@ -1,14 +1,21 @@
-"""Retrieval metrics: CMC, mAP and mINP, from embeddings or from a distance matrix."""
+"""Retrieval metrics: CMC, mAP and mINP, from embeddings or from a distance matrix.
+
+`ReIDMetric` is imported when it is first used: who only evaluates does not wait for torchmetrics, which takes as long as all else.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from reidlit.metrics.centralisation import NeighbourCentralisation
 from reidlit.metrics.distance import pairwise_distance
 from reidlit.metrics.expansion import QueryExpansion
 from reidlit.metrics.gnn import GNNReranking
 from reidlit.metrics.k_reciprocal import KReciprocal, rerank
-from reidlit.metrics.metric import ReIDMetric
 from reidlit.metrics.nearest import nearest
 from reidlit.metrics.retrieval import evaluate
 from reidlit.metrics.scores import Scores
+
+if TYPE_CHECKING:
+    from reidlit.metrics.metric import ReIDMetric
 
 __all__ = [
     "GNNReranking",
@@ -22,3 +29,11 @@ __all__ = [
     "pairwise_distance",
     "rerank",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ReIDMetric":
+        from reidlit.metrics.metric import ReIDMetric
+
+        return ReIDMetric
+    raise AttributeError(f"module 'reidlit.metrics' has no attribute {name!r}")
