@@ -1,0 +1,70 @@
+"""What more frames of a tracklet are worth on drawn tracklets: one training a seed, tested on one frame, four, eight, and all.
+
+    python benchmarks/pooling.py [--output benchmarks/results/pooling.json]
+
+OSNet x0.25 with the average over time, `data=synthetic_video` and the defaults of `reidlit train`. The people of the test are
+others than those of the training; with one frame it is the middle one, which is re-identification by images.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from loader import cpu, versions
+
+TESTS = {
+    "1 frame": ["data.seq_len=1", "data.test_sampling=even"],
+    "4 frames": ["data.seq_len=4", "data.test_sampling=even"],
+    "8 frames": ["data.seq_len=8", "data.test_sampling=even"],
+    "all frames": ["data.test_sampling=all"],
+}
+FIGURES = ("mAP", "rank1")
+
+
+def main() -> None:
+    """Trains, tests and writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "pooling.json")
+    arguments = parser.parse_args()
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in TESTS}
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in arguments.seeds:
+            trained = Path(folder) / f"{seed}"
+            command("train", f"seed={seed}", "test=false", "logger=csv", f"hydra.run.dir={trained}", folder=folder)
+            for name, options in TESTS.items():
+                tested = trained / name.replace(" ", "_")
+                path = f"ckpt_path={trained}/checkpoints/last.ckpt"
+                command("test", path, *options, f"hydra.run.dir={tested}", folder=folder)
+                metrics = json.loads((tested / "metrics.json").read_text())
+                found[name].append({figure: metrics[f"test/synthetic_video/{figure}"] for figure in FIGURES})
+    results = {
+        "what": "fractions on synthetic_video's test set; means over seeds, and each seed",
+        "machine": {"cpu": cpu(), "cores": os.cpu_count()},
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "versions": versions(),
+        "seeds": arguments.seeds,
+        "mean": {
+            name: {figure: round(statistics.mean(each[figure] for each in runs), 4) for figure in FIGURES}
+            for name, runs in found.items()
+        },
+        "each": found,
+    }
+    arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+
+
+def command(name: str, *options: str, folder: str) -> None:
+    """Runs a command of reidlit on the drawn tracklets."""
+    arguments = [sys.executable, "-m", "reidlit", name, "data=synthetic_video", "callbacks.progress=null", *options]
+    subprocess.run(arguments, check=True, cwd=folder, stdout=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    main()
