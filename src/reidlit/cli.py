@@ -126,8 +126,8 @@ def _launch(name: str, argv: list[str]) -> None:
 def _imported_for_good() -> Iterator[None]:
     """Keep the garbage collector from what is imported.
 
-    It lives as long as the process, and would be looked through again and again while it grows, and once more at the end: half
-    of the time that a command takes to begin and to end.
+    It lives as long as the process, and would be looked through again and again while it grows, and once more at the end,
+    which takes seconds.
     """
     if "torch" in sys.modules:  # in a process of others, who have garbage of their own
         yield

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 from tests_settings import TRAIN
 
 pytestmark = pytest.mark.timeout(7200)  # the long form
-EXTRA = 450  # megabytes beyond the embeddings; the README says 400
+EXTRA = 450  # megabytes beyond the embeddings, as docs/faults.md says
 
 
 class Memory(pl.Callback):

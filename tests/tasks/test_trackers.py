@@ -181,6 +181,22 @@ def test_a_resumed_run_goes_on(swept, jobs, reidlit):
 
 
 @pytest.mark.usefixtures("no_account")
+def test_a_resumed_run_of_attributes_goes_on(reidlit, tmp_path):
+    settings = ["engine=attributes", "data=synthetic_attributes", "data.num_identities=24", "data.num_val=6", "data.num_test=6",
+                "data.image_height=64", "data.image_width=32", "data.height=64", "data.width=32", "data.num_workers=0",
+                "data.batch_size=6", "model=timm", "model.backbone.name=test_resnet", "transforms=default", "test=false",
+                "logger=wandb", "callbacks.progress=null"]  # fmt: skip
+    folders = [tmp_path / "runs" / "train" / name for name in ("first", "second")]
+    for folder, more in zip(
+        folders, (["trainer.max_epochs=1"], ["trainer.max_epochs=2", "ckpt_path=last"]), strict=True
+    ):
+        result = reidlit("train", *settings, *more, f"hydra.run.dir={folder}")
+        assert result.status == 0, result.err
+    (before,), (after,) = (runs(folder) for folder in folders)
+    assert after.run.run_id == before.run.run_id
+
+
+@pytest.mark.usefixtures("no_account")
 def test_a_run_that_fails_is_closed_as_failed(reidlit, tmp_path):
     result = reidlit("train", *SETTINGS, "optimizer.lr=1e30", "data.val_fraction=0", "callbacks=default",
                      "callbacks.progress=null", f"hydra.run.dir={tmp_path}/run")  # fmt: skip

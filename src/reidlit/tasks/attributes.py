@@ -68,7 +68,7 @@ def train(cfg: DictConfig) -> float | None:
     Returns:
         The mA that a sweep maximises: on the validation split if there is one, else on the test split.
     """
-    trainer, module, datamodule, resumed = _built(cfg)
+    trainer, module, datamodule = _built(cfg)
     metrics: dict[str, Any] = {}
     if cfg.score_untrained:
         scores = _test(common.build_trainer(cfg, bare=True), module, datamodule)
@@ -76,7 +76,7 @@ def train(cfg: DictConfig) -> float | None:
         module.scores.clear()
     way_out = f"The last checkpoint is in {common.run_dir() / 'checkpoints'}; add ckpt_path=last to the same command."
     with interruptible(trainer, "train", way_out):
-        trainer.fit(module, datamodule, ckpt_path=resumed)
+        trainer.fit(module, datamodule, ckpt_path=cfg.ckpt_path)
     metrics |= {f"val/{name}": value for name, value in _choose(trainer, module).items()}
     if cfg.test and not cfg.trainer.fast_dev_run:
         datamodule.setup("test")
@@ -144,10 +144,9 @@ def _kind(path: str) -> type[KnowsAttributes] | None:
 
 
 @wrong_kinds_named()
-def _built(cfg: DictConfig) -> tuple[pl.Trainer, AttributeModule, AttributeDataModule, str | None]:
-    """What is trained and on what, and the checkpoint to go on from."""
+def _built(cfg: DictConfig) -> tuple[pl.Trainer, AttributeModule, AttributeDataModule]:
+    """What is trained, and on what."""
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    resumed = common.checkpoint_path(cfg.ckpt_path)
     datamodule = _datamodule(cfg)
     datamodule.setup("fit")
     common.say(_sizes(datamodule))
@@ -157,14 +156,14 @@ def _built(cfg: DictConfig) -> tuple[pl.Trainer, AttributeModule, AttributeDataM
     common.refuse_parallel_sweep(trainer)
     _check_choice(trainer, datamodule)
     module = _build_module(cfg, datamodule)
-    if resumed:
-        _check_same_run(resumed, module)
-        common.say(f"resuming {resumed}")
+    if cfg.ckpt_path:
+        _check_same_run(cfg.ckpt_path, module)
+        common.say(f"resuming {cfg.ckpt_path}")
     if cfg.weights:
         common.say(f"weights={cfg.weights}: {module.start_from(cfg.weights)}")
     for logger in trainer.loggers:
         logger.log_hyperparams(common.plain(cfg))
-    return trainer, module, datamodule, resumed
+    return trainer, module, datamodule
 
 
 def _datamodule(cfg: DictConfig) -> AttributeDataModule:

@@ -27,15 +27,17 @@ def run(cfg: DictConfig) -> float | None:
     Returns:
         The mAP that a sweep maximises: on the held-out identities if there are any, else on the first test set.
     """
-    if attributes.are_trained(cfg):
+    of_attributes = attributes.are_trained(cfg)
+    cfg.ckpt_path = common.checkpoint_path(cfg.ckpt_path)  # loggers must know which file `last` is
+    if of_attributes:
         return attributes.train(cfg)
-    trainer, module, datamodule, resumed = _built(cfg)
+    trainer, module, datamodule = _built(cfg)
     metrics: dict[str, Any] = {}
     if cfg.score_untrained:
         scores = common.test(common.build_trainer(cfg, bare=True), module, datamodule)
         metrics |= {name.replace("test/", "untrained/", 1): value for name, value in scores.items()}
         module.scores.clear()
-    _fit(trainer, module, datamodule, resumed)
+    _fit(trainer, module, datamodule, cfg.ckpt_path)
     metrics |= {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
     if cfg.test and not cfg.trainer.fast_dev_run:
         datamodule.setup("test")
@@ -54,11 +56,9 @@ def run(cfg: DictConfig) -> float | None:
 
 
 @wrong_kinds_named()
-def _built(cfg: DictConfig) -> tuple[pl.Trainer, ReIDModule, ReIDDataModule, str | None]:
-    """What is trained and on what, and the checkpoint to go on from."""
+def _built(cfg: DictConfig) -> tuple[pl.Trainer, ReIDModule, ReIDDataModule]:
+    """What is trained, and on what."""
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    resumed = common.checkpoint_path(cfg.ckpt_path)
-    cfg.ckpt_path = resumed  # loggers must know which file `last` is
     datamodule = build_datamodule(cfg)
     datamodule.prepare_data()
     datamodule.setup("fit")
@@ -69,13 +69,13 @@ def _built(cfg: DictConfig) -> tuple[pl.Trainer, ReIDModule, ReIDDataModule, str
     common.refuse_parallel_sweep(trainer)
     _refuse_best_of_nothing(trainer, datamodule)
     module = _build_module(cfg, datamodule.pids)
-    if resumed:
-        _check_same_run(resumed, module)
+    if cfg.ckpt_path:
+        _check_same_run(cfg.ckpt_path, module)
     if cfg.weights:
         common.say(f"weights={cfg.weights}: {module.start_from(cfg.weights)}")
     for logger in trainer.loggers:
         logger.log_hyperparams(common.plain(cfg))
-    return trainer, module, datamodule, resumed
+    return trainer, module, datamodule
 
 
 def _build_module(cfg: DictConfig, pids: list[int]) -> ReIDModule:
