@@ -9,7 +9,7 @@ from reidlit.metrics.bins import BINS, bin_of, upper_edge
 from reidlit.metrics.blocks import Groups, HostBlock, Questions, nothing_relevant
 from reidlit.metrics.device_block import DeviceBlock
 from reidlit.metrics.distance import EmbeddingDistances
-from reidlit.metrics.kernels import CHUNK
+from reidlit.metrics.kernels import CHUNK, PIECE, STRIDE
 from reidlit.metrics.protocol import CrossCamera
 
 KINDS = {
@@ -116,16 +116,38 @@ def test_layouts_are_what_they_are_called():
     assert set(sizes["one gallery entry"][0]) == set(sizes["one gallery entry"][1]) == {0, 1}
 
 
-@pytest.mark.parametrize("kind", ["random", "many ties"])
-def test_ranks_in_long_rows(kind):
+@pytest.mark.parametrize("size", [PIECE - 1, PIECE, PIECE + STRIDE + 1, 2 * CHUNK + 9])
+@pytest.mark.parametrize("kind", ["random", "many ties", "signed zeros", "near matches", "near matches with ties"])
+def test_answers_in_long_rows(kind, size):
     rng = np.random.default_rng(6)
-    q_pids, g_pids, q_camids, g_camids = labels(rng, 3, 2 * CHUNK + 9, pids=500)
-    values = KINDS[kind](rng, (3, len(g_pids))).astype(np.float32)
+    q_pids, g_pids, q_camids, g_camids = labels(rng, 5, size, pids=100)
+    if "near" in kind:
+        values = 1 + rng.random((5, size))
+        values[q_pids[:, None] == g_pids] -= 0.99
+        values = (values.round(2) if "ties" in kind else values).astype(np.float32)
+    else:
+        values = KINDS[kind](rng, (5, size)).astype(np.float32)
     host, device = HostBlock(values.copy()), DeviceBlock(torch.from_numpy(values.copy()))
     relevance, groups = CrossCamera(g_pids, g_camids)(q_pids, q_camids), Groups.of(g_camids)
-    found, expected = (block.answer(relevance, Questions(groups)) for block in (device, host))
+    found, expected = (block.answer(relevance, Questions(groups, 20)) for block in (device, host))
     assert_same(found.match_ranks, expected.match_ranks)
     assert_same(found.group_ranks, expected.group_ranks)
+    for mine, theirs in zip(found.nearest, expected.nearest, strict=True):
+        assert_same(mine, theirs)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_some_distances_are_finished_as_all_are(metric):
+    rng = np.random.default_rng(7)
+    query, gallery = (torch.from_numpy(rng.normal(size=(size, 40)).astype(np.float32)) for size in (30, 500))
+    rows, columns = rng.integers(0, 30, 300), rng.integers(0, 500, 300)
+    block = EmbeddingDistances(query, gallery, metric).block(0, 30)
+    assert isinstance(block, HostBlock)
+    block.answer(nothing_relevant(30), Questions(k=3))
+    some = block.at(rows, columns)
+    assert block.affine is not None
+    assert_same(some, block.finished()[rows, columns])
+    assert_same(some, pairwise_distance(query, gallery, metric).numpy()[rows, columns])
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -34,7 +34,6 @@ SHORT_LIST = 1024
 # What the kernel is given where nothing is asked.
 FINISHED = Affine(np.empty(0, np.float32), np.empty(0, np.float32), 1.0)
 NO_GROUPS = (np.empty(0, np.uint32), *((np.empty(0, np.int64),) * 3))
-NO_BITS = np.empty((0, 0), np.uint32)
 NO_COUNTS = (np.empty(0, np.uint32), np.empty(0, np.bool_))
 
 
@@ -141,9 +140,8 @@ class HostBlock:
         """Take over a block.
 
         Args:
-            values: (B, G) float32 or float64 distances without NaN, or inner products if `affine` is given. Changed in
-                place.
-            affine: What is still to be done to `values`; done on first use, while a row is in the cache.
+            values: (B, G) float32 or float64 distances without NaN, or inner products if `affine` is given.
+            affine: What is still to be done to `values`: in place, once all of them are asked for.
         """
         self.values = values
         self.affine = affine
@@ -167,8 +165,6 @@ class HostBlock:
         group_ranks = np.empty(0 if groups is None else len(ranks), np.int64)
         distances = np.full((len(self.values), listed), np.inf, self.values.dtype)
         indices = np.full((len(self.values), listed), -1, np.int64)
-        # Whatever is to be finished is float32 and counted where it stands.
-        bits = self.values.astype(np.float32, copy=False).view(np.uint32) if histogram is not None else NO_BITS
 
         def work(parts: slice) -> None:
             for part in range(parts.start, parts.stop):
@@ -182,7 +178,6 @@ class HostBlock:
                     ranks,
                     NO_GROUPS if groups is None else (groups.order, groups.place, groups.group, groups.offsets),
                     group_ranks,
-                    bits,
                     counts,
                     touched,
                     distances,
@@ -190,9 +185,8 @@ class HostBlock:
                 )
 
         share(count, work)
-        self.affine = None
         if k > SHORT_LIST:
-            distances, indices = _by_sorting(self.values, k, relevance)
+            distances, indices = _by_sorting(self.finished(), k, relevance)
         return Answers(ranks, group_ranks, (distances, indices))
 
     def nearest(self, k: int) -> tuple[Values, Integers]:
@@ -201,7 +195,11 @@ class HostBlock:
 
     def at(self, rows: Integers, columns: Integers) -> Values:
         """As in `Block`."""
-        return np.asarray(self.finished()[rows, columns])
+        values = self.values[rows, columns]
+        if self.affine is None:
+            return np.asarray(values)
+        base, offset, factor = self.affine
+        return np.asarray((base[rows] + offset[columns]) + np.float32(factor) * values)
 
     def columns(self, columns: Integers) -> Values:
         """As in `Block`."""
