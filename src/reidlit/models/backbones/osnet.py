@@ -52,9 +52,10 @@ class ChannelGate(nn.Module):
         self.fc2 = nn.Conv2d(hidden, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same, weighted."""
-        hidden = torch.relu_(self.fc1(x.mean((2, 3), keepdim=True)))
-        return x * torch.sigmoid(self.fc2(hidden))
+        """(B, C, H, W) -> weights (B, C, 1, 1)."""
+        # Not `mean`, whose gradient would be divided at each place of the map instead of once a channel.
+        average = x.sum((2, 3), keepdim=True) / (x.shape[2] * x.shape[3])
+        return torch.sigmoid(self.fc2(torch.relu_(self.fc1(average))))
 
 
 class OSBlock(nn.Module):
@@ -81,8 +82,11 @@ class OSBlock(nn.Module):
         """(B, C_in, H, W) -> (B, C_out, H, W)."""
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.conv1(x)
-        streams = (self.conv2a, self.conv2b, self.conv2c, self.conv2d)
-        fused = sum((self.gate(stream(x)) for stream in streams[1:]), start=self.gate(streams[0](x)))
+        y = self.conv2a(x)
+        fused = y * self.gate(y)
+        for stream in (self.conv2b, self.conv2c, self.conv2d):
+            y = stream(x)
+            fused.addcmul_(y, self.gate(y))
         return torch.relu_(self.norm(self.conv3(fused) + shortcut))
 
 
