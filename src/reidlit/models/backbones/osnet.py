@@ -86,7 +86,7 @@ class OSBlock(nn.Module):
         fused = y * self.gate(y)
         for stream in (self.conv2b, self.conv2c, self.conv2d):
             y = stream(x)
-            fused.addcmul_(y, self.gate(y))
+            fused += y * self.gate(y)
         return torch.relu_(self.norm(self.conv3(fused) + shortcut))
 
 
