@@ -6,11 +6,12 @@ import torch
 
 from reidlit.metrics import evaluate, pairwise_distance
 from reidlit.metrics.bins import BINS, bin_of, upper_edge
+from reidlit.metrics.block_kernels import CHUNK
 from reidlit.metrics.blocks import Groups, HostBlock, Questions, nothing_relevant
 from reidlit.metrics.device_block import DeviceBlock
 from reidlit.metrics.distance import EmbeddingDistances
-from reidlit.metrics.kernels import CHUNK, PIECE, STRIDE
 from reidlit.metrics.protocol import CrossCamera
+from reidlit.metrics.row_kernels import PIECE, STRIDE
 
 KINDS = {
     "random": lambda rng, shape: rng.random(shape),

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_info
 from reidlit.metrics import blocks, evaluate, nearest, pairwise_distance
 from reidlit.metrics.blocks import HostBlock, Questions
 from reidlit.metrics.distance import EmbeddingDistances
-from reidlit.metrics.kernels import GLANCE
+from reidlit.metrics.list_kernels import GLANCE
 from reidlit.metrics.nearest import nearest_others
 from reidlit.metrics.nearest_of_all import nearest_of_all
 from reidlit.metrics.protocol import CrossCamera

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import reidlit.metrics.distance
-import reidlit.metrics.kernels
-from reidlit.metrics import Scores, evaluate, pairwise_distance
+from reidlit.metrics import Scores, evaluate, pairwise_distance, row_kernels
 from reidlit.metrics.distance import EmbeddingDistances, GivenDistances, parts
+from reidlit.metrics.jit import jit
 
 
 def naive(distance, q_pids, g_pids, q_camids=None, g_camids=None, max_rank=50):
@@ -347,9 +347,9 @@ print(module.rank_in_row(np.zeros(3), 0))
 
 
 def test_kernels_run_where_no_cache_can_be_written(tmp_path):
-    copy = tmp_path / "package" / "kernels.py"
+    copy = tmp_path / "package" / "row_kernels.py"
     copy.parent.mkdir()
-    shutil.copy(Path(reidlit.metrics.kernels.__file__), copy)
+    shutil.copy(Path(row_kernels.__file__), copy)
     nowhere = tmp_path / "file"  # a file where a folder is wanted stops even the superuser
     for blocked in (nowhere, copy.parent / "__pycache__"):
         blocked.touch()
@@ -371,4 +371,23 @@ def test_numba_that_refuses_to_cache_still_compiles(monkeypatch):
         return njit(**options)
 
     monkeypatch.setattr(numba, "njit", refusing)
-    assert reidlit.metrics.kernels.jit()(lambda x: x + 1)(1) == 2
+    assert jit()(lambda x: x + 1)(1) == 2
+
+
+def test_kernels_are_compiled_anew_after_a_change_in_another_file(tmp_path):
+    start = "from reidlit.metrics.jit import jit\n"
+    inner, outer = tmp_path / "inner_kernels.py", tmp_path / "outer_kernels.py"
+    outer.write_text(f"{start}from inner_kernels import step\n@jit()\ndef twice(x):\n    return step(step(x))\n")
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    code = "from outer_kernels import twice; print(twice(1), sum(twice.stats.cache_hits.values()))"
+
+    def run():
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout.split()
+
+    inner.write_text(f"{start}@jit()\ndef step(x):\n    return x + 1\n")
+    assert [run(), run()] == [["3", "0"], ["3", "1"]]
+    inner.write_text(f"{start}@jit()\ndef step(x):\n    return x + 50\n")
+    assert run() == ["101", "0"]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reidlit.metrics.kernels import PAGE, SHIFT, Floats, Integers
+from reidlit.metrics.arrays import Floats, Integers
+from reidlit.metrics.block_kernels import PAGE, SHIFT
 
 BINS = 2 ** (32 - SHIFT)
 PAGES = BINS >> PAGE

@@ -9,9 +9,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from reidlit.metrics import kernels
+from reidlit.metrics import block_kernels, row_kernels
+from reidlit.metrics.arrays import Integers
 from reidlit.metrics.bins import BINS, PAGES, ascending
-from reidlit.metrics.kernels import Integers
 from reidlit.metrics.protocol import Relevance
 from reidlit.metrics.workers import share
 
@@ -38,7 +38,7 @@ NO_COUNTS = (np.empty(0, np.uint32), np.empty(0, np.bool_))
 
 
 class Groups(NamedTuple):
-    """The gallery in groups, such as cameras: see `kernels.group_ranks_in_row`."""
+    """The gallery in groups, such as cameras: see `block_kernels.group_ranks_in_row`."""
 
     order: NDArray[np.uint32]  # read once a distance, so half as wide as usual
     place: Integers
@@ -150,7 +150,7 @@ class HostBlock:
         """As in `Block`."""
         if self.affine is not None:
             base, offset, factor = self.affine
-            share(len(base), lambda own: kernels.finish_rows(self.values[own], base[own], offset, factor))
+            share(len(base), lambda own: row_kernels.finish_rows(self.values[own], base[own], offset, factor))
             self.affine = None
         return self.values
 
@@ -169,7 +169,7 @@ class HostBlock:
         def work(parts: slice) -> None:
             for part in range(parts.start, parts.stop):
                 counts, touched = NO_COUNTS if histogram is None else (histogram.parts[part], histogram.touched[part])
-                kernels.answer(
+                block_kernels.answer(
                     self.values,
                     len(self.values) * part // count,
                     len(self.values) * (part + 1) // count,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from reidlit.metrics.kernels import Floats
+from reidlit.metrics.arrays import Floats
 
 # Draws at a time: few enough to stay in the processor's cache, which is faster than all resamples at once.
 CHUNK = 2**17

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reidlit.metrics.arrays import Integers
 from reidlit.metrics.expansion import weighted_sum
 from reidlit.metrics.inputs import as_pair
-from reidlit.metrics.kernels import Integers
 from reidlit.metrics.nearest import nearest_others
 
 

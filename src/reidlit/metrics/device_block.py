@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reidlit.metrics.arrays import Integers
 from reidlit.metrics.bins import BINS
+from reidlit.metrics.block_kernels import SHIFT
 from reidlit.metrics.blocks import Answers, Groups, Questions, Values, in_order
-from reidlit.metrics.kernels import SHIFT, Integers
 from reidlit.metrics.protocol import Relevance
 
 LAST = torch.iinfo(torch.int64).max

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import embedding_bag, normalize
 
+from reidlit.metrics.arrays import Integers
 from reidlit.metrics.inputs import as_pair
-from reidlit.metrics.kernels import Integers
 from reidlit.metrics.nearest import nearest, nearest_others
 
 

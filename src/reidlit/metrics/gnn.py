@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from reidlit.metrics.arrays import Integers
 from reidlit.metrics.blocks import HostBlock
 from reidlit.metrics.inputs import as_pair
-from reidlit.metrics.kernels import Integers
 from reidlit.metrics.nearest import nearest
 
 LAYERS = 2

@@ -8,10 +8,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from torch import Tensor
 
+from reidlit.metrics.arrays import Integers
 from reidlit.metrics.blocks import Block, HostBlock
 from reidlit.metrics.distance import EmbeddingDistances, parts
 from reidlit.metrics.inputs import as_pair
-from reidlit.metrics.kernels import Integers
 from reidlit.metrics.nearest_of_all import nearest_of_all
 from reidlit.metrics.reciprocal_kernels import blend, encode, set_sizes
 from reidlit.metrics.workers import share

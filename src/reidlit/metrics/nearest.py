@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reidlit.metrics.arrays import Integers
 from reidlit.metrics.blocks import Answered
 from reidlit.metrics.distance import EmbeddingDistances, parts
 from reidlit.metrics.inputs import as_pair
-from reidlit.metrics.kernels import Integers
 
 
 class Nearest(NamedTuple):

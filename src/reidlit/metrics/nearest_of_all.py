@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reidlit.metrics import kernels
+from reidlit.metrics import list_kernels
+from reidlit.metrics.arrays import Integers
 from reidlit.metrics.blocks import HostBlock
 from reidlit.metrics.distance import EmbeddingDistances, parts
-from reidlit.metrics.kernels import Integers
 from reidlit.metrics.workers import share
 
 
@@ -36,14 +36,14 @@ def nearest_of_all(embedding: Tensor, k: int) -> tuple[Integers, NDArray[np.floa
 
         def rows(own: slice, values: NDArray[np.float32] = values, start: int = start) -> None:
             lists = slice(start + own.start, start + own.stop)
-            kernels.nearest_to_rest(values[own], start, nearest[lists], indices[lists], largest[lists])
+            list_kernels.nearest_to_rest(values[own], start, nearest[lists], indices[lists], largest[lists])
 
         def columns(own: slice, across: NDArray[np.float32] = across, start: int = start, stop: int = stop) -> None:
             lists = slice(stop + own.start, stop + own.stop)
-            kernels.nearest_to_block(across[:, own], start, nearest[lists], indices[lists], largest[lists])
+            list_kernels.nearest_to_block(across[:, own], start, nearest[lists], indices[lists], largest[lists])
 
         share(stop - start, rows)
-        share(count - stop, columns, least=kernels.GLANCE)
+        share(count - stop, columns, least=list_kernels.GLANCE)
     return indices, largest
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from reidlit.metrics.arrays import Integers
 from reidlit.metrics.bins import bin_of, upper_edge
 from reidlit.metrics.blocks import Answered, Block, Histogram
-from reidlit.metrics.kernels import Integers
 from reidlit.metrics.scores import FPRS, Verified
 from reidlit.metrics.verification import roc
 

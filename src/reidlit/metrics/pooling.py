@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidlit.metrics.kernels import Integers
+from reidlit.metrics.arrays import Integers
 
 
 class Pooled(NamedTuple):

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reidlit.metrics.kernels import Integers
+from reidlit.metrics.arrays import Integers
 
 PROTOCOLS = ("market1501", "cuhk03", "multi_query", "centroid")
 

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reidlit.metrics.kernels import Integers, jit
+from reidlit.metrics.arrays import Integers
+from reidlit.metrics.jit import jit
 
 Rows = NDArray[np.float32]
 

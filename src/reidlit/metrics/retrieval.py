@@ -9,11 +9,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
 
+from reidlit.metrics.arrays import Integers
 from reidlit.metrics.blocks import Answered, Questions
 from reidlit.metrics.camera_pairs import CameraPairTable
 from reidlit.metrics.distance import METRICS, Distances, EmbeddingDistances, GivenDistances, parts
 from reidlit.metrics.inputs import as_labels, as_pair
-from reidlit.metrics.kernels import Integers
 from reidlit.metrics.nearest import NearestLists
 from reidlit.metrics.pairs import PairCounts
 from reidlit.metrics.pooling import centroid_galleries, pool

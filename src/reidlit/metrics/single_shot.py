@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from reidlit.metrics.arrays import Integers
 from reidlit.metrics.blocks import Answered
-from reidlit.metrics.kernels import Integers
 
 
 class SingleShot:
