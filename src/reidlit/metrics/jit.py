@@ -1,6 +1,7 @@
 """Compilation of the kernels, and where its results are kept."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -31,6 +32,7 @@ def jit() -> Callable[[Function], Function]:
     return decorate
 
 
+@cache
 def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
     """Name, time of change and size of each file of kernels."""
     status = ((path.name, path.stat()) for path in sorted(folder.glob("*kernels.py")))
