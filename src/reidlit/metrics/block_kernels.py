@@ -73,14 +73,15 @@ def match_ranks_in_row(
         matches: (M,) gallery indices.
         junk: (J,) gallery indices to leave out.
         near: (M,) is set to which matches are near.
-        where: (pieces * STRIDE,) begins with all that is as near as the near matches, by `entries_within`.
-        distances: (pieces * STRIDE,) likewise.
+        where: As many as sets that may be that near hold; begins with all that is as near as the near matches, by
+            `entries_within`.
+        distances: Likewise.
         ranks: (M,) is set to the 1-based ranks.
 
     Returns:
         How many entries are as near as the near matches.
     """
-    limit = len(least) // NEAR  # a set has 16 entries, so that `where` holds all that may be found
+    limit = len(least) // NEAR
     bound = row.dtype.type(-np.inf)  # a float64 would make each comparison one
     num_near = 0
     for m in range(len(matches)):
@@ -130,7 +131,7 @@ def group_ranks_in_row(
     """Rank of each match among the gallery entries of its own group, such as those of one camera.
 
     Args:
-        row: (G,) distances, without NaN.
+        row: (pieces * PIECE,) distances by `take_row`.
         matches: (M,) gallery indices.
         near: (M,) which of them are near.
         where: (N,) gallery indices of all that is as near as those.
@@ -234,7 +235,8 @@ def answer(
     order, place, group, group_offsets = groups
     pieces = num_pieces(values.shape[1])
     row, least = np.empty(pieces * PIECE, values.dtype), np.empty(pieces * STRIDE, values.dtype)
-    where, found = np.empty(len(least), np.int32), np.empty(len(least), values.dtype)
+    most = len(least) // NEAR * (PIECE // STRIDE)  # what the sets that may be as near as a near match hold
+    where, found = np.empty(most, np.int32), np.empty(most, values.dtype)
     grouped = np.empty(len(order), values.dtype)
     for i in range(start, stop):
         take_row(values[i], base[i] if len(base) > 0 else base.dtype.type(0), offset, factor, row, least)
