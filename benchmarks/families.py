@@ -20,7 +20,7 @@ import torch
 
 from evaluation import machine, versions
 from reidlit import build_model
-from reidlit.inference.onnx import export_onnx
+from reidlit.export.onnx import export_onnx
 from reidlit.models.backbones.timm_network import TimmNetwork
 
 SIZE = (256, 128)

@@ -31,8 +31,8 @@ import reidlit
 import train_step
 from evaluation import ALL_EXTRAS, SIZES, drawn, machine, versions
 from reidlit import metrics
+from reidlit.metrics._ranking.matmul import full_precision
 from reidlit.metrics.distance import DEVICE_ENTRIES
-from reidlit.metrics.product import full_precision
 from training import draw, training_engines
 from training_run import LOSSES, SIDES, Setting
 from waiting import waiting

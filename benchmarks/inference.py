@@ -31,7 +31,7 @@ from evaluation import machine, versions
 from loader import draw
 from models import SIZE, floor_rate, write_weights
 from reidlit import FeatureExtractor
-from reidlit.engine.memory import keep_freed_memory
+from reidlit.engine.malloc import keep_freed_memory
 
 MODELS = ("osnet_x1_0", "osnet_x0_25", "resnet50")
 FORMS = ("torchreid", "torch", "onnx")

@@ -35,9 +35,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from evaluation import machine, versions
 from rates import product_flops
 from reidlit import build_model, load_weights
-from reidlit.engine.memory import keep_freed_memory
-from reidlit.inference.fold import folded
-from reidlit.inference.onnx import export_onnx
+from reidlit.engine.malloc import keep_freed_memory
+from reidlit.export.batch_norm_folding import folded
+from reidlit.export.onnx import export_onnx
 from reidlit.models import ReIDModel
 
 SIZE = (256, 128)

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from evaluation import machine, versions
 from reidlit import Gallery
-from reidlit.metrics.product import ROWS, by_numpy, by_torch
+from reidlit.metrics._ranking.matmul import ROWS, by_numpy, by_torch
 
 DIMENSIONS = 512
 IMAGES = 20  # of an identity

@@ -2,7 +2,7 @@
 
     python benchmarks/startup.py [--output benchmarks/results/startup.json]
 
-`reidlit train` keeps the garbage collector from what it imports; `import reidlit.tasks.train` is the same import without that.
+`reidlit train` keeps the garbage collector from what it imports; `import reidlit.commands.train` is the same import without that.
 
 Wall-clock seconds of a new process each, files in the page cache, candidates in turn, medians. Floor: Python that does
 nothing; for commands, Hydra's import; for training, torch's.
@@ -43,7 +43,7 @@ CANDIDATES = {
     "import reidlit": ["-c", "import reidlit"],
     "reidlit.evaluate": ["-c", "import reidlit; reidlit.evaluate"],
     "reidlit.build_model": ["-c", "import reidlit; reidlit.build_model"],
-    "import reidlit.tasks.train": ["-c", "import reidlit.tasks.train"],
+    "import reidlit.commands.train": ["-c", "import reidlit.commands.train"],
     "reidlit --help": ["-m", "reidlit", "--help"],
     "reidlit train --cfg job": ["-m", "reidlit", "train", "--cfg", "job"],
     "reidlit train, a few steps": ["-m", "reidlit", "train", *SHORTEST],

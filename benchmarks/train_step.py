@@ -34,7 +34,7 @@ from torchreid.reid import losses, metrics, models, optim
 from rates import product_flops
 from reidlit import build_model
 from reidlit.config import option
-from reidlit.engine.memory import keep_freed_memory
+from reidlit.engine.malloc import keep_freed_memory
 from reidlit.engine.optim import build_optimizer
 from reidlit.losses import CrossEntropy
 from reidlit.models import load_weights

@@ -40,10 +40,10 @@ from evaluation import machine, versions
 from loader import measure
 from rates import product_flops
 from reidlit import build_model
+from reidlit.commands._data import build_datamodule
 from reidlit.config import CONFIG_DIR
-from reidlit.data.datasets.walkers import Walkers
 from reidlit.data.decode import decode
-from reidlit.tasks.datasets import build_datamodule
+from reidlit.data.synthetic.walkers import Walkers
 from training_run import LOSSES, SIDES, Setting, data_options
 
 MARKET = Path("market1501", "Market-1501-v15.09.15")

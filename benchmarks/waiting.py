@@ -20,10 +20,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
+from reidlit.commands import common
+from reidlit.commands._data import build_datamodule
 from reidlit.config import CONFIG_DIR
-from reidlit.engine.module import ReIDModule
-from reidlit.tasks import common
-from reidlit.tasks.datasets import build_datamodule
+from reidlit.engine.reid import ReIDModule
 
 WARM_UP = 10
 

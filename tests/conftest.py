@@ -11,8 +11,8 @@ import pytest
 import torch
 from torchreid.reid import models as torchreid_models
 
+from helpers.cli_settings import TRAIN
 from reidlit import cli
-from tests_settings import TRAIN
 
 os.environ.setdefault("WANDB_MODE", "offline")
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))

@@ -11,9 +11,9 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from helpers.cli_settings import TINY, TRAIN
 from reidlit.cli import COMMANDS, _named
 from reidlit.config import CONFIG_DIR
-from tests_settings import TINY, TRAIN
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

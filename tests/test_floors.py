@@ -1,31 +1,50 @@
-"""Imports go down only (DESIGN: the tree)."""
+"""The tree of the package: which room may import which, and where Hydra and Lightning belong.
+
+`docs/architecture.md` describes the same rules in prose.
+"""
 
 import ast
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "reidlit"
+# Imports point to a lower floor or stay within the room.
 FLOORS = {
-    "losses": set(),
-    "metrics": set(),
-    "models": {"config", "spec"},
-    "data": set(),
-    "visualize": {"models", "metrics", "data"},
-    "inference": {"models", "metrics", "data", "spec", "config"},
-    "engine": {"models", "losses", "metrics", "data", "visualize", "spec", "config"},
-    "tasks": {"engine", "models", "losses", "metrics", "data", "visualize", "inference", "spec", "config"},
+    "config": 0,
+    "files": 0,
+    "overrides": 0,
+    "spec": 0,
+    "data": 1,
+    "losses": 1,
+    "metrics": 1,
+    "models": 1,
+    "compat": 2,
+    "export": 2,
+    "visualize": 2,
+    "inference": 3,
+    "runs": 3,
+    "engine": 4,
+    "serve": 5,
+    "commands": 6,
+    "cli": 7,
 }
-HYDRA = ("cli.py", "tasks/", "engine/")
-LIGHTNING = ("engine/", "tasks/", "data/datamodule.py")
+HYDRA = ("cli.py", "commands/", "compat/", "engine/")
+LIGHTNING = ("commands/", "data/datamodule.py", "engine/")
+# Files of one name in two rooms: each mirrors the other.
+MIRRORED = {"attributes.py", "distillation.py", "doctor.py", "table.py"}
+FORBIDDEN = {"utils", "helpers"}
 
 
 def imports(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "reidlit":
+            yield from (f"reidlit.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
 
@@ -33,22 +52,42 @@ def imports(path):
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
+def room_of(path):
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_imports_go_down(path):
-    name = path.relative_to(SOURCE).as_posix()
-    floor = name.split("/")[0]
+def test_imports_point_down(path):
+    name, room = path.relative_to(SOURCE).as_posix(), room_of(path)
     for module in imports(path):
         top, *rest = module.split(".")
-        if top == "reidlit" and rest and floor in FLOORS:
-            assert rest[0] in FLOORS[floor] | {floor}, f"{name} imports {module}"
+        if top == "reidlit" and rest and rest[0] in FLOORS and room in FLOORS:
+            assert rest[0] == room or FLOORS[rest[0]] < FLOORS[room], f"{name} imports {module}"
         assert top != "hydra" or name.startswith(HYDRA), f"{name} imports Hydra"
         assert top != "pytorch_lightning" or name.startswith(LIGHTNING), f"{name} imports Lightning"
-        assert top != "lightning", f"{name} imports the other Lightning"
+        assert top != "lightning", f"{name} imports lightning instead of pytorch_lightning"
+
+
+def test_every_room_has_a_floor():
+    rooms = {room_of(path) for path in FILES}
+    assert {room for room in rooms if not room.startswith("_")} <= set(FLOORS)
 
 
 def test_files_are_small():
     long = {str(p.relative_to(SOURCE)): n for p in FILES if (n := len(p.read_text().splitlines())) > 400}
     assert long == {}
+
+
+def test_file_names_are_unique():
+    rooms = defaultdict(set)
+    for path in FILES:
+        if path.name != "__init__.py":
+            rooms[path.name].add(path.parent)
+    assert {name for name, folders in rooms.items() if len(folders) > 1} == MIRRORED
+
+
+def test_no_module_is_a_collection_of_leftovers():
+    assert not [path for path in FILES if FORBIDDEN & set(path.relative_to(SOURCE).with_suffix("").parts)]
 
 
 @pytest.mark.parametrize(
@@ -72,5 +111,5 @@ def test_public_names_resolve():
 
     for name in reidlit.__all__:
         assert getattr(reidlit, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="nothing"):
         _ = reidlit.nothing

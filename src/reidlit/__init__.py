@@ -6,10 +6,12 @@ The public names are imported when they are first used, so that `import reidlit`
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from reidlit import _moved
+
 if TYPE_CHECKING:
-    from reidlit.engine.module import ReIDModule
+    from reidlit.engine.reid import ReIDModule
     from reidlit.inference.extractor import FeatureExtractor
-    from reidlit.inference.gallery import Gallery
+    from reidlit.inference.search.gallery import Gallery
     from reidlit.metrics import Scores, evaluate, rerank
     from reidlit.models.build import build_model
     from reidlit.models.weights import load_weights
@@ -31,8 +33,8 @@ __all__ = [
 
 _HOME = {
     "FeatureExtractor": "reidlit.inference.extractor",
-    "Gallery": "reidlit.inference.gallery",
-    "ReIDModule": "reidlit.engine.module",
+    "Gallery": "reidlit.inference.search.gallery",
+    "ReIDModule": "reidlit.engine.reid",
     "Scores": "reidlit.metrics",
     "build_model": "reidlit.models.build",
     "evaluate": "reidlit.metrics",
@@ -40,6 +42,8 @@ _HOME = {
     "rerank": "reidlit.metrics",
     "trust": "reidlit.spec",
 }
+
+_moved.install()
 
 
 def __getattr__(name: str) -> Any:

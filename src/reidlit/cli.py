@@ -88,7 +88,7 @@ def _launch(name: str, argv: list[str]) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from reidlit.tasks.sweep_folder import resumed
+    from reidlit.commands._sweep_folder import resumed
 
     here = str(Path.cwd())
 
@@ -97,15 +97,15 @@ def _launch(name: str, argv: list[str]) -> None:
         if here not in sys.path:  # in a process that a launcher has started
             sys.path.insert(0, here)
         with _imported_for_good():
-            task = import_module(f"reidlit.tasks.{name}").run
-            from reidlit.tasks.common import trust_named
-            from reidlit.tasks.errors import explained
+            task = import_module(f"reidlit.commands.{name}").run
+            from reidlit.commands._errors import explained
+            from reidlit.commands.common import trust_named
 
         with explained(name):
             trust_named(cfg)
             hydra_cfg = HydraConfig.get()
             if hydra_cfg.mode is RunMode.MULTIRUN and "sweep" in hydra_cfg.callbacks:
-                from reidlit.tasks.sweep_job import run_job
+                from reidlit.commands._sweep_job import run_job
 
                 return run_job(name, task, cfg)
             result: float | None = task(cfg)
@@ -146,7 +146,7 @@ def _named(command: str, arguments: list[str]) -> list[str]:
     nameless = [command in UNNAMED and not NAMED.match(item) and before not in WITH_VALUE for before, item in pairs]
     if not any(nameless):
         return arguments
-    from reidlit.tasks.grammar import text
+    from reidlit.overrides import text
 
     texts = text([item for item, alone in zip(arguments, nameless, strict=True) if alone])
     named = [item for item, alone in zip(arguments, nameless, strict=True) if not alone]

@@ -14,6 +14,8 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from reidlit._moved import current_name
+
 TARGET = "_target_"
 KEYS = (TARGET, "_instantiator")  # the second is Lightning's, for the same
 TRUST = "REIDLIT_TRUST"  # environment variable: packages, separated by commas
@@ -38,7 +40,7 @@ def locate(target: str) -> Any:
     """
     if not isinstance(target, str):
         raise ValueError(f"_target_={target!r} must be a text, package.module.Name.")
-    module, _, name = target.rpartition(".")
+    module, _, name = current_name(target).rpartition(".")
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
@@ -121,6 +123,7 @@ def targets(content: Any) -> Iterator[Any]:
 def _is_harmless(target: Any, ours: Iterable[str]) -> bool:
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
         return False
+    target = current_name(target)
     named = os.environ.get(TRUST, "").split(",")
     if target in BUILDERS or _is_below(target, {name.strip() for name in named if name.strip()} | _trusted):
         return True

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from datasets_settings import draw, loading
+from helpers.datasets import draw, loading
 from reidlit.data.clips import Clips, TrackletBatches
 from reidlit.data.datasets.multi import Multi, MultiVideo
 from reidlit.data.frame_sampling import dense, eval_clips, even, scattered, segments, training_clip

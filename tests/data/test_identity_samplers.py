@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
+from helpers.samplers import UNEVEN, batches, indices, listing
 from reidlit.data.identity_samplers import CameraIdentityBatches, IdentityBatches
 from reidlit.data.sample import Sample
-from samplers_settings import UNEVEN, batches, indices, listing
 
 
 @pytest.mark.parametrize("seed", range(30))

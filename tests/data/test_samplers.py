@@ -13,11 +13,11 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
+from helpers.samplers import UNEVEN, batches, indices, listing
 from reidlit.data.domain_samplers import DatasetBatches, DomainBatches, WeightedBatches
 from reidlit.data.identity_samplers import CameraIdentityBatches, IdentityBatches
 from reidlit.data.sample import Draw, Sample
 from reidlit.data.samplers import RandomBatches, SequentialBatches, distinct_batches
-from samplers_settings import UNEVEN, batches, indices, listing
 
 SAMPLERS = {
     "random": RandomBatches,

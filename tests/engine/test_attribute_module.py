@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from reidlit.config import option
 from reidlit.engine.attributes import SCORES, AttributeModule
-from reidlit.metrics.attributes import AttributeMetric
+from reidlit.metrics.attribute_metric import AttributeMetric
 
 NAMES = ["hat", "coat", "bag"]
 TIMM = option("model", "timm")

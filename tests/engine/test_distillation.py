@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from reidlit.config import option
 from reidlit.engine.distillation import DistillationModule, Teacher
-from reidlit.engine.module import ReIDModule
+from reidlit.engine.reid import ReIDModule
 from reidlit.losses.distillation import RelationalAngle, RelationalDistance, SoftTargets
 
 OSNET, SHUFFLENET = option("model", "osnet_x0_25"), option("model", "shufflenet_v2_x0_5")

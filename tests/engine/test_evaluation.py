@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nested import flat
+from helpers.nested import flat
 
 RUN = """
 import json, sys
@@ -20,8 +20,8 @@ from reidlit.data.splits import EvalSet
 from reidlit.data.datasets.synthetic import Synthetic
 from reidlit.data.transforms import Resize
 from reidlit.data.pipeline import Pipeline
-from reidlit.engine.module import ReIDModule
-from reidlit.tasks.results import figures, print_table
+from reidlit.engine.reid import ReIDModule
+from reidlit.commands._results import figures, print_table
 
 root, devices, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 

@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 
 from reidlit.config import option
 from reidlit.engine.joint_attributes import JointAttributeModule
-from reidlit.engine.module import ReIDModule
-from reidlit.inference.model_file import load_trained
+from reidlit.engine.reid import ReIDModule
+from reidlit.inference.loading import load_trained
 
 TIMM = option("model", "timm")
 MODEL = TIMM | {"backbone": TIMM["backbone"] | {"name": "test_resnet"}}

@@ -9,9 +9,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from reidlit.config import option
-from reidlit.engine.module import ReIDModule
 from reidlit.engine.mutual import MutualModule
-from reidlit.inference.model_file import load_trained
+from reidlit.engine.reid import ReIDModule
+from reidlit.inference.loading import load_trained
 
 OSNET, SHUFFLENET = option("model", "osnet_x0_25"), option("model", "shufflenet_v2_x0_5")
 SOFTMAX = {"losses": {"softmax": {"_target_": "reidlit.losses.CrossEntropy"}}}

@@ -8,8 +8,8 @@ from torchreid.reid import losses as torchreid_losses
 from torchreid.reid import optim as torchreid_optim
 
 from reidlit.config import option
-from reidlit.engine.module import ReIDModule
 from reidlit.engine.optim import build_optimizer
+from reidlit.engine.reid import ReIDModule
 from reidlit.models.weights import load_weights
 
 STEPS, PEOPLE, IMAGES = 20, 8, 2

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from reidlit.config import option
-from reidlit.engine.module import ReIDModule
+from reidlit.engine.reid import ReIDModule
 
 
 @pytest.fixture(scope="session")

@@ -79,7 +79,7 @@ def serve():
     """Fork a child for each line, until the input ends."""
     import torch
 
-    import reidlit.tasks.train  # noqa: F401 - for the children
+    import reidlit.commands.train  # noqa: F401 - for the children
     from reidlit import cli
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody has to wait for them

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from datasets_settings import draw, loading
+from helpers.cli_settings import TRAIN
+from helpers.datasets import draw, loading
 from reidlit.data.datasets.folder import Folder
 from reidlit.data.packed import pack
 from reidlit.data.sample import Sample
-from reidlit.engine.checkpoint import AtomicCheckpointIO
+from reidlit.engine.callbacks.checkpoint import AtomicCheckpointIO
 from reidlit.inference.features import Features, of_samples
-from reidlit.inference.gallery import Gallery
-from tests_settings import TRAIN
+from reidlit.inference.search.gallery import Gallery
 
 
 def gallery_of(count):

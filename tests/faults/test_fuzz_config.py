@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig
 
+from helpers.cli_settings import TRAIN
+from reidlit.commands import train
 from reidlit.config import CONFIG_DIR
-from reidlit.tasks import train
-from tests_settings import TRAIN
 
 pytestmark = pytest.mark.timeout(7200)  # the long form
 LONG = bool(os.environ.get("REIDLIT_FAULTS"))

@@ -30,8 +30,8 @@ from reidlit.data.datasets import (
     university1652,
     viper,
 )
-from reidlit.data.datasets.own_data import as_samples
-from reidlit.data.drawn_splits import Row, read_table, write_table
+from reidlit.data.datasets.custom import as_samples
+from reidlit.data.random_splits import Row, read_table, write_table
 from reidlit.data.sample import Sample
 
 pytestmark = pytest.mark.timeout(3600)  # the long form

@@ -14,7 +14,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 import reidlit as package
-from datasets_settings import draw, loading
+from helpers.cli_settings import TRAIN
+from helpers.datasets import draw, loading
 from reidlit.config import CONFIG_DIR
 from reidlit.data.datasets.csv_file import CSVFile
 from reidlit.data.datasets.cuhk03 import CUHK03
@@ -23,12 +24,11 @@ from reidlit.data.datasets.grid import GRID
 from reidlit.data.decode import decode
 from reidlit.data.packed import Packed
 from reidlit.engine.distillation import Teacher
-from reidlit.engine.module import ReIDModule
+from reidlit.engine.reid import ReIDModule
+from reidlit.inference.calibration import stored
 from reidlit.inference.features import Features
-from reidlit.inference.gallery import Gallery
-from reidlit.inference.model_file import load_trained
-from reidlit.inference.verification import stored
-from tests_settings import TRAIN
+from reidlit.inference.loading import load_trained
+from reidlit.inference.search.gallery import Gallery
 
 
 class Payload:

@@ -8,13 +8,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from helpers.cli_settings import TRAIN
 from reidlit import spec
 from reidlit.config import CONFIG_DIR, option
 from reidlit.engine.distillation import Teacher
-from reidlit.engine.module import ReIDModule
-from reidlit.inference.model_file import load_trained
+from reidlit.engine.reid import ReIDModule
+from reidlit.inference.loading import load_trained
 from reidlit.spec import TARGET, check_saved, targets, trust
-from tests_settings import TRAIN
 
 HARMFUL = [
     *("os.system", "posix.system", "subprocess.run", "builtins.exec", "shutil.rmtree", "pathlib.Path", "runpy.run_path"),
@@ -24,7 +24,7 @@ HARMFUL = [
     *("torchvision.models.get_model", "torchvision.datasets.utils.download_url", "torchvision.io.read_file"),
     *("reidlit.spec.locate", "reidlit.spec.build", "reidlit.spec.trust", "reidlit.cli.main", "reidlit.__main__.main"),
     *("reidlit.models.build.build", "reidlit.models.build.build_model", "reidlit.models.weights.read_checkpoint"),
-    *("reidlit.engine.loggers.wandb_logger", "reidlit.engine.distillation.Teacher", "reidlit.data.download.fetch"),
+    *("reidlit.engine.loggers.factory.wandb_logger", "reidlit.engine.distillation.Teacher", "reidlit.data.download.fetch"),
     # What their modules have imported is reached through them.
     *("reidlit.models.weights.Path", "reidlit.models.weights.torch", "reidlit.models.weights.torch.load"),
     *("reidlit.losses.metric_learning.import_module", "reidlit.engine.optim.create_optimizer_v2", "torch.nn.os.system"),

@@ -13,12 +13,12 @@ import pytest
 import torch
 from launcher import Launcher
 
+from helpers.cli_settings import TRAIN
+from reidlit.commands.common import write_json
 from reidlit.data.sample import Sample
-from reidlit.engine.checkpoint import AtomicCheckpointIO
+from reidlit.engine.callbacks.checkpoint import AtomicCheckpointIO
 from reidlit.inference.features import Features, of_samples
-from reidlit.inference.gallery import Gallery
-from reidlit.tasks.common import write_json
-from tests_settings import TRAIN
+from reidlit.inference.search.gallery import Gallery
 
 pytestmark = pytest.mark.timeout(3600)  # the long form
 ROWS, SIZE = 2000, 512  # 4 MB a file

@@ -10,7 +10,7 @@ from typing import ClassVar
 import pytest
 import pytorch_lightning as pl
 
-from tests_settings import TRAIN
+from helpers.cli_settings import TRAIN
 
 pytestmark = pytest.mark.timeout(7200)  # the long form
 EXTRA = 450  # megabytes beyond the embeddings, as docs/faults.md says

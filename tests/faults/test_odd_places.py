@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers.cli_settings import TRAIN
 from reidlit.data.images import Images
 from reidlit.inference.features import Features
-from tests_settings import TRAIN
 
 ODD = "données à l'essai, 人物 (1) 100% #2 [a]; $b & c"
 QUIET = ["callbacks.progress=null", "data.num_workers=0"]

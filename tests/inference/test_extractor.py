@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import reidlit
-from reidlit.data.datasets.walkers import Walkers
+from reidlit.data.synthetic.walkers import Walkers
 from reidlit.data.transforms import resize
 from reidlit.models import build_model
 

@@ -10,7 +10,7 @@ from torch import distributed, nn
 from torch.multiprocessing import spawn
 
 from reidlit.config import CONFIG_DIR
-from reidlit.engine.gather import gather
+from reidlit.engine.distributed import gather
 from reidlit.losses import WeightedSum
 from reidlit.losses.center import CenterLoss
 from reidlit.losses.memory import PrototypeMemory

@@ -8,13 +8,14 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from reidlit.metrics import blocks, evaluate, nearest, pairwise_distance
-from reidlit.metrics.blocks import HostBlock, Questions
+from reidlit.metrics import evaluate, nearest, pairwise_distance
+from reidlit.metrics._ranking import tiles as blocks
+from reidlit.metrics._ranking.list_kernels import GLANCE
+from reidlit.metrics._ranking.self_neighbours import nearest_of_all
+from reidlit.metrics._ranking.tiles import HostBlock, Questions
 from reidlit.metrics.distance import EmbeddingDistances
-from reidlit.metrics.list_kernels import GLANCE
 from reidlit.metrics.nearest import nearest_others
-from reidlit.metrics.nearest_of_all import nearest_of_all
-from reidlit.metrics.protocol import CrossCamera
+from reidlit.metrics.protocols import CrossCamera
 
 
 def drawn(seed, size, dim=16, *, ties=False):

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 import reidlit.metrics.distance
-from reidlit.metrics import Scores, evaluate, pairwise_distance, row_kernels
+from reidlit.metrics import Scores, evaluate, pairwise_distance
+from reidlit.metrics._ranking import row_kernels
+from reidlit.metrics._ranking.numba_cache import jit
 from reidlit.metrics.distance import EmbeddingDistances, GivenDistances, parts
-from reidlit.metrics.jit import jit
 
 
 def naive(distance, q_pids, g_pids, q_camids=None, g_camids=None, max_rank=50):
@@ -375,7 +376,7 @@ def test_numba_that_refuses_to_cache_still_compiles(monkeypatch):
 
 
 def test_kernels_are_compiled_anew_after_a_change_in_another_file(tmp_path):
-    start = "from reidlit.metrics.jit import jit\n"
+    start = "from reidlit.metrics._ranking.numba_cache import jit\n"
     inner, outer = tmp_path / "inner_kernels.py", tmp_path / "outer_kernels.py"
     outer.write_text(f"{start}from inner_kernels import step\n@jit()\ndef twice(x):\n    return step(step(x))\n")
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}

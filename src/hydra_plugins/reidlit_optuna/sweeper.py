@@ -64,7 +64,7 @@ class OptunaSweeper(Sweeper):
         Args:
             arguments: the settings of the command line, fixed ones and those to search.
         """
-        from reidlit.tasks.errors import explained
+        from reidlit.commands._errors import explained
 
         with explained(str(self.config.hydra.job.config_name)):
             return self._sweep(arguments)

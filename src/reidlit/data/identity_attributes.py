@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from reidlit.data.attribute_data import UNKNOWN
 from reidlit.data.attribute_tables import read_attributes
-from reidlit.data.attributes import UNKNOWN
 from reidlit.data.matlab import read_mat, strings
 
 PARTS = ("train", "test")

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from reidlit.data.enlarge import enlarge
+from reidlit.data.pillow_resize import enlarge
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Donor: TypeAlias = Callable[[random.Random], Array]

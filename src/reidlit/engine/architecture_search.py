@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from reidlit.data.sample import Batch
-from reidlit.engine.module import ReIDModule
-from reidlit.engine.network import Spec
+from reidlit.engine.base import Spec
+from reidlit.engine.reid import ReIDModule
 from reidlit.models.backbones.osnet_ain import CANDIDATES
 from reidlit.models.backbones.osnet_ain_search import OSNetAINSearch
 from reidlit.models.model import ReIDModel

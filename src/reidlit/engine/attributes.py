@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reidlit.data.attributes import AttributeBatch
-from reidlit.engine.network import NetworkModule, Spec
-from reidlit.metrics.attributes import AttributeMetric, AttributeScores
+from reidlit.data.attribute_data import AttributeBatch
+from reidlit.engine.base import NetworkModule, Spec
+from reidlit.metrics.attribute_metric import AttributeMetric, AttributeScores
 from reidlit.models.output import ReIDOutput
 
 SCORES = "scores"  # in a checkpoint: those of the last validation before it

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from reidlit.data.sample import Batch
-from reidlit.engine.gather import gather as gathered
-from reidlit.engine.module import ReIDModule
-from reidlit.engine.network import Spec
+from reidlit.engine.base import Spec
+from reidlit.engine.distributed import gather as gathered
+from reidlit.engine.reid import ReIDModule
 from reidlit.losses import WeightedSum
 from reidlit.losses.distillation import RelationalAngle, RelationalDistance, SoftTargets, softmax_logits
 from reidlit.models.output import ReIDOutput

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from reidlit.data.sample import Batch
-from reidlit.engine.module import ReIDModule
-from reidlit.engine.network import Spec
+from reidlit.engine.base import Spec
+from reidlit.engine.reid import ReIDModule
 from reidlit.models.model import ReIDModel
 from reidlit.models.output import ReIDOutput
 

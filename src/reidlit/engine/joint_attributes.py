@@ -9,15 +9,15 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
-from reidlit.data.attributes import UNKNOWN
+from reidlit.data.attribute_data import UNKNOWN
 from reidlit.data.identity_attributes import read_identity_attributes
 from reidlit.data.sample import Batch
-from reidlit.engine.module import ReIDModule
-from reidlit.engine.network import Spec
+from reidlit.engine.base import Spec
+from reidlit.engine.reid import ReIDModule
 from reidlit.losses import WeightedSum
 from reidlit.losses.attribute_bce import AttributeBCE
 from reidlit.metrics import Scores
-from reidlit.metrics.attributes import AttributeMetric, AttributeScores
+from reidlit.metrics.attribute_metric import AttributeMetric, AttributeScores
 from reidlit.models.classifier import LinearClassifier
 from reidlit.models.output import ReIDOutput
 

@@ -10,9 +10,9 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from reidlit.data.sample import Batch
-from reidlit.engine.module import ReIDModule
-from reidlit.engine.network import Spec, without_fetching
+from reidlit.engine.base import Spec, without_fetching
 from reidlit.engine.optim import build_optimizer
+from reidlit.engine.reid import ReIDModule
 from reidlit.losses import WeightedSum
 from reidlit.losses.distillation import SoftTargets, softmax_logits
 from reidlit.models.model import ReIDModel

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reidlit.engine.ranked_lists import Drawn
+from reidlit.engine.callbacks.ranked_lists import Drawn
 from reidlit.metrics import Scores
 
 FPRS: Sequence[float] = (10.0 ** np.linspace(-6, 0, 61)).tolist()  # of the ROC curve

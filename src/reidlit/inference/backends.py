@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reidlit.inference.fold import folded
-from reidlit.inference.onnx import export_onnx
+from reidlit.export.batch_norm_folding import folded
+from reidlit.export.onnx import export_onnx
 from reidlit.models.model import ReIDModel
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

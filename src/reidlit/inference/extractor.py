@@ -15,10 +15,10 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from reidlit.inference.backends import PRECISIONS, Backend, OnnxBackend, TorchBackend
-from reidlit.inference.given_images import Array, Given, as_list, as_pixels, as_size
-from reidlit.inference.model_file import Trained, load_trained
+from reidlit.inference.image_inputs import Array, Given, as_list, as_pixels, as_size
+from reidlit.inference.loading import Trained, load_trained
 from reidlit.models.model import ReIDModel
-from reidlit.models.tracklets import embed_tracklets
+from reidlit.models.tracklet_embedding import embed_tracklets
 
 BACKENDS = ("torch", "compile", "onnx")
 

@@ -5,12 +5,12 @@
 
 from typing import TYPE_CHECKING, Any
 
-from reidlit.metrics.centralisation import NeighbourCentralisation
 from reidlit.metrics.distance import pairwise_distance
-from reidlit.metrics.expansion import QueryExpansion
-from reidlit.metrics.gnn import GNNReranking
-from reidlit.metrics.k_reciprocal import KReciprocal, rerank
 from reidlit.metrics.nearest import nearest
+from reidlit.metrics.rerank.centralisation import NeighbourCentralisation
+from reidlit.metrics.rerank.expansion import QueryExpansion
+from reidlit.metrics.rerank.gnn import GNNReranking
+from reidlit.metrics.rerank.k_reciprocal import KReciprocal, rerank
 from reidlit.metrics.retrieval import evaluate
 from reidlit.metrics.scores import Scores
 

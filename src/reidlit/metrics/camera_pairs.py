@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reidlit.metrics.arrays import Floats, Integers
-from reidlit.metrics.blocks import Answered, Groups
+from reidlit.metrics._ranking.tiles import Answered, Groups
+from reidlit.metrics._ranking.types import Floats, Integers
 
 
 class CameraPairs(NamedTuple):

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from reidlit.metrics.blocks import Affine, Block, HostBlock
-from reidlit.metrics.device_block import DeviceBlock
+from reidlit.metrics._ranking.device_tiles import DeviceBlock
+from reidlit.metrics._ranking.matmul import ROWS, full_precision, inner_products, least_columns
+from reidlit.metrics._ranking.tiles import Affine, Block, HostBlock
 from reidlit.metrics.inputs import as_distance_rows, squared_norms
-from reidlit.metrics.product import ROWS, full_precision, inner_products, least_columns
 
 METRICS = ("euclidean", "cosine")
 

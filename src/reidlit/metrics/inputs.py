@@ -7,7 +7,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from reidlit.metrics.arrays import Integers
+from reidlit.metrics._ranking.types import Integers
 
 # A squared distance is at most (2 |x|)^2, which must not overflow.
 LARGEST_NORM = float(np.sqrt(np.finfo(np.float32).max) / 2)

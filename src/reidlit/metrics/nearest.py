@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reidlit.metrics.arrays import Integers
-from reidlit.metrics.blocks import Answered
+from reidlit.metrics._ranking.tiles import Answered
+from reidlit.metrics._ranking.types import Integers
 from reidlit.metrics.distance import EmbeddingDistances, parts
 from reidlit.metrics.inputs import as_pair
 

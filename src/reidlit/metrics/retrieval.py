@@ -9,16 +9,16 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
 
-from reidlit.metrics.arrays import Integers
-from reidlit.metrics.blocks import Answered, Questions
+from reidlit.metrics._ranking.pair_counts import PairCounts
+from reidlit.metrics._ranking.rank_scores import AP_FORMULAS, RankScores, RankScoring
+from reidlit.metrics._ranking.tiles import Answered, Questions
+from reidlit.metrics._ranking.types import Integers
 from reidlit.metrics.camera_pairs import CameraPairTable
 from reidlit.metrics.distance import METRICS, Distances, EmbeddingDistances, GivenDistances, parts
+from reidlit.metrics.identity_pooling import centroid_galleries, pool
 from reidlit.metrics.inputs import as_labels, as_pair
 from reidlit.metrics.nearest import NearestLists
-from reidlit.metrics.pairs import PairCounts
-from reidlit.metrics.pooling import centroid_galleries, pool
-from reidlit.metrics.protocol import PROTOCOLS, CrossCamera
-from reidlit.metrics.rank_scores import AP_FORMULAS, RankScores, RankScoring
+from reidlit.metrics.protocols import PROTOCOLS, CrossCamera
 from reidlit.metrics.scores import Scores
 from reidlit.metrics.single_shot import SingleShot
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from reidlit.metrics.arrays import Floats, Integers
-from reidlit.metrics.bootstrap import interval
+from reidlit.metrics._ranking.types import Floats, Integers
 from reidlit.metrics.camera_pairs import CameraPairs
+from reidlit.metrics.intervals import interval
 from reidlit.metrics.nearest import Nearest
 from reidlit.metrics.verification import Verification
 

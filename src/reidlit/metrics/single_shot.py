@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from reidlit.metrics.arrays import Integers
-from reidlit.metrics.blocks import Answered
+from reidlit.metrics._ranking.tiles import Answered
+from reidlit.metrics._ranking.types import Integers
 
 
 class SingleShot:

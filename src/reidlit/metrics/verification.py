@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reidlit.metrics.arrays import Floats, Integers
+from reidlit.metrics._ranking.types import Floats, Integers
 
 COARSE = 80  # bins of the histogram for people
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from reidlit.metrics.bootstrap import interval
+from reidlit.metrics.intervals import interval
 
 Values = Sequence[float] | NDArray[Any]
 INK = "#010203"  # stands for the colour of the page's text

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from datasets_settings import draw, loading
+from helpers.datasets import draw, loading
 from reidlit.data.datasets.attribute_csv import AttributeCSV
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from datasets_settings import draw, ids, loading
+from helpers.datasets import draw, ids, loading
 from reidlit.data.datasets.csv_file import CSVFile
 
 SPLITS = ("train", "query", "gallery")

@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from datasets_settings import draw, ids, loading
+from helpers.datasets import draw, ids, loading
 from reidlit.data.archive import unpack
 from reidlit.data.datasets.cuhk01 import CUHK01
 

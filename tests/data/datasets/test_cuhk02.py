@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from datasets_settings import draw, ids, loading
+from helpers.datasets import draw, ids, loading
 from reidlit.data.datasets.cuhk02 import CUHK02
 
 

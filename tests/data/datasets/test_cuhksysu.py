@@ -2,7 +2,7 @@
 
 import pytest
 
-from datasets_settings import draw, ids, loading
+from helpers.datasets import draw, ids, loading
 from reidlit.data.datasets.cuhksysu import CUHKSYSU
 
 NAMES = ["p11422_s16929_1.jpg", "p2_s10_2.jpg", "p2_s9_1.jpg"]

@@ -3,9 +3,9 @@
 import pytest
 from torchreid.reid.data.datasets.video.dukemtmcvidreid import DukeMTMCVidReID as TorchreidDuke
 
-from datasets_settings import ids, loading
+from helpers.datasets import ids, loading
+from helpers.video import facts, lists, names, torchreid_lists, touch
 from reidlit.data.datasets.dukemtmcvidreid import DukeMTMCVidReID
-from video_settings import facts, lists, names, torchreid_lists, touch
 
 OLD, NEW = "{:04d}C{}F{:04d}X{}.jpg", "{:04d}_C{}_F{:04d}_X{}.jpg"
 TRACKLETS = [  # split, pid, tracklet, camera, frames

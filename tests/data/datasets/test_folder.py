@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from datasets_settings import draw, ids, loading
+from helpers.datasets import draw, ids, loading
 from reidlit.data.datasets.csv_file import CSVFile
 from reidlit.data.datasets.folder import Folder
-from reidlit.data.datasets.walkers import Walkers
+from reidlit.data.synthetic.walkers import Walkers
 
 SPLITS = ("train", "query", "gallery")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from datasets_settings import draw, ids, loading
+from helpers.datasets import draw, ids, loading
 from reidlit.data.datasets.grid import GRID
 
 TRAIN = [[1 + split_id % 4, 5] for split_id in range(10)]  # of identities 1 to 6

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from datasets_settings import draw, ids, loading
+from helpers.datasets import draw, ids, loading
 from reidlit.data.datasets.ilids import ILIDS
 from reidlit.data.splits import drawn_order
 

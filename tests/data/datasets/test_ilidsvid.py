@@ -8,10 +8,10 @@ import pytest
 from scipy.io import savemat
 from torchreid.reid.data.datasets.video.ilidsvid import iLIDSVID
 
-from datasets_settings import ids, loading
+from helpers.datasets import ids, loading
+from helpers.video import facts, lists, names, torchreid_lists, touch
 from reidlit.data.archive import unpack
 from reidlit.data.datasets.ilidsvid import ILIDSVID
-from video_settings import facts, lists, names, torchreid_lists, touch
 
 PIDS = [pid for pid in range(1, 320) if pid % 16]  # 300, with gaps as in the original
 FRAMES = (317, 9, 1012)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets_settings import loading
+from helpers.datasets import loading
 from reidlit.data.datasets.market1501 import Market1501
 
 NAMES = {

@@ -5,9 +5,9 @@ import pytest
 from scipy.io import savemat
 from torchreid.reid.data.datasets.video.mars import Mars as TorchreidMars
 
-from datasets_settings import draw, ids, loading
+from helpers.datasets import draw, ids, loading
+from helpers.video import facts, lists, names, torchreid_lists
 from reidlit.data.datasets.mars import Mars
-from video_settings import facts, lists, names, torchreid_lists
 
 TRAIN = [(1, 1, 3), (1, 2, 1), (3, 6, 2)]  # pid, camera, frames
 TEST = [(-1, 1, 2), (0, 2, 2), (2, 1, 3), (2, 1, 2), (2, 2, 1), (4, 6, 2), (0, 5, 1), (2, 6, 2)]

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from datasets_settings import draw, ids, loading
+from helpers.datasets import draw, ids, loading
 from reidlit.data.datasets.msmt17 import MSMT17
 
 LISTS = {

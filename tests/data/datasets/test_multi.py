@@ -2,7 +2,7 @@
 
 import pytest
 
-from datasets_settings import draw, ids, loading
+from helpers.datasets import draw, ids, loading
 from reidlit.data.datasets.market1501 import Market1501
 from reidlit.data.datasets.multi import Multi
 

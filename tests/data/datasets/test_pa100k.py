@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from datasets_settings import draw, loading
+from helpers.datasets import draw, loading
 from reidlit.data.datasets.pa100k import PA100K
 
 NAMES = ("Female", "AgeOver60", "Hat", "Hand Bag")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from datasets_settings import draw, ids, loading
+from helpers.datasets import draw, ids, loading
 from reidlit.data.datasets.prid import PRID
 from reidlit.data.splits import drawn_order
 

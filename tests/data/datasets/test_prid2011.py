@@ -5,10 +5,10 @@ import json
 import pytest
 from torchreid.reid.data.datasets.video import prid2011 as torchreid_prid2011
 
-from datasets_settings import ids, loading
+from helpers.datasets import ids, loading
+from helpers.video import facts, lists, names, torchreid_lists, touch
 from reidlit.data.datasets.prid2011 import PRID2011
 from reidlit.data.splits import drawn_order
-from video_settings import facts, lists, names, torchreid_lists, touch
 
 LONG = list(range(1, 179))
 SHORT = list(range(179, 201))

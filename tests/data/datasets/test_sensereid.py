@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import reidlit
-from datasets_settings import draw, ids, loading
+from helpers.datasets import draw, ids, loading
 from reidlit.data.datasets.sensereid import SenseReID
 
 NAMES = {

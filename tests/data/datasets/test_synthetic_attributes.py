@@ -2,7 +2,7 @@
 
 import pytest
 
-from datasets_settings import loading
+from helpers.datasets import loading
 from reidlit.data.datasets.synthetic_attributes import SyntheticAttributes, attributes_of
 
 SMALL = {"num_identities": 30, "num_val": 5, "num_test": 8, "image_height": 32, "image_width": 16}

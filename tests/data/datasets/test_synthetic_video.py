@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 import reidlit
-from datasets_settings import ids, loading
-from reidlit.data.datasets import walker_tracklets as module
+from helpers.datasets import ids, loading
 from reidlit.data.datasets.synthetic_video import SyntheticVideo
-from reidlit.data.datasets.walker_cameras import generator
-from reidlit.data.datasets.walker_gait import LEG, Walk, draw_gait
-from reidlit.data.datasets.walker_occluders import draw_passer_by, draw_thing
-from reidlit.data.datasets.walker_tracklets import Tracklets
-from reidlit.data.datasets.walkers import Walkers, draw_identity
+from reidlit.data.synthetic import motion as module
+from reidlit.data.synthetic.cameras import generator
+from reidlit.data.synthetic.gait import LEG, Walk, draw_gait
+from reidlit.data.synthetic.motion import Tracklets
+from reidlit.data.synthetic.occluders import draw_passer_by, draw_thing
+from reidlit.data.synthetic.walkers import Walkers, draw_identity
 
 SMALL = {"num_identities": 5, "num_test": 2, "num_cameras": 2, "shots": 2, "image_height": 64, "image_width": 32}
 

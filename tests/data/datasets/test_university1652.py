@@ -4,7 +4,7 @@ from itertools import permutations
 
 import pytest
 
-from datasets_settings import draw, ids, loading
+from helpers.datasets import draw, ids, loading
 from reidlit.data.datasets.university1652 import University1652
 
 FILES = [

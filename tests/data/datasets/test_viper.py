@@ -2,7 +2,7 @@
 
 import pytest
 
-from datasets_settings import draw, ids, loading
+from helpers.datasets import draw, ids, loading
 from reidlit.data.datasets.viper import VIPeR
 
 NUMBERS = (0, 1, 2, 5, 8, 13)  # with gaps, as in the original

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Unpack
 
+from reidlit.data.attribute_data import ATTRIBUTE_SPLITS, AttributeDataModule, AttributeRow, AttributeTable
 from reidlit.data.attribute_tables import LabelledLine, read_attributes
-from reidlit.data.attributes import ATTRIBUTE_SPLITS, AttributeDataModule, AttributeRow, AttributeTable
 from reidlit.data.datamodule import Loading
 
 COLUMNS = ("split", "pid")  # that are no attributes

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Unpack
 
 from reidlit.data.datamodule import Loading
-from reidlit.data.datasets.own_data import OwnData
-from reidlit.data.drawn_splits import Row, read_table
+from reidlit.data.datasets.custom import OwnData
+from reidlit.data.random_splits import Row, read_table
 
 
 class CSVFile(OwnData):

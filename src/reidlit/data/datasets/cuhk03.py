@@ -12,11 +12,11 @@ import numpy as np
 from tqdm import tqdm
 
 from reidlit.data.datamodule import Loading, ReIDDataModule, Split, Statistics
-from reidlit.data.files import write_whole
-from reidlit.data.listing import list_images
+from reidlit.data.image_files import list_images
 from reidlit.data.matlab import read_mat, strings
 from reidlit.data.sample import Sample
 from reidlit.data.splits import check_split_id
+from reidlit.files import write_whole
 
 NAME = re.compile(r"([1-5])_(\d{3})_([12])_(\d{2})\.png", re.ASCII)
 CLASSIC_SPLITS = 20

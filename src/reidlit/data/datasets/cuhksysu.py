@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from reidlit.data.datamodule import ReIDDataModule, Split, Statistics
-from reidlit.data.listing import list_images
+from reidlit.data.image_files import list_images
 from reidlit.data.sample import Sample
 
 NAME = re.compile(r"p([0-9]{1,9})_s[0-9]{1,9}_")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from reidlit.data.datamodule import Split, Statistics
-from reidlit.data.listing import list_folders, list_images
+from reidlit.data.image_files import list_folders, list_images
 from reidlit.data.sample import Sample
 from reidlit.data.video import VideoDataModule
 

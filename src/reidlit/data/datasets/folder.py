@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Unpack
 
 from reidlit.data.datamodule import Loading
-from reidlit.data.datasets.own_data import OwnData
-from reidlit.data.drawn_splits import ROLES, Row
-from reidlit.data.listing import SUFFIXES, list_folders, list_images, list_images_below
+from reidlit.data.datasets.custom import OwnData
+from reidlit.data.image_files import SUFFIXES, list_folders, list_images, list_images_below
+from reidlit.data.random_splits import ROLES, Row
 
 
 class Folder(OwnData):

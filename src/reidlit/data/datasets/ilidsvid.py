@@ -7,7 +7,7 @@ import numpy as np
 
 from reidlit.data.datamodule import Split, Statistics
 from reidlit.data.datasets.person_folders import number_of, samples_of
-from reidlit.data.listing import list_folders
+from reidlit.data.image_files import list_folders
 from reidlit.data.matlab import read_mat
 from reidlit.data.sample import Sample
 from reidlit.data.splits import check_split_id

@@ -4,9 +4,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from reidlit.data.attributes import ATTRIBUTE_SPLITS, AttributeDataModule, AttributeRow, AttributeTable
+from reidlit.data.attribute_data import ATTRIBUTE_SPLITS, AttributeDataModule, AttributeRow, AttributeTable
 from reidlit.data.datamodule import Statistics
-from reidlit.data.listing import list_images
+from reidlit.data.image_files import list_images
 from reidlit.data.matlab import read_mat, strings
 
 

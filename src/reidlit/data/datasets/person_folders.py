@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reidlit.data.datamodule import Split
-from reidlit.data.listing import list_images, natural
+from reidlit.data.image_files import list_images, natural
 from reidlit.data.sample import Sample
 
 PERSON = re.compile(r"person_?([0-9]{1,9})")

@@ -7,7 +7,7 @@ from typing import ClassVar, Unpack
 
 from reidlit.data.datamodule import Split, Statistics
 from reidlit.data.datasets.person_folders import number_of, samples_of
-from reidlit.data.listing import list_folders, list_images
+from reidlit.data.image_files import list_folders, list_images
 from reidlit.data.sample import Sample
 from reidlit.data.splits import check_split_id, drawn_order
 from reidlit.data.video import VideoDataModule, VideoLoading

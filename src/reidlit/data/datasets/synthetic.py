@@ -3,8 +3,8 @@
 from typing import Unpack
 
 from reidlit.data.datamodule import Loading, ReIDDataModule, Split
-from reidlit.data.datasets.walkers import Walkers
 from reidlit.data.sample import Sample
+from reidlit.data.synthetic.walkers import Walkers
 
 
 class Synthetic(ReIDDataModule):
@@ -31,7 +31,7 @@ class Synthetic(ReIDDataModule):
     name = "synthetic"
     folder = "synthetic"
     licence = "MIT, as the code that draws it"
-    paper = "none; drawn by reidlit.data.datasets.walkers"
+    paper = "none; drawn by reidlit.data.synthetic.walkers"
     source = "It is drawn where it is used."
 
     def __init__(

@@ -2,10 +2,10 @@
 
 from typing import Unpack
 
-from reidlit.data.attributes import UNKNOWN, AttributeDataModule, AttributeRow, AttributeTable
+from reidlit.data.attribute_data import UNKNOWN, AttributeDataModule, AttributeRow, AttributeTable
 from reidlit.data.datamodule import Loading
-from reidlit.data.datasets.walker_drawing import Colour, Person
-from reidlit.data.datasets.walkers import Walkers
+from reidlit.data.synthetic.drawing import Colour, Person
+from reidlit.data.synthetic.walkers import Walkers
 
 DARK = 90  # gray level below which clothes are dark
 
@@ -34,7 +34,7 @@ class SyntheticAttributes(AttributeDataModule):
     name = "synthetic_attributes"
     folder = "synthetic"
     licence = "MIT, as the code that draws it"
-    paper = "none; drawn by reidlit.data.datasets.walkers"
+    paper = "none; drawn by reidlit.data.synthetic.walkers"
     source = "It is drawn where it is used."
 
     def __init__(

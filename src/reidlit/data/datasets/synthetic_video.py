@@ -3,9 +3,9 @@
 from typing import Unpack
 
 from reidlit.data.datamodule import Split
-from reidlit.data.datasets.walker_tracklets import Tracklets
-from reidlit.data.datasets.walkers import Walkers
 from reidlit.data.sample import Sample
+from reidlit.data.synthetic.motion import Tracklets
+from reidlit.data.synthetic.walkers import Walkers
 from reidlit.data.video import VideoDataModule, VideoLoading
 
 
@@ -34,7 +34,7 @@ class SyntheticVideo(VideoDataModule):
     name = "synthetic_video"
     folder = "synthetic_video"
     licence = "MIT, as the code that draws it"
-    paper = "none; drawn by reidlit.data.datasets.walker_tracklets"
+    paper = "none; drawn by reidlit.data.synthetic.motion"
     source = "It is drawn where it is used."
 
     def __init__(

@@ -7,10 +7,10 @@ from pathlib import PurePosixPath
 
 from reidlit.data.datamodule import Split
 from reidlit.data.datasets.csv_file import CSVFile
+from reidlit.data.datasets.custom import OwnData
 from reidlit.data.datasets.folder import Folder
-from reidlit.data.datasets.own_data import OwnData
-from reidlit.data.drawn_splits import Row
-from reidlit.data.listing import natural
+from reidlit.data.image_files import natural
+from reidlit.data.random_splits import Row
 from reidlit.data.sample import Sample
 from reidlit.data.video import VideoDataModule
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar, Unpack
 
 from reidlit.data.datamodule import Loading, ReIDDataModule, Split, Statistics
-from reidlit.data.listing import list_folders, list_images
+from reidlit.data.image_files import list_folders, list_images
 from reidlit.data.sample import Sample
 
 TEST_VIEWS = ("satellite", "drone", "street")

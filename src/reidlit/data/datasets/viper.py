@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar, Unpack
 
 from reidlit.data.datamodule import Loading, ReIDDataModule, Split, Statistics
-from reidlit.data.listing import list_images
+from reidlit.data.image_files import list_images
 from reidlit.data.sample import Sample
 from reidlit.data.splits import check_split_id, drawn_order
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import timm
 from torch import Tensor, nn
 
-from reidlit.models.backbones.surgery import drop_unused, keep_last_resolution, watch
+from reidlit.models.backbones._layer_edits import drop_unused, keep_last_resolution, watch
 from reidlit.models.lora import add_lora
 from reidlit.models.pretrained import not_fetched
 

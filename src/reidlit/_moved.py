@@ -1,0 +1,173 @@
+"""Old names of modules that have moved, importable for one release with a deprecation warning.
+
+Configurations and programs written for 0.1 name classes by their path, such as `reidlit.engine.ranked_lists.RankedLists`.
+`current_name` maps such a path to the present one, and the import hook makes the old modules importable.
+"""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+# Old module -> new module, or old class -> new class where a module was split or a class renamed.
+MOVED = {
+    "reidlit.data.attributes": "reidlit.data.attribute_data",
+    "reidlit.data.csv_lines": "reidlit.data.csv_reader",
+    "reidlit.data.datasets.own_data": "reidlit.data.datasets.custom",
+    "reidlit.data.datasets.walker_cameras": "reidlit.data.synthetic.cameras",
+    "reidlit.data.datasets.walker_drawing": "reidlit.data.synthetic.drawing",
+    "reidlit.data.datasets.walker_gait": "reidlit.data.synthetic.gait",
+    "reidlit.data.datasets.walker_occluders": "reidlit.data.synthetic.occluders",
+    "reidlit.data.datasets.walker_tracklets": "reidlit.data.synthetic.motion",
+    "reidlit.data.datasets.walkers": "reidlit.data.synthetic.walkers",
+    "reidlit.data.drawn_splits": "reidlit.data.random_splits",
+    "reidlit.data.enlarge": "reidlit.data.pillow_resize",
+    "reidlit.data.examine": "reidlit.data.doctor",
+    "reidlit.data.files": "reidlit.files",
+    "reidlit.data.listing": "reidlit.data.image_files",
+    "reidlit.engine.averaging": "reidlit.engine.callbacks.averaging",
+    "reidlit.engine.checkpoint": "reidlit.engine.callbacks.checkpoint",
+    "reidlit.engine.found_architecture": "reidlit.engine.callbacks.architecture_export",
+    "reidlit.engine.freeze": "reidlit.engine.callbacks.freeze",
+    "reidlit.engine.gather": "reidlit.engine.distributed",
+    "reidlit.engine.memory": "reidlit.engine.malloc",
+    "reidlit.engine.module": "reidlit.engine.reid",
+    "reidlit.engine.network": "reidlit.engine.base",
+    "reidlit.engine.pace": "reidlit.engine.callbacks.throughput",
+    "reidlit.engine.progress": "reidlit.engine.callbacks.progress",
+    "reidlit.engine.ranked_lists": "reidlit.engine.callbacks.ranked_lists",
+    "reidlit.engine.resolution": "reidlit.engine.callbacks.resolution",
+    "reidlit.engine.seeding": "reidlit.engine.callbacks.step_seed",
+    "reidlit.engine.settings": "reidlit.engine.loggers.run_name",
+    "reidlit.engine.show_in_tensorboard": "reidlit.engine.loggers.tensorboard",
+    "reidlit.engine.show_in_wandb": "reidlit.engine.loggers.wandb_charts",
+    "reidlit.engine.stopping": "reidlit.engine.callbacks.save_on_stop",
+    "reidlit.engine.tracked_results": "reidlit.engine.callbacks.test_charts",
+    "reidlit.engine.wandb_run": "reidlit.engine.loggers.wandb",
+    "reidlit.engine.watch": "reidlit.engine.callbacks.watch",
+    "reidlit.inference.export_check": "reidlit.export.parity",
+    "reidlit.inference.export_formats": "reidlit.export.formats",
+    "reidlit.inference.faiss_index": "reidlit.inference.search.faiss_index",
+    "reidlit.inference.fold": "reidlit.export.batch_norm_folding",
+    "reidlit.inference.folder_gallery": "reidlit.inference.search.folder_gallery",
+    "reidlit.inference.gallery": "reidlit.inference.search.gallery",
+    "reidlit.inference.gallery_rows": "reidlit.inference.search.store",
+    "reidlit.inference.gallery_search": "reidlit.inference.search.ranking",
+    "reidlit.inference.given_images": "reidlit.inference.image_inputs",
+    "reidlit.inference.model_file": "reidlit.inference.loading",
+    "reidlit.inference.onnx": "reidlit.export.onnx",
+    "reidlit.inference.profile": "reidlit.inference.profiling",
+    "reidlit.inference.quantize": "reidlit.export.quantize",
+    "reidlit.inference.torchreid_names": "reidlit.compat.torchreid.weight_names",
+    "reidlit.inference.verification": "reidlit.inference.calibration",
+    "reidlit.metrics.aggregate": "reidlit.metrics.run_statistics",
+    "reidlit.metrics.arrays": "reidlit.metrics._ranking.types",
+    "reidlit.metrics.attributes": "reidlit.metrics.attribute_metric",
+    "reidlit.metrics.bins": "reidlit.metrics._ranking.histogram",
+    "reidlit.metrics.block_kernels": "reidlit.metrics._ranking.match_kernels",
+    "reidlit.metrics.blocks": "reidlit.metrics._ranking.tiles",
+    "reidlit.metrics.bootstrap": "reidlit.metrics.intervals",
+    "reidlit.metrics.centralisation": "reidlit.metrics.rerank.centralisation",
+    "reidlit.metrics.device_block": "reidlit.metrics._ranking.device_tiles",
+    "reidlit.metrics.expansion": "reidlit.metrics.rerank.expansion",
+    "reidlit.metrics.gnn": "reidlit.metrics.rerank.gnn",
+    "reidlit.metrics.jit": "reidlit.metrics._ranking.numba_cache",
+    "reidlit.metrics.k_reciprocal": "reidlit.metrics.rerank.k_reciprocal",
+    "reidlit.metrics.list_kernels": "reidlit.metrics._ranking.list_kernels",
+    "reidlit.metrics.nearest_of_all": "reidlit.metrics._ranking.self_neighbours",
+    "reidlit.metrics.pairs": "reidlit.metrics._ranking.pair_counts",
+    "reidlit.metrics.pooling": "reidlit.metrics.identity_pooling",
+    "reidlit.metrics.product": "reidlit.metrics._ranking.matmul",
+    "reidlit.metrics.protocol": "reidlit.metrics.protocols",
+    "reidlit.metrics.rank_scores": "reidlit.metrics._ranking.rank_scores",
+    "reidlit.metrics.reciprocal_kernels": "reidlit.metrics._ranking.reciprocal_kernels",
+    "reidlit.metrics.row_kernels": "reidlit.metrics._ranking.row_kernels",
+    "reidlit.metrics.workers": "reidlit.metrics._ranking.threads",
+    "reidlit.models.backbones.surgery": "reidlit.models.backbones._layer_edits",
+    "reidlit.models.tracklets": "reidlit.models.tracklet_embedding",
+    "reidlit.tasks.aggregate": "reidlit.commands.aggregate",
+    "reidlit.tasks.attribute_results": "reidlit.commands._attribute_results",
+    "reidlit.tasks.attributes": "reidlit.commands.attributes",
+    "reidlit.tasks.common": "reidlit.commands.common",
+    "reidlit.tasks.dashboard": "reidlit.commands.dashboard",
+    "reidlit.tasks.datasets": "reidlit.commands._data",
+    "reidlit.tasks.doctor": "reidlit.commands.doctor",
+    "reidlit.tasks.environment": "reidlit.commands._environment",
+    "reidlit.tasks.errors": "reidlit.commands._errors",
+    "reidlit.tasks.export": "reidlit.commands.export",
+    "reidlit.tasks.extract": "reidlit.commands.extract",
+    "reidlit.tasks.extractor": "reidlit.commands._extractor",
+    "reidlit.tasks.finished_runs": "reidlit.commands._finished_runs",
+    "reidlit.tasks.grammar": "reidlit.overrides",
+    "reidlit.tasks.migrate": "reidlit.commands.migrate",
+    "reidlit.tasks.predict": "reidlit.commands.predict",
+    "reidlit.tasks.prepare": "reidlit.commands.prepare",
+    "reidlit.tasks.profile": "reidlit.commands.profile",
+    "reidlit.tasks.report": "reidlit.commands.report",
+    "reidlit.tasks.results": "reidlit.commands._results",
+    "reidlit.tasks.search": "reidlit.commands.search",
+    "reidlit.tasks.stored_features": "reidlit.commands._stored_features",
+    "reidlit.tasks.sweep_folder": "reidlit.commands._sweep_folder",
+    "reidlit.tasks.sweep_job": "reidlit.commands._sweep_job",
+    "reidlit.tasks.sweep_summary": "reidlit.commands._sweep_summary",
+    "reidlit.tasks.test": "reidlit.commands.test",
+    "reidlit.tasks.train": "reidlit.commands.train",
+    "reidlit.tasks.verify": "reidlit.commands.verify",
+    "reidlit.tasks.visualize": "reidlit.commands.visualize",
+    "reidlit.visualize.report": "reidlit.visualize.report_page",
+}
+
+
+def current_name(name: str) -> str:
+    """Return the present dotted path of a class or function given by its path in an earlier release."""
+    if name in MOVED:
+        return MOVED[name]
+    module, _, attribute = name.rpartition(".")
+    return f"{MOVED[module]}.{attribute}" if module in MOVED else name
+
+
+class _MovedModule(ModuleType):
+    """An old module whose attributes are looked up in their present modules."""
+
+    def __getattr__(self, attribute: str) -> Any:
+        name = f"{self.__name__}.{attribute}"
+        new = current_name(name)
+        if attribute.startswith("__") or new == name:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {attribute!r}")
+        module, _, target = new.rpartition(".")
+        value = getattr(import_module(module), target)
+        warnings.warn(f"{name} has moved to {new}; the old name will be removed in 0.3.", FutureWarning, stacklevel=2)
+        return value
+
+
+class _MovedFinder(MetaPathFinder, Loader):
+    """Finds modules that exist no more but are listed in `MOVED`."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,  # noqa: ARG002 the import protocol passes it
+        target: ModuleType | None = None,  # noqa: ARG002 the import protocol passes it
+    ) -> ModuleSpec | None:
+        """Return a spec for an old module or a package that contained one."""
+        if not fullname.startswith("reidlit.") or not any(
+            old == fullname or old.startswith(f"{fullname}.") for old in MOVED
+        ):
+            return None
+        return ModuleSpec(fullname, self, is_package=any(old.startswith(f"{fullname}.") for old in MOVED))
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Create the stand-in."""
+        return _MovedModule(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Do nothing: attributes are looked up on demand."""
+
+
+def install() -> None:
+    """Make old module names importable; present modules are found first."""
+    sys.meta_path.append(_MovedFinder())

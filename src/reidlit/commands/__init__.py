@@ -1,0 +1,1 @@
+"""One module per command of `reidlit`, each with a `run(cfg)`."""

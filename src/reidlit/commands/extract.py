@@ -1,0 +1,122 @@
+"""`reidlit extract`: embed a dataset or a folder of images and keep the result."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+from reidlit.commands import common
+from reidlit.commands._data import build_datamodule
+from reidlit.commands._extractor import build_extractor
+from reidlit.data.datamodule import ReIDDataModule
+from reidlit.data.frame_sampling import eval_clips
+from reidlit.data.image_files import list_images_below
+from reidlit.data.sample import Sample, first_frame
+from reidlit.data.video import VideoDataModule
+from reidlit.inference.extractor import FeatureExtractor
+from reidlit.inference.features import COLUMNS, Features, Unfinished, of_samples
+
+UNKNOWN = -1  # identity and camera of images in a folder
+Columns = dict[str, np.ndarray]
+
+
+def run(cfg: DictConfig) -> None:
+    """Embed, and write the file.
+
+    Raises:
+        ValueError: if neither or both of `data` and `images` are given, there is no image, or frames are asked of images.
+    """
+    if (cfg.get("data") is None) == (cfg.images is None):
+        raise ValueError("give data=<dataset> or images=<folder>.")
+    extractor = build_extractor(cfg)
+    file = Path(cfg.output).expanduser() if cfg.output else common.run_dir() / "features.npz"
+    datamodule = None if cfg.get("data") is None else build_datamodule(cfg)
+    if cfg.frames and not isinstance(datamodule, VideoDataModule):
+        raise ValueError("frames=true keeps the frames of tracklets: give a data= that has such.")
+    samples = _of_folder(cfg.images) if datamodule is None else _of_dataset(datamodule, cfg.splits)
+    if isinstance(datamodule, VideoDataModule):
+        features = embed_tracklets(extractor, samples, datamodule, file, cfg.frames)
+    else:
+        features = embed(extractor, _columns(samples), file)
+    features.save(file)
+    Unfinished.clear(file)
+    common.say(f"{len(features):,} embeddings of {features.embedding.shape[1]} numbers: {file}")
+
+
+def embed(extractor: FeatureExtractor, columns: Columns, file: Path) -> Features:
+    """The embeddings of listed images; what a run before has made for `file` is taken over."""
+    paths = columns["path"].tolist()
+    made = _unfinished(file, paths, extractor, "images")
+    cameras = columns["camid"][made.done :] if extractor.uses_cameras else None
+    parts = extractor.stream(paths[made.done :], cameras)
+    made.fill((range(on.start + made.done, on.stop + made.done), part) for on, part in parts)
+    return Features(np.array(made.embedding), **columns, fingerprint=extractor.fingerprint)
+
+
+def embed_tracklets(
+    extractor: FeatureExtractor,
+    samples: dict[str, list[Sample]],
+    datamodule: VideoDataModule,
+    file: Path,
+    frames: bool,
+) -> Features:
+    """The embeddings of tracklets, or of each of their frames, from what `data.test_sampling` lets see of them."""
+    seen = {split: [_seen(sample, datamodule) for sample in listed] for split, listed in samples.items()}
+    if not frames:
+        return _whole_tracklets(extractor, seen, datamodule.seq_len, file)
+    alone = {split: [s._replace(path=path) for s in listed for path in s.path] for split, listed in seen.items()}
+    lengths = [len(sample.path) for listed in seen.values() for sample in listed]
+    columns = _columns(alone) | {"tracklet": np.repeat(np.arange(len(lengths)), lengths)}
+    return embed(extractor, columns, file)
+
+
+def _whole_tracklets(
+    extractor: FeatureExtractor, samples: dict[str, list[Sample]], seq_len: int, file: Path
+) -> Features:
+    listed = [sample for each in samples.values() for sample in each]
+    made = _unfinished(file, [first_frame(sample.path) for sample in listed], extractor, f"tracklets of {seq_len}")
+
+    def stream() -> Iterator[tuple[range, Any]]:
+        places = range(made.done, len(listed))
+        for place in tqdm(places, desc="embedding", unit="tracklet", disable=not extractor.progress):
+            sample = listed[place]
+            yield range(place, place + 1), extractor.tracklet(list(sample.path), sample.camid, seq_len)
+
+    made.fill(stream())
+    return Features(np.array(made.embedding), **_columns(samples), fingerprint=extractor.fingerprint)
+
+
+def _unfinished(file: Path, paths: Sequence[str], extractor: FeatureExtractor, what: str) -> Unfinished:
+    made = Unfinished(file, paths, extractor.embedding_size, f"{extractor.fingerprint} {what}")
+    if made.done:
+        common.say(f"going on after {made.done:,} of {len(paths):,} {what.split()[0]}")
+    return made
+
+
+def _seen(sample: Sample, datamodule: VideoDataModule) -> Sample:
+    """A tracklet of the frames that a test looks at."""
+    clips = eval_clips(len(sample.path), datamodule.seq_len, datamodule.test_sampling)
+    return sample._replace(path=tuple(sample.path[place] for clip in clips for place in clip))
+
+
+def _columns(samples: dict[str, list[Sample]]) -> Columns:
+    parts = [of_samples(listed, split) for split, listed in samples.items()]
+    return {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS if name != "embedding"}
+
+
+def _of_folder(images: str) -> dict[str, list[Sample]]:
+    files = list_images_below(Path(images).expanduser())
+    if not files:
+        raise ValueError(f"images={images} holds no image.")
+    return {"": [Sample(str(file), UNKNOWN, UNKNOWN) for file in files]}
+
+
+def _of_dataset(datamodule: ReIDDataModule, splits: Sequence[str]) -> dict[str, list[Sample]]:
+    datamodule.prepare_data()
+    known = {str(split): split for split in datamodule.splits}
+    if unknown := [split for split in splits if split not in known]:
+        raise ValueError(f"splits={list(splits)}: data={datamodule.name} has no {unknown}, but {datamodule.splits}.")
+    return {split: datamodule.listed(known[split]) for split in splits}

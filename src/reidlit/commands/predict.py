@@ -1,0 +1,107 @@
+"""`reidlit predict`: the attributes of images, as a table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from reidlit.commands import common
+from reidlit.commands._data import build_datamodule
+from reidlit.commands.attributes import KnowsAttributes, load_module
+from reidlit.data.attribute_data import UNKNOWN
+from reidlit.data.image_files import list_images_below
+from reidlit.data.images import Images
+from reidlit.data.pipeline import Pipeline
+from reidlit.data.sample import Sample, readable
+from reidlit.data.transforms import Resize
+from reidlit.metrics.table import SUFFIXES, write_table
+
+PROBABILITY = "_probability"  # how the names of columns end
+
+
+def run(cfg: DictConfig) -> None:
+    """Predict, and write the table: `path`, and for each attribute its 0 or 1 and its probability.
+
+    Raises:
+        ValueError: if there is no checkpoint or it knows no attributes, neither or both of `data` and `images` are given, or
+            an option is out of range.
+    """
+    file = Path(cfg.output).expanduser() if cfg.output else common.run_dir() / "attributes.csv"
+    _check(cfg, file)
+    path = common.checkpoint_path(cfg.ckpt_path)
+    if path is None:
+        raise ValueError("ckpt_path=null: give a checkpoint of reidlit train engine=attributes, or ckpt_path=last.")
+    module = load_module(path)
+    samples = _of_dataset(cfg) if cfg.images is None else _of_folder(cfg.images)
+    probabilities = predict(module, samples, cfg.batch_size, cfg.num_workers, _device(cfg.device))
+    names = module.hparams["attributes"]
+    columns: dict[str, NDArray[np.generic]] = {"path": np.array([readable(str(sample.path)) for sample in samples])}
+    for place, name in enumerate(names):
+        columns[name] = (probabilities[:, place] >= cfg.threshold).astype(np.int8)
+    for place, name in enumerate(names):
+        columns[f"{name}{PROBABILITY}"] = probabilities[:, place]
+    if len(columns) != 1 + 2 * len(names):
+        raise ValueError(f"ckpt_path={path}: its attributes {names} would give two columns of one name.")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_table(file, columns)
+    common.say(f"{len(names)} attributes of {len(samples):,} images: {file}")
+
+
+def predict(
+    module: KnowsAttributes, samples: Sequence[Sample], batch_size: int, num_workers: int, device: torch.device
+) -> NDArray[np.float32]:
+    """(N, A) probabilities of images, which are resized as `reidlit test` does."""
+    height, width = module.hparams["image_size"]
+    images = Images(samples, Pipeline([Resize(height, width, exact=True)]))
+    loader = DataLoader(images, batch_size, num_workers=num_workers, collate_fn=images.collate)
+    module.to(device).eval()
+    with torch.inference_mode():
+        parts = [
+            module.attribute_probabilities(batch["image"].to(device), batch["camid"].to(device)).cpu()
+            for batch in tqdm(loader, desc="predicting", unit="batch")
+        ]
+    found: NDArray[np.float32] = torch.cat(parts).numpy()
+    return found
+
+
+def _check(cfg: DictConfig, file: Path) -> None:
+    if (cfg.get("data") is None) == (cfg.images is None):
+        raise ValueError("give data=<dataset> or images=<folder>.")
+    if not 0 < cfg.threshold < 1:
+        raise ValueError(f"threshold={cfg.threshold} must lie between 0 and 1.")
+    for name, least in (("batch_size", 1), ("num_workers", 0)):
+        if cfg[name] < least:
+            raise ValueError(f"{name}={cfg[name]} must be {least} or more.")
+    if file.suffix not in SUFFIXES:
+        raise ValueError(f"output={file} must end in {' or '.join(SUFFIXES)}.")
+
+
+def _of_folder(folder: str) -> list[Sample]:
+    if not Path(folder).expanduser().is_dir():
+        raise FileNotFoundError(f"images={folder} does not exist: give a folder of images.")
+    files = list_images_below(Path(folder).expanduser())
+    if not files:
+        raise ValueError(f"images={folder} holds no image.")
+    return [Sample(str(file), UNKNOWN, UNKNOWN) for file in files]
+
+
+def _of_dataset(cfg: DictConfig) -> list[Sample]:
+    datamodule = build_datamodule(cfg)
+    datamodule.prepare_data()
+    known = {str(split): split for split in datamodule.splits}
+    splits = [name for name in known if name not in ("train", "val")] if cfg.splits is None else list(cfg.splits)
+    if unknown := [name for name in splits if name not in known]:
+        raise ValueError(f"splits={splits}: data={datamodule.name} has no {unknown}; it has {[*known]}.")
+    return list(dict.fromkeys(sample for name in splits for sample in datamodule.listed(known[name])))
+
+
+def _device(name: str) -> torch.device:
+    known = {"cpu": "cpu", "cuda": "cuda", "auto": "cuda" if torch.cuda.is_available() else "cpu"}
+    if name not in known or (name == "cuda" and not torch.cuda.is_available()):
+        raise ValueError(f"device={name}: give cpu, auto, or cuda where there is a GPU.")
+    return torch.device(known[name])

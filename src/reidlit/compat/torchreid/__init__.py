@@ -1,0 +1,1 @@
+"""Translation of Torchreid configurations and weight names."""

@@ -1,0 +1,1 @@
+"""Generator of synthetic pedestrians for demos and tests."""

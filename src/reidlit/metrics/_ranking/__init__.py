@@ -1,0 +1,1 @@
+"""Numba kernels and tiled distances behind `reidlit.evaluate`, `nearest` and re-ranking."""

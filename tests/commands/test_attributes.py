@@ -1,0 +1,280 @@
+"""Attribute recognition on the command line: trained, tested and predicted for real, on drawn pedestrians."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+
+from reidlit.data.datasets.synthetic_attributes import attributes_of
+from reidlit.data.synthetic.walkers import Walkers
+from reidlit.inference.extractor import FeatureExtractor
+
+DATA = ["data=synthetic_attributes", "data.image_height=64", "data.image_width=32", "data.num_workers=0"]
+PEOPLE = ["data.num_identities=400", "data.num_val=40", "data.num_test=60"]
+SIZE = ["data.height=64", "data.width=32"]
+MODEL = ["model=timm", "model.backbone.name=test_resnet", "transforms=default", "callbacks.progress=null"]
+RUN = ["engine=attributes", *DATA, *PEOPLE, *SIZE, *MODEL, "data.batch_size=32", "logger=csv"]
+FEW = [item for item in RUN if item not in PEOPLE] + [
+    "data.num_identities=24", "data.num_val=6", "data.num_test=6", "data.batch_size=6", "trainer.max_epochs=1",
+]  # fmt: skip
+FIGURES = ("mA", "accuracy", "precision", "recall", "f1")
+SET = "test/synthetic_attributes"
+TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+
+
+def metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def checkpoint(folder, name):
+    return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def recognised(tmp_path_factory, drawn):
+    """The folder of a training that several tests read."""
+    folder = tmp_path_factory.mktemp("recognised")
+    result = subprocess.run(
+        [sys.executable, "-m", "reidlit", "train", *RUN, "trainer.max_epochs=10", "hydra.run.dir=run"],
+        cwd=folder,
+        env=os.environ | {"REIDLIT_DATA": str(drawn), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    (folder / "run" / "printed.txt").write_text(result.stdout)
+    return folder / "run"
+
+
+def test_a_short_training_beats_any_constant_prediction(recognised):
+    """Which has a mean accuracy of one half, whatever the constant."""
+    found = metrics(recognised)
+    assert found[f"{SET}/mA"] > 0.56
+    assert found["val/mA"] > 0.56
+    assert found[f"{SET}/attributes/dark_top/mA"] > 0.65
+    assert found[f"{SET}/attributes/dark_trousers/mA"] > 0.65
+    assert found[f"{SET}/num_images"] == 120
+    assert found[f"{SET}/attributes/hat/num_known"] == 120
+    assert found[f"{SET}/attributes/dark_trousers/num_known"] < 120  # what a dress hides is not counted
+    assert all(0 <= found[f"{SET}/{name}"] <= 1 for name in FIGURES)
+    printed = (recognised / "printed.txt").read_text()
+    for words in (
+        "11 attributes, 600 images for train, 80 images for val, 120 images for test",
+        "dark_trousers",
+        "best.ckpt",
+    ):
+        assert words in printed
+    logged = (recognised / "csv" / "metrics.csv").read_text()
+    assert all(name in logged for name in ("train/loss", "val/mA", "val/f1", f"{SET}/mA"))
+    assert not (recognised / "ranked_lists").exists()
+
+
+def test_the_best_checkpoint_was_tested_and_tests_the_same_again(recognised, reidlit, tmp_path):
+    with (recognised / "csv" / "metrics.csv").open() as file:
+        history = [float(row["val/mA"]) for row in csv.DictReader(file) if row["val/mA"]]
+    best = checkpoint(recognised, "best")
+    assert len(history) == 10
+    assert best["scores"]["mA"] == pytest.approx(max(history), abs=1e-6) == metrics(recognised)["val/mA"]
+    assert best["epoch"] == int(np.argmax(history))
+    path = recognised / "checkpoints" / "best.ckpt"
+    tested = {name: value for name, value in metrics(recognised).items() if name.startswith("test/")}
+    for engine in ([], ["engine=attributes"]):
+        done = reidlit("test", *engine, *DATA, *PEOPLE, f"ckpt_path={path}", f"hydra.run.dir={tmp_path}/t")
+        assert done.status == 0, done.err
+        assert metrics(tmp_path / "t") == pytest.approx(tested)
+
+
+def test_the_network_below_the_attributes_embeds_and_shows_where_it_looks(recognised, reidlit, tmp_path):
+    path = recognised / "checkpoints" / "best.ckpt"
+    done = reidlit("visualize", f"ckpt_path={path}", *DATA, *PEOPLE, "split=test", "count=2", "hydra.run.dir=shown")
+    assert done.status == 0, done.err
+    assert (tmp_path / "shown" / "visualize.png").is_file()
+    (embedding,) = FeatureExtractor(model_path=path)(np.zeros((64, 32, 3), np.uint8))
+    assert embedding.norm() > 0
+
+
+def test_doctor_looks_for_no_identities(reidlit, tmp_path):
+    done = reidlit("doctor", *DATA, *PEOPLE, "hydra.run.dir=looked")
+    assert done.status == 0, done.err
+    kinds = {
+        each["kind"] for each in json.loads((tmp_path / "looked/doctor.json").read_text())["datasets"][0]["findings"]
+    }
+    assert not kinds & {"too_few_identities", "shared_identities"}
+
+
+def test_two_processes_give_exactly_the_same_scores(recognised, process, tmp_path):
+    path = recognised / "checkpoints" / "best.ckpt"
+    common = [*DATA, *PEOPLE, f"ckpt_path={path}", "data.test_batch_size=7", "callbacks.progress=null"]
+    running = [
+        process("test", *common, "hydra.run.dir=one"),
+        process("test", *common, *TWO, "hydra.run.dir=two"),
+    ]
+    for each in running:
+        printed, _ = each.communicate(timeout=280)
+        assert each.returncode == 0, printed
+    assert metrics(tmp_path / "one") == metrics(tmp_path / "two")
+
+
+def test_predictions_are_those_that_were_scored(recognised, reidlit, tmp_path):
+    path = f"ckpt_path={recognised}/checkpoints/best.ckpt"
+    done = reidlit("predict", *DATA, *PEOPLE, path, "num_workers=0", "output=sub/predicted.csv")
+    assert done.status == 0, done.err
+    assert "11 attributes of 120 images" in done.out
+    with (tmp_path / "sub" / "predicted.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = checkpoint(recognised, "best")["hyper_parameters"]["attributes"]
+    assert list(rows[0]) == ["path", *names, *(f"{name}_probability" for name in names)]
+    people = Walkers(400, 2, 1, 64, 32, 0)
+    truth = [attributes_of(people.person(int(row["path"].rpartition("/")[2][:4]))) for row in rows]
+    scored = metrics(recognised)
+    for name in names:
+        pairs = [(int(row[name]), true[name]) for row, true in zip(rows, truth, strict=True) if true[name] >= 0]
+        accuracy = sum(found == label for found, label in pairs) / len(pairs)
+        assert accuracy == pytest.approx(scored[f"{SET}/attributes/{name}/accuracy"])
+        assert all((float(row[f"{name}_probability"]) >= 0.5) == (row[name] == "1") for row in rows)
+
+
+def test_a_folder_is_predicted_at_any_threshold(recognised, reidlit, drawn, tmp_path):
+    folder = tmp_path / "people"
+    folder.mkdir()
+    images = sorted((drawn / "synthetic" / "seed0_64x32").glob("*.jpg"))[:5]
+    for image in images:
+        (folder / image.name).symlink_to(image)
+    path = f"ckpt_path={recognised}/checkpoints/last.ckpt"
+    done = reidlit("predict", "images=people", path, "threshold=0.9", "num_workers=0", "output=a.parquet")
+    assert done.status == 0, done.err
+    table = pyarrow.parquet.read_table(tmp_path / "a.parquet").to_pydict()
+    assert [name.rpartition("/")[2] for name in table["path"]] == [image.name for image in images]
+    shares, decided = np.array(table["hat_probability"]), np.array(table["hat"])
+    assert (decided == (shares >= 0.9)).all()
+    code = f"""
+import sys
+sys.modules["hydra"] = None
+from reidlit.engine.attributes import AttributeModule
+from reidlit.inference.image_inputs import as_size
+import torch, numpy
+module = AttributeModule.load_from_checkpoint({str(recognised / "checkpoints" / "last.ckpt")!r}).eval()
+images = torch.from_numpy(numpy.stack([as_size(path, (64, 32)) for path in {table["path"]!r}])).permute(0, 3, 1, 2)
+print(*module(images)[:, 0].tolist())
+"""
+    alone = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert [float(share) for share in alone.stdout.split()] == pytest.approx(shares, abs=1e-5), alone.stderr
+
+
+def test_own_images_with_unknown_labels_are_trained_on_and_tested_with_other_columns(
+    recognised, reidlit, drawn, tmp_path
+):
+    people = Walkers(400, 2, 1, 64, 32, 0)
+    files = sorted((drawn / "synthetic" / "seed0_64x32").glob("*_00.jpg"))[:160]
+    lines = ["path,pid,coat,hat,note"]
+    for file in files:
+        worn = attributes_of(people.person(int(file.name[:4])))
+        lines.append(f"{file},{file.name[:4]},{worn['jacket'] if worn['hat'] else ''},{worn['hat']},x")
+    (tmp_path / "people.csv").write_text("\n".join(lines))
+    own = ["data=attribute_csv", "data.file=people.csv", "data.attributes=[coat,hat]", "data.num_workers=0"]
+    run = [*own, *SIZE, *MODEL, "engine=attributes", "data.batch_size=8", "trainer.max_epochs=1", "logger=csv"]
+    done = reidlit("train", *run, "loss.losses.bce.weighting=attribute", "hydra.run.dir=own")
+    assert done.status == 0, done.err
+    found = metrics(tmp_path / "own")
+    assert found["test/people/attributes/coat/num_known"] == found["test/people/attributes/hat/num_positive"] > 0
+    assert checkpoint(tmp_path / "own", "last")["hyper_parameters"]["attributes"] == ["coat", "hat"]
+    other = reidlit("test", *own, f"ckpt_path={recognised}/checkpoints/best.ckpt", "hydra.run.dir=other")
+    assert other.status == 0, other.err
+    assert "not tested, since data=people has no labels: long_hair" in other.out
+    tested = metrics(tmp_path / "other")
+    assert tested["test/people/attributes/hat/num_known"] == tested["test/people/num_images"]
+    assert tested["test/people/attributes/jacket/mA"] is None
+
+
+def test_a_run_goes_on_to_the_weights_and_the_choice_of_an_unbroken_one(reidlit, tmp_path):
+    """With averaged weights, of which the best are tested, not those before the average."""
+    run = [*FEW, "averaging=ema", "callbacks.ema.decay=0.5", "scheduler=constant"]
+    assert reidlit("train", *run, "trainer.max_epochs=3", "hydra.run.dir=whole").status == 0
+    assert reidlit("train", *run, "hydra.run.dir=cut", "test=false").status == 0
+    resumed = reidlit("train", *run, "trainer.max_epochs=3", "ckpt_path=last", "hydra.run.dir=cut")
+    assert resumed.status == 0, resumed.err
+    for name in ("last", "best"):
+        one, two = (checkpoint(tmp_path / run, name) for run in ("whole", "cut"))
+        assert one["epoch"] == two["epoch"]
+        assert all(torch.equal(value, two["state_dict"][key]) for key, value in one["state_dict"].items())
+    assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
+    best = f"ckpt_path={tmp_path}/whole/checkpoints/best.ckpt"
+    people = [item for item in FEW if item.startswith("data") and item not in SIZE]
+    assert reidlit("test", *people, best, "hydra.run.dir=t").status == 0
+    assert metrics(tmp_path / "t")[f"{SET}/mA"] == pytest.approx(metrics(tmp_path / "whole")[f"{SET}/mA"])
+
+
+def test_two_processes_train_and_choose(process, tmp_path):
+    running = process("train", *FEW, *TWO, "trainer.max_epochs=2", "hydra.run.dir=two")
+    printed, _ = running.communicate(timeout=280)
+    assert running.returncode == 0, printed
+    assert checkpoint(tmp_path / "two", "best")["scores"]["mA"] == metrics(tmp_path / "two")["val/mA"]
+
+
+def test_the_last_checkpoint_is_tested_where_none_is_chosen(reidlit, tmp_path):
+    done = reidlit("train", *FEW, "callbacks.best=null", "score_untrained=true", "hydra.run.dir=run")
+    assert done.status == 0, done.err
+    assert not (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()
+    found = metrics(tmp_path / "run")
+    assert found["val/mA"] == checkpoint(tmp_path / "run", "last")["scores"]["mA"]
+    assert {f"untrained/synthetic_attributes/{name}" for name in FIGURES} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["train", "data=synthetic_attributes"],
+            "data=synthetic_attributes has attributes and no identities: add engine",
+        ),
+        (["train", "engine=attributes", "data=synthetic"], "data=synthetic has identities and no attributes"),
+        (
+            ["train", *FEW, "callbacks=best", "callbacks.best.monitor=val/mAP"],
+            "chosen by val/mAP, which attributes do not",
+        ),
+        (["train", *FEW, "loss=softmax"], "softmax"),
+        (["train", *RUN, "model/neck=no_neck", "ckpt_path=BEST"], "was trained with another model"),
+        (["test", "ckpt_path=BEST"], "knows attributes, which data=synthetic has not"),
+        (["test", *DATA, "ckpt_path=IDENTITIES"], "was not trained with engine=attributes"),
+        (["test", *DATA], "ckpt_path=<file.ckpt> or ckpt_path=last"),
+        (["predict", "images=."], "ckpt_path=null"),
+        (["predict", "ckpt_path=BEST"], "give data=<dataset> or images=<folder>"),
+        (["predict", "ckpt_path=BEST", "images=nowhere"], "images=nowhere does not exist"),
+        (["predict", "ckpt_path=BEST", "images=."], "images=. holds no image"),
+        (
+            ["predict", "ckpt_path=IDENTITIES", "images=."],
+            "knows no attributes: give a checkpoint of reidlit train engine=",
+        ),
+        (["predict", "ckpt_path=BEST", "images=.", "threshold=1.5"], "threshold=1.5"),
+        (["predict", "ckpt_path=BEST", "images=.", "output=a.txt"], "output=a.txt must end in"),
+        (
+            ["predict", "ckpt_path=BEST", *DATA, *PEOPLE, "splits=[query]"],
+            "has no ['query']; it has ['train', 'val', 'test']",
+        ),
+    ],
+)
+def test_mistakes_are_named(arguments, words, recognised, trained, reidlit):
+    paths = {"BEST": f"{recognised}/checkpoints/best.ckpt", "IDENTITIES": f"{trained}/checkpoints/last.ckpt"}
+    for name, path in paths.items():
+        arguments = [item.replace(name, path) for item in arguments]
+    done = reidlit(*arguments)
+    assert done.status == 1
+    assert words in done.err
+
+
+def test_what_a_checkpoint_asks_to_build_is_looked_at_first(recognised, reidlit, tmp_path):
+    content = checkpoint(recognised, "best")
+    content["hyper_parameters"]["model"]["backbone"] = {"_target_": "os.mkdir", "path": "harm"}
+    torch.save(content, tmp_path / "hostile.ckpt")
+    for command in (["predict", "images=."], ["test", *DATA]):
+        done = reidlit(*command, "ckpt_path=hostile.ckpt")
+        assert done.status == 1
+        assert "asks to build 'os.mkdir'" in done.err
+    assert not (tmp_path / "harm").exists()

@@ -1,0 +1,130 @@
+"""`reidlit train` on two devices: the training of one device, and an end if a rank dies."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from pytorch_lightning.strategies import FSDPStrategy
+
+from helpers.cli_settings import TRAIN
+from reidlit.config import CONFIG_DIR
+from reidlit.models import build_model
+
+# Without batch norm, whose statistics are a rank's own.
+VIT = ["model=timm", "model.backbone.name=test_vit", "model/neck=no_neck"]
+TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+RUN = [*TRAIN, *VIT, "loss=softmax_triplet", "sampler.num_instances=3", "optimizer=sgd", "optimizer.lr=0.05"]
+RUN += ["transforms=flip_crop_erase", "logger=csv"]
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def weights(run):
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory, drawn):
+    """Start the command line in a process group of its own."""
+    folder = tmp_path_factory.mktemp("runs")
+
+    def start(name, *arguments, launcher=(sys.executable,)):
+        return subprocess.Popen(
+            [*launcher, "-m", "reidlit", "train", *arguments, f"data.root={drawn}", f"hydra.run.dir={folder / name}"],
+            cwd=folder,
+            env=ONE_THREAD,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    return start, folder
+
+
+@pytest.fixture(scope="module")
+def runs(started):
+    """The same training on one device, on two, and on two that torchrun starts; unlike runs are told apart."""
+    start, folder = started
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    for name, arguments, launcher in (
+        ("one", (), (sys.executable,)),
+        ("two", TWO, (sys.executable,)),
+        ("torchrun", TWO, torchrun),
+        ("alone", [*TWO, "engine.gather=false"], (sys.executable,)),
+    ):
+        running = start(name, *RUN, *arguments, launcher=launcher)
+        printed, _ = running.communicate(timeout=240)
+        assert running.returncode == 0, printed
+    return folder
+
+
+@pytest.mark.parametrize("name", ["two", "torchrun"])
+def test_two_devices_train_as_one(name, runs):
+    """Sampler, augmentation, gathered losses, averaged gradients and the optimiser, over two epochs."""
+    one, two = weights(runs / "one"), weights(runs / name)
+    fresh = build_model("timm/test_vit", num_classes=1).state_dict()
+    assert one.keys() == two.keys()
+    assert len(fresh) > 10
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-5, atol=1e-6, msg=lambda text, key=key: f"{key}: {text}")
+    scores = [json.loads((runs / run / "metrics.json").read_text()) for run in ("one", name)]
+    assert scores[0]["test/synthetic/mAP"] == pytest.approx(scores[1]["test/synthetic/mAP"], abs=1e-9)
+    assert sorted(path.name for path in runs.iterdir()) == ["alone", "one", "torchrun", "two"]
+
+
+def test_without_gathering_it_is_another_training(runs):
+    one, alone = weights(runs / "one"), weights(runs / "alone")
+    assert max(float((one[key] - alone[key]).abs().max()) for key in one) > 1e-4
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_rank_ends_the_run(victim, started):
+    start, folder = started
+    running = start(f"killed{victim}", *RUN, *TWO, "trainer.max_epochs=1000", "trainer.log_every_n_steps=1")
+    log = folder / f"killed{victim}" / "csv" / "metrics.csv"
+    deadline = time.monotonic() + 120
+    while not log.is_file():  # both ranks are in the loop
+        assert running.poll() is None, running.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    ranks = [running.pid, *child_ranks(running.pid)]
+    assert len(ranks) == 2
+    os.kill(ranks[victim], signal.SIGKILL)
+    printed, _ = running.communicate(timeout=90)  # ends when both have closed their output
+    assert running.returncode != 0, printed
+    assert not any(alive(pid) for pid in ranks)
+
+
+def alive(pid):
+    """Whether a process runs; one that has ended stays listed until its parent asks."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def child_ranks(pid):
+    """The processes that a process has started which are ranks of its training."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [
+        int(child) for child in children if b"LOCAL_RANK=1" in Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+    ]
+
+
+def test_fsdp_divides_the_blocks_of_a_vit():
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("train", ["trainer=fsdp", "model=vit_reid"])
+    strategy = instantiate(cfg.trainer.strategy)
+    assert isinstance(strategy, FSDPStrategy)
+    policy = strategy.kwargs["auto_wrap_policy"]
+    model = build_model("timm/test_vit", num_classes=3)
+    divided = policy._run_policy(model, set(), {})
+    assert len(divided) == len(model.backbone.network.blocks)

@@ -1,0 +1,105 @@
+"""`reidlit export`: files that are compared with the model."""
+
+import json
+import shutil
+
+import onnx
+import pytest
+import torch
+from torchreid.reid import models as torchreid_models
+
+import reidlit as package
+from helpers.cli_settings import TINY
+from reidlit.compat.torchreid.weight_names import write_torchreid
+from reidlit.export.formats import FORMATS, METADATA
+from reidlit.inference.loading import load_trained
+
+
+@pytest.fixture
+def checkpoint(trained):
+    return trained / "checkpoints" / "last.ckpt"
+
+
+def test_every_form_gives_the_embeddings_and_tells_what_it_is(checkpoint, reidlit, tmp_path):
+    forms = ",".join(FORMATS)
+    data = ["data=synthetic", *TINY[:6]]
+    done = reidlit("export", f"ckpt_path={checkpoint}", f"format=[{forms}]", *data, f"output={tmp_path}/out/person")
+    assert done.status == 0, done.err
+    model, size, _ = load_trained(checkpoint)
+    image = torch.randint(0, 256, (3, 3, *size), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected = model.embed(image)
+    for form in FORMATS.values():
+        found = form.load(tmp_path / "out" / f"person{form.suffix}")(image)
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
+    about = json.loads((tmp_path / "out" / "person.json").read_text())
+    assert about["input"]["shape"] == ["batch", 3, 64, 32]
+    assert (about["training_identities"], about["epochs"]) == (6, 1)
+    assert about["calibration"]["dataset"] == "synthetic"
+    props = {item.key: item.value for item in onnx.load(tmp_path / "out" / "person.onnx").metadata_props}
+    assert json.loads(props[METADATA]) == about
+    assert done.out.count(" to ") >= len(FORMATS)  # the change of mAP
+
+
+def test_small_precisions_and_unit_length(checkpoint, reidlit, tmp_path, drawn):
+    images = f"images={next(drawn.glob('synthetic/*'))}"
+    for precision in ("fp16", "int8"):
+        out = tmp_path / precision
+        done = reidlit(
+            "export", f"ckpt_path={checkpoint}", images, f"precision={precision}", f"output={out}", "normalize=true"
+        )
+        assert done.status == 0, done.err
+        found = FORMATS["onnx"].load(out.with_suffix(".onnx"))(torch.full((2, 3, 64, 32), 99, dtype=torch.uint8))
+        torch.testing.assert_close(found.norm(dim=1), torch.ones(2), atol=1e-2, rtol=0)
+    assert reidlit("export", f"ckpt_path={checkpoint}", f"output={tmp_path}/full").status == 0
+    size = {name: (tmp_path / f"{name}.onnx").stat().st_size for name in ("full", "fp16", "int8")}
+    assert max(size["int8"], size["fp16"]) < size["full"]
+
+
+def test_a_file_that_differs_is_deleted(checkpoint, reidlit, tmp_path):
+    done = reidlit("export", f"ckpt_path={checkpoint}", "max_difference=0", f"output={tmp_path}/out/model")
+    assert done.status == 1
+    assert "It was deleted" in done.err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["osnet_x0_25", "osnet_ain_x0_25", "osnet_ibn_x1_0", "resnet50", "pcb_p6", "hacnn"])
+def test_weights_load_in_torchreid_itself(name, tmp_path):
+    torch.manual_seed(0)
+    model = package.build_model(name, num_classes=7).eval()
+    write_torchreid(model, tmp_path / "model.pth")
+    theirs = torchreid_models.build_model(name, 7, pretrained=False, use_gpu=False).eval()
+    theirs.load_state_dict(torch.load(tmp_path / "model.pth", weights_only=True)["state_dict"], strict=True)
+    if "x0_25" in name:
+        image = torch.randn(2, 3, 64, 32)
+        with torch.inference_mode():
+            torch.testing.assert_close(theirs(image), model.embed(image), atol=1e-4, rtol=1e-4)
+
+
+def test_torchreid_form_of_the_command(checkpoint, reidlit, tmp_path):
+    done = reidlit("export", f"ckpt_path={checkpoint}", "format=torchreid", f"output={tmp_path}/model")
+    assert done.status == 0, done.err
+    shutil.copy(tmp_path / "model.pth", tmp_path / "again.pth")
+    again = reidlit("export", "model=osnet_x0_25", f"weights={tmp_path}/again.pth", "format=torchreid", "output=twice")
+    assert again.status == 0, again.err
+    first, second = (
+        torch.load(tmp_path / name, weights_only=True)["state_dict"] for name in ("model.pth", "twice.pth")
+    )
+    assert first.keys() == second.keys()
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["format=tflite"], "is unknown; there are onnx, torchscript, torch_export, openvino, torchreid"),
+        (["precision=int4"], "must be one of fp32, fp16, int8"),
+        (["precision=int8", "format=torchscript"], "is for format=onnx"),
+        (["precision=int8"], "needs images to calibrate on"),
+        (["images=nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_are_named(arguments, words, checkpoint, reidlit):
+    done = reidlit("export", f"ckpt_path={checkpoint}", *arguments, "output=out/model")
+    assert done.status == 1
+    assert words in done.err

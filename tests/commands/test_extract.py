@@ -1,0 +1,68 @@
+"""`reidlit extract`, and scores from what it keeps."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from helpers.cli_settings import TINY
+from reidlit.inference.features import Features
+
+QUIET = "callbacks.progress=null"
+
+
+@pytest.fixture
+def checkpoint(trained):
+    return f"ckpt_path={trained / 'checkpoints' / 'last.ckpt'}"
+
+
+@pytest.mark.parametrize("suffix", ["npz", "parquet"])
+def test_stored_features_score_as_the_model_does(suffix, checkpoint, reidlit, tmp_path):
+    data = ["data=synthetic", *TINY[:6]]
+    done = reidlit("extract", checkpoint, *data, f"output={tmp_path}/kept/synthetic.{suffix}")
+    assert done.status == 0, done.err
+    assert f"36 embeddings of 512 numbers: {tmp_path}/kept/synthetic.{suffix}" in done.out.replace("\n", "")
+    done = reidlit("test", f"features={tmp_path}/kept/synthetic.{suffix}", f"hydra.run.dir={tmp_path}/stored")
+    assert done.status == 0, done.err
+    assert "stored embeddings" in done.out
+    assert reidlit("test", checkpoint, *TINY, QUIET, f"hydra.run.dir={tmp_path}/model").status == 0
+    stored, model = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("stored", "model"))
+    for name in ("mAP", "mINP", "rank1", "AUC"):
+        assert stored[f"test/synthetic/{name}"] == pytest.approx(model[f"test/synthetic/{name}"], abs=1e-6)
+    assert (tmp_path / "stored" / "per_query.parquet").is_file()
+
+
+def test_a_folder_of_images(checkpoint, reidlit, tmp_path, drawn):
+    source = next(drawn.glob("synthetic/*"))
+    shutil.copytree(source, tmp_path / "my images" / "deep")
+    done = reidlit("extract", checkpoint, f"images='{tmp_path}/my images'", "hydra.run.dir=run")
+    assert done.status == 0, done.err
+    features = Features.load(tmp_path / "run" / "features.npz")
+    assert len(features) == len(list(source.glob("*.jpg")))
+    assert features.path[0].endswith("0000_c1_00.jpg")
+    assert set(features.pid) == {-1}
+    assert np.isfinite(features.embedding).all()
+    assert (
+        "no queries" in reidlit("test", "features=run/features.npz").err
+        or "0 queries" in reidlit("test", "features=run/features.npz").err
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["images=."], "give ckpt_path=<file.ckpt>"),
+        (["ckpt_path=CKPT"], "give data=<dataset> or images=<folder>"),
+        (["ckpt_path=CKPT", "images=nowhere"], "nowhere"),
+        (["ckpt_path=CKPT", "images=."], "holds no image"),
+        (["ckpt_path=CKPT", "data=synthetic", "splits=[probe]"], "has no ['probe']"),
+        (["weights=some.pth", "data=synthetic"], "name it with model="),
+    ],
+)
+def test_mistakes_are_named(arguments, words, reidlit, trained, tmp_path):
+    given = [item.replace("CKPT", str(trained / "checkpoints" / "last.ckpt")) for item in arguments]
+    (tmp_path / "empty").mkdir()
+    done = reidlit("extract", *given, "hydra.run.dir=empty")
+    assert done.status == 1
+    assert words in done.err

@@ -1,0 +1,117 @@
+"""The training procedures besides the plain one, on the command line."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+from helpers.cli_settings import TINY, TRAIN
+
+SHORT = [*TRAIN, "data.batch_size=4", "test=false", "logger=csv"]
+MUTUAL = ["engine=mutual", "engine.peers=[{osnet_x0_25:{neck:{dim:64}}}]"]
+
+
+def distillation(trained):
+    weights = ["engine.weights.relational_distance=1", "engine.weights.relational_angle=2"]
+    return ["engine=distillation", f"engine.teacher={trained}/checkpoints/last.ckpt", *weights]
+
+
+def logged(run):
+    with (run / "csv" / "metrics.csv").open() as file:
+        return set(next(csv.reader(file)))
+
+
+def figures(run):
+    return {key: value for key, value in json.loads((run / "metrics.json").read_text()).items() if key.endswith("/mAP")}
+
+
+def test_mutual_learning_is_tested_as_one_network_or_as_an_ensemble(reidlit, tmp_path):
+    """With margins, whose classifier a peer gets too."""
+    run = [*TINY, *MUTUAL, "callbacks.progress=null", "trainer.max_epochs=1", "data.batch_size=12", "loss=arcface"]
+    done = reidlit("train", *run, "logger=csv", "engine.ensemble=true", f"hydra.run.dir={tmp_path}/run")
+    assert done.status == 0, done.err
+    assert {"train/mutual", "train/peer1/mutual", "train/peer1/loss"} <= logged(tmp_path / "run")
+    assert not (tmp_path / "run" / "calibration.json").exists()
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    for name, options in {"one": [], "all": ["engine=mutual", "engine.ensemble=true"]}.items():
+        tested = reidlit("test", *TINY[:6], f"ckpt_path={path}", *options, f"hydra.run.dir={tmp_path}/{name}")
+        assert tested.status == 0, tested.err
+    assert figures(tmp_path / "all") == figures(tmp_path / "run")
+    assert figures(tmp_path / "one") != figures(tmp_path / "run")
+    assert (tmp_path / "one" / "calibration.json").is_file()
+
+
+def test_a_distilled_student_is_tested_without_its_teacher(reidlit, tmp_path, trained):
+    teacher = tmp_path / "checkpoints" / "last.ckpt"
+    teacher.parent.mkdir()
+    teacher.write_bytes((trained / "checkpoints" / "last.ckpt").read_bytes())
+    run = [*SHORT, *distillation(tmp_path), "data.height=32", "trainer.max_epochs=1", "test=true"]
+    done = reidlit("train", *run, f"hydra.run.dir={tmp_path}/run")
+    assert done.status == 0, done.err
+    assert {"train/distillation", "train/soft_targets", "train/relational_angle"} <= logged(tmp_path / "run")
+    teacher.unlink()
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    assert reidlit("test", *TINY[:6], f"ckpt_path={path}", f"hydra.run.dir={tmp_path}/test").status == 0
+    assert figures(tmp_path / "test") == figures(tmp_path / "run")
+
+
+@pytest.mark.parametrize("procedure", ["mutual", "distillation"])
+def test_a_run_goes_on_within_an_epoch_to_the_weights_of_an_unbroken_one(procedure, reidlit, tmp_path, trained):
+    """Averaged weights, accumulated gradients, mixed precision and dropout included; the checkpoints are those of steps."""
+    engine = MUTUAL if procedure == "mutual" else distillation(trained)
+    run = [*SHORT, *engine, "averaging=ema", "callbacks.progress=null", "callbacks.ema.decay=0.5"]
+    run += [
+        "model/neck=dropout",
+        "model.neck.p=0.3",
+        "trainer.precision=bf16-mixed",
+        "trainer.accumulate_grad_batches=2",
+    ]
+    steps = ["callbacks.interim.filename='{step}'", "callbacks.interim.save_top_k=-1"]
+    steps += ["callbacks.interim.every_n_train_steps=2", "callbacks.interim.train_time_interval=null"]
+    steps += ["+callbacks.interim.auto_insert_metric_name=false"]
+    done = reidlit("train", *run, *steps, f"hydra.run.dir={tmp_path}/a")
+    assert done.status == 0, done.err
+    within = tmp_path / "a" / "checkpoints" / "2.ckpt"
+    resumed = reidlit("train", *run, f"ckpt_path={within}", f"hydra.run.dir={tmp_path}/b")
+    assert resumed.status == 0, resumed.err
+    one, two = (torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True) for name in "ab")
+    assert torch.load(within, weights_only=True)["global_step"] == 2 < one["global_step"]
+    for part in ("state_dict", "current_model_state", *(["peers"] if procedure == "mutual" else [])):
+        assert one[part].keys() == two[part].keys()
+        assert all(torch.equal(tensor, two[part][name]) for name, tensor in one[part].items())
+
+
+@pytest.mark.parametrize("procedure", ["mutual", "distillation"])
+def test_two_processes_train(procedure, process, tmp_path, trained):
+    """DDP finds a gradient for every parameter, or fails at the second step."""
+    engine = MUTUAL if procedure == "mutual" else distillation(trained)
+    devices = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.max_epochs=1"]
+    running = process("train", *SHORT, *engine, *devices, f"hydra.run.dir={tmp_path}/run")
+    printed, _ = running.communicate(timeout=240)
+    assert running.returncode == 0, printed
+    content = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["global_step"] > 2
+    assert ("peers" in content) == (procedure == "mutual")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["engine=mutual", "engine.peers=[osnet_x9]"], "engine.peers names 'osnet_x9'"),
+        (["engine=mutual", "engine.peers=[{osnet_x0_5:{width:1}}]"], "model=osnet_x0_5 has no option ['width']"),
+        (["engine=mutual", "ckpt_path=TRAINED/checkpoints/last.ckpt"], "other peers"),
+        (["engine=distillation"], "engine.teacher=null"),
+        (["engine=distillation", "engine.teacher=nowhere.ckpt"], "engine.teacher=nowhere.ckpt does not exist"),
+    ],
+)
+def test_mistakes_are_named(changes, words, reidlit, trained):
+    done = reidlit("train", *SHORT, *(change.replace("TRAINED", str(trained)) for change in changes))
+    assert done.status == 1
+    assert words in done.err
+
+
+def test_a_weight_file_is_tested_as_one_network(reidlit, trained):
+    file = f"weights={trained}/checkpoints/last.ckpt"
+    assert "holds one network" in reidlit("test", *TINY, "engine=mutual", file).err
+    assert "engine.peers=[]" in reidlit("test", *TINY, "engine=mutual", file.replace("weights", "ckpt_path")).err

@@ -1,0 +1,86 @@
+"""`reidlit profile`: one model, several, and the list of all."""
+
+import json
+
+import pytest
+
+from reidlit.commands.profile import papers
+from reidlit.config import options
+
+
+@pytest.fixture
+def profile(reidlit, tmp_path):
+    """Runs the command at a small size; gives what it printed and its profile.json."""
+
+    def run(*arguments):
+        result = reidlit("profile", *arguments, "hydra.run.dir=run", "device=cpu")
+        assert result.status == 0, result.err
+        return result.out, json.loads((tmp_path / "run" / "profile.json").read_text())
+
+    return run
+
+
+def test_one_model_is_measured_and_timed(profile):
+    printed, found = profile("model=osnet_x0_25", "image_size=[64,32]", "batch_size=4")
+    row = found["models"]["osnet_x0_25"]
+    assert row["image_size"] == [64, 32]
+    assert row["latency_ms"] > 0
+    assert row["images_per_second"] > 0
+    assert found["device"].startswith("CPU")
+    for words in ("osnet_x0_25", "64x32", "512", "0.202", "batches of 4", "run/profile.json"):
+        assert words in printed, words
+
+
+def test_a_pattern_stands_for_several(profile):
+    printed, found = profile("model=osnet_x0_*", "image_size=[64,32]", "latency=false")
+    assert list(found["models"]) == [name for name in options("model") if name.startswith("osnet_x0_")]
+    assert all(name in printed for name in found["models"])
+    assert "latency" not in printed
+    assert found["models"]["osnet_x0_5"]["latency_ms"] is None
+
+
+def test_each_model_has_its_own_image_size(profile):
+    row = profile("model=hacnn", "latency=false")[1]["models"]["hacnn"]
+    assert row["image_size"] == [160, 64]
+
+
+def test_any_of_timm(profile):
+    row = profile("model=timm/vit_tiny_patch16_224", "image_size=[64,32]", "latency=false")[1]["models"]
+    assert row["timm/vit_tiny_patch16_224"]["embedding_size"] == 192
+
+
+def test_a_model_can_be_changed_as_for_training(profile):
+    arguments = ["model=osnet_x0_25", "model/pool=stripes", "model.pool.parts=4", "image_size=[64,32]"]
+    assert profile(*arguments, "latency=false")[1]["models"]["osnet_x0_25"]["embedding_size"] == 4 * 512
+
+
+def test_without_a_model_all_are_listed_with_their_papers(reidlit, tmp_path):
+    result = reidlit("profile")
+    assert result.status == 0, result.err
+    assert not list(tmp_path.rglob("profile.json"))
+    assert list(papers()) == options("model")
+    for name, (what, paper) in papers().items():
+        assert f" {name} " in result.out
+        assert what, name
+        assert paper, name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["model=osnet_x9"], ["model=osnet_x9", "osnet_x1_0", "timm/<name>"]),
+        (["model=osnet_y*"], ["osnet_y*", "osnet_x1_0"]),
+        (["model=timm/osnet_x9"], ["osnet_x9", "no network of timm"]),
+        (["model=osnet_x0_25", "image_size=64"], ["image_size=64", "[height, width]"]),
+        (["model=osnet_x0_25", "image_size=[3,2]"], ["model=osnet_x0_25", "image_size=[3, 2]"]),
+        (["model=osnet_x0_25", "batch_size=0"], ["batch_size=0"]),
+        (["model=osnet_x0_25", "device=gpu"], ["device='gpu'", "cpu, cuda"]),
+    ],
+    ids=lambda value: value[-1],
+)
+def test_mistakes(arguments, words, reidlit, tmp_path):
+    result = reidlit("profile", *arguments, "latency=false", "hydra.run.dir=run")
+    assert result.status == 1
+    assert all(word in result.err for word in words), result.err
+    assert "Traceback" not in result.err
+    assert not list(tmp_path.rglob("profile.json"))

@@ -1,0 +1,117 @@
+"""What a run tells about its scores."""
+
+import json
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from helpers.cli_settings import TINY
+from reidlit.commands._results import describe
+
+
+@pytest.fixture
+def test_run(reidlit, trained, tmp_path):
+    """Runs `reidlit test` on the trained checkpoint; gives what it printed and left."""
+
+    def run(*options):
+        folder = tmp_path / f"t{len(list(tmp_path.iterdir()))}"
+        result = reidlit(
+            "test", *TINY, f"ckpt_path={trained}/checkpoints/last.ckpt", f"hydra.run.dir={folder}", *options
+        )
+        assert result.status == 0, result.err
+        text = (folder / "metrics.json").read_text()
+        assert "NaN" not in text
+        assert "Infinity" not in text
+        return result.out, json.loads(text), parquet.read_table(folder / "per_query.parquet").to_pydict()
+
+    return run
+
+
+def test_everything_is_told(test_run):
+    printed, metrics, table = test_run()
+    for words in ("mAP", "rank20", "TPR@FPR=1e-04", "12 of 12", "64 x 32; euclidean distance; no flip", "AP: step"):
+        assert words in printed, words
+    assert "do not count" not in printed
+    test = {name.removeprefix("test/synthetic/"): value for name, value in metrics.items()}
+    low, high = test["intervals"]["mAP"]
+    assert low <= test["mAP"] <= high
+    assert test["cmc"][0] == test["rank1"]
+    assert test["camera_pairs"]["mAP"][0][0] is None  # no match in the query's own camera
+    assert test["roc"]["fpr"][-1] == test["roc"]["tpr"][-1] == 1
+    assert len(test["roc"]["fpr"]) == len(test["roc"]["threshold"])
+    assert set(test["thresholds"]) == {"FPR=1e-04", "FPR=1e-03", "EER"}
+
+    assert set(table["dataset"]) == {"synthetic"}
+    assert np.mean(table["ap"]) == pytest.approx(test["mAP"])
+    assert np.mean(np.array(table["first_match"]) == 1) == pytest.approx(test["rank1"])
+    assert all(path.endswith(".jpg") for path in table["path"])
+    pid_of = [int(path.rsplit("/", 1)[1].split("_")[0]) for path in table["path"]]
+    assert pid_of == table["pid"]
+
+
+def test_lists_are_numbered_as_the_gallery(test_run):
+    _, _, table = test_run()
+    listed = {index for row in table["nearest"] for index in row if index >= 0}
+    assert listed == set(range(24))  # 6 identities, 2 cameras, 3 shots, of which one is the query
+    for pid, first, row in zip(table["pid"], table["first_match"], table["nearest"], strict=True):
+        # the gallery is listed by identity, camera and shot: four images an identity
+        pids = [6 + index // 4 for index in row if index >= 0]
+        assert pids.index(pid) == first - 1
+
+
+def test_flip_post_processing_and_protocol_are_applied_and_named(test_run):
+    plain = test_run()[1]["test/synthetic/mAP"]
+    printed, metrics, _ = test_run("eval.flip=true")
+    assert metrics["test/synthetic/mAP"] != plain
+    assert "flip averaged" in printed
+    printed, metrics, _ = test_run(
+        "eval.postprocess=[alpha_query_expansion,k_reciprocal]", "eval.steps.k_reciprocal.k1=7"
+    )
+    expected = (
+        "QueryExpansion(k=5, alpha=3, expand_gallery=False), KReciprocal(k1=7, k2=6, lambda_value=0.3, exponent=2)"
+    )
+    assert expected in metrics["test/synthetic/protocol"]
+    assert "KReciprocal(k1=7" in printed
+    assert metrics["test/synthetic/mAP"] != plain
+    printed, metrics, table = test_run("eval.protocol=centroid")
+    assert "gallery: one centroid an identity" in " ".join(printed.split())
+    assert "nearest" not in table
+    assert "ranked lists" not in printed
+
+
+def test_multi_query_has_no_image_a_row(test_run):
+    _, metrics, table = test_run("eval.protocol=multi_query")
+    assert metrics["test/synthetic/num_queries"] == len(table["ap"]) == 12
+    assert "path" in table  # one query a person and camera: each is still an image
+
+
+def test_verification_can_be_left_out(test_run):
+    printed, metrics, _ = test_run("eval.verification=false")
+    assert "AUC" not in printed
+    assert "test/synthetic/AUC" not in metrics
+    assert "test/synthetic/roc" not in metrics
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("eval.postprocess=[k_reciprocl]", ["k_reciprocl", "k_reciprocal", "gnn"]),
+        ("eval.steps.gnn.k1=0", []),
+        ("eval.ap=area", ["ap='area'", "step, trapezoid"]),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_embedded(reidlit, trained, option, words):
+    result = reidlit("test", *TINY, f"ckpt_path={trained}/checkpoints/last.ckpt", option)
+    if words:
+        assert result.status == 1
+        for word in words:
+            assert word in result.err
+    else:
+        assert result.status == 0  # a step that is not used is not built
+
+
+def test_a_model_that_is_told_the_camera_is_a_protocol_of_its_own():
+    told, not_told = (describe({}, (256, 128), uses_cameras) for uses_cameras in (True, False))
+    assert told == not_told.replace("AP: step", "AP: step; the model is told each image's camera")
+    assert told != not_told

@@ -1,0 +1,77 @@
+"""`reidlit test`: checkpoints, weight files, and the same number on any number of processes."""
+
+import json
+
+import pytest
+import torch
+
+from helpers.cli_settings import TINY
+from helpers.nested import flat
+
+
+def metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_checkpoint_scores_as_after_training(trained, reidlit, tmp_path):
+    size = [item for item in TINY if not item.startswith(("data.height", "data.width"))]  # it brings its own
+    result = reidlit("test", *size, f"ckpt_path={trained}/checkpoints/last.ckpt", f"hydra.run.dir={tmp_path}/t")
+    assert result.status == 0, result.err
+    expected = {name: value for name, value in metrics(trained).items() if name.startswith("test/")}
+    assert flat(metrics(tmp_path / "t")) == pytest.approx(flat(expected))
+    assert "test/synthetic" in result.out
+
+
+def test_last_is_the_newest_training_run(trained, reidlit, tmp_path):
+    result = reidlit("test", *TINY, "ckpt_path=last")
+    assert result.status == 1
+    assert "no checkpoint" in result.err
+    (tmp_path / "runs" / "train").mkdir(parents=True)
+    (tmp_path / "runs" / "train" / "one").symlink_to(trained)
+    assert reidlit("test", *TINY, "ckpt_path=last").status == 0
+
+
+def test_two_processes_give_the_same_scores(trained, process, tmp_path):
+    arguments = [
+        *TINY,
+        f"ckpt_path={trained}/checkpoints/last.ckpt",
+        "callbacks.progress=null",
+        "data.test_batch_size=5",
+    ]
+    ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    running = process("test", *arguments, *ddp, f"hydra.run.dir={tmp_path}/two")
+    printed, _ = running.communicate(timeout=240)
+    assert running.returncode == 0, printed
+    expected = {name: value for name, value in metrics(trained).items() if name.startswith("test/")}
+    found = metrics(tmp_path / "two")
+    for name in ("mAP", "mINP", "rank1", "AUC", "cmc", "num_valid"):
+        assert found[f"test/synthetic/{name}"] == pytest.approx(expected[f"test/synthetic/{name}"], abs=1e-12)
+    # Batches of another size may round an embedding otherwise, so thresholds are equal but for that.
+    assert flat(found) == pytest.approx(flat(expected), rel=1e-4, abs=1e-6)
+    assert (tmp_path / "two" / "ranked_lists" / "synthetic.png").is_file()
+
+
+def test_weight_file_of_torchreid(reidlit, tmp_path, torchreid_model):
+    torch.save(torchreid_model("osnet_x0_25", 751).state_dict(), tmp_path / "w.pth")
+    result = reidlit(
+        "test", *TINY, "model=osnet_x0_25", "weights=w.pth", "eval.metric=cosine", f"hydra.run.dir={tmp_path}/t"
+    )
+    assert result.status == 0, result.err
+    assert "classifier.0.weight" in result.out  # reported, though it plays no part
+    assert 0 < metrics(tmp_path / "t")["test/synthetic/mAP"] < 1
+
+
+def test_training_file_is_not_taken_for_a_checkpoint(reidlit, tmp_path, torchreid_model):
+    torch.save({"state_dict": torchreid_model("osnet_x0_25").state_dict()}, tmp_path / "w.ckpt")
+    result = reidlit("test", *TINY, "ckpt_path=w.ckpt")
+    assert result.status == 1
+    assert "weights=w.ckpt" in result.err
+
+
+def test_part_of_an_embedding_is_refused(reidlit, tmp_path, torchreid_model):
+    state = torchreid_model("osnet_x0_25").state_dict()
+    torch.save({name: tensor for name, tensor in state.items() if not name.startswith("fc.")}, tmp_path / "w.pth")
+    result = reidlit("test", *TINY, "weights=w.pth")
+    assert result.status == 1
+    assert "would mean nothing" in result.err
+    assert "neck.0.0.weight" in result.err

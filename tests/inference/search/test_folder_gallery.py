@@ -1,0 +1,91 @@
+"""A gallery of a folder, brought up to date."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import reidlit
+from reidlit.data.synthetic.walkers import Walkers
+from reidlit.inference.search.folder_gallery import gallery_of_folder
+from reidlit.inference.search.gallery import Gallery
+from reidlit.models import build_model
+
+
+@pytest.fixture(scope="module")
+def extractor():
+    torch.manual_seed(0)
+    model = build_model("osnet_x0_25", num_classes=1).eval()
+    return reidlit.FeatureExtractor(model=model, image_size=(64, 32), device="cpu", batch_size=2, num_workers=0)
+
+
+@pytest.fixture
+def crops(tmp_path):
+    walkers = Walkers(2, 2, 2, 96, 48)
+    (tmp_path / "crops" / "deep").mkdir(parents=True)
+    return sorted(Path(path) for path in walkers.write(tmp_path / "crops" / "deep", walkers.keys()))
+
+
+def test_only_new_and_changed_images_are_embedded(extractor, crops, tmp_path):
+    folder, file = tmp_path / "crops", tmp_path / "index" / "gallery.npz"
+    count = len(crops)
+    assert gallery_of_folder(folder, file, extractor)[1:] == (count, 0, 0)
+    written = file.read_bytes()
+    assert gallery_of_folder(folder, file, extractor)[1:] == (0, count, 0)
+    assert file.read_bytes() == written
+    shutil.copy(crops[0], crops[1])  # another image under the old name
+    os.utime(crops[2], ns=(0, 5))
+    crops[3].unlink()
+    shutil.copy(crops[4], folder / "a new one.jpg")
+    gallery, *counts = gallery_of_folder(folder, file, extractor)
+    assert counts == [3, count - 3, 3]
+    paths = [str(path) for path in sorted(folder.rglob("*.jpg"))]
+    assert sorted(gallery.about(gallery.ids).paths) == sorted(paths)
+    fresh = dict(zip(paths, extractor(paths), strict=True))
+    for path, embedding in zip(gallery.about(gallery.ids).paths, gallery.embeddings(gallery.ids), strict=True):
+        torch.testing.assert_close(embedding, fresh[path], atol=1e-5, rtol=1e-5)
+    found = gallery.search(str(crops[0]), 2)
+    assert set(gallery.about(found.ids).paths[0]) == {str(crops[0]), str(crops[1])}
+
+
+def test_what_was_done_is_kept(extractor, crops, tmp_path):
+    file = tmp_path / "gallery.npz"
+    whole = crops[-1].read_bytes()
+    crops[-1].write_bytes(whole[:100])
+    with pytest.raises(ValueError, match=crops[-1].name):
+        gallery_of_folder(tmp_path / "crops", file, extractor)
+    done = len(Gallery.load(file))
+    assert 0 < done < len(crops)
+    crops[-1].write_bytes(whole)
+    assert gallery_of_folder(tmp_path / "crops", file, extractor)[1:] == (len(crops) - done, done, 0)
+
+
+def test_another_index_is_left_as_it_is(extractor, crops, tmp_path):
+    file = tmp_path / "gallery.npz"
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        gallery_of_folder(tmp_path / "nowhere", file, extractor)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no image"):
+        gallery_of_folder(tmp_path / "empty", file, extractor)
+    assert not file.exists()
+    gallery_of_folder(tmp_path / "crops", file, extractor, "cosine")
+    written = file.read_bytes()
+    shutil.copytree(tmp_path / "crops", tmp_path / "crops2")
+    flipped = reidlit.FeatureExtractor(model=extractor.trained.model, image_size=(64, 32), device="cpu", flip=True)
+    for arguments, words in (
+        ((tmp_path / "crops2", file, extractor), "keeps other images than those below"),
+        ((tmp_path / "crops", file, extractor, "euclidean"), "was made for 'cosine'"),
+        ((tmp_path / "crops", file, flipped), "cannot be compared"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            gallery_of_folder(*arguments)
+    assert file.read_bytes() == written
+    own = Gallery(extractor=extractor)
+    own.add(np.ones((2, 512)), paths=[str(path) for path in crops[:2]])
+    own.save(file)
+    with pytest.raises(ValueError, match="keeps other images"):
+        gallery_of_folder(tmp_path / "crops", file, extractor)
+    assert len(Gallery.load(file)) == 2

@@ -1,0 +1,289 @@
+"""The block on a device, here the CPU, against the block of Numba kernels; and the bins that both count in."""
+
+import numpy as np
+import pytest
+import torch
+
+from reidlit.metrics import evaluate, pairwise_distance
+from reidlit.metrics._ranking.device_tiles import DeviceBlock
+from reidlit.metrics._ranking.histogram import BINS, bin_of, upper_edge
+from reidlit.metrics._ranking.match_kernels import CHUNK
+from reidlit.metrics._ranking.row_kernels import PIECE, STRIDE
+from reidlit.metrics._ranking.tiles import Groups, HostBlock, Questions, nothing_relevant
+from reidlit.metrics.distance import EmbeddingDistances
+from reidlit.metrics.protocols import CrossCamera
+
+KINDS = {
+    "random": lambda rng, shape: rng.random(shape),
+    "many ties": lambda rng, shape: rng.integers(0, 4, shape),
+    "all equal": lambda _, shape: np.ones(shape),
+    "negative": lambda rng, shape: rng.normal(size=shape).round(1),
+    "signed zeros": lambda rng, shape: rng.choice([-1.0, -0.0, 0.0, 1.0], shape),
+    "infinite": lambda rng, shape: rng.choice([-np.inf, 0.0, 1.0, np.inf], shape),
+    "all infinite": lambda _, shape: np.full(shape, np.inf),
+    "extreme": lambda rng, shape: rng.choice([-3e38, -1e-45, 1e-45, 1e-38, 3e38], shape),
+}
+
+
+def labels(rng, num_query, num_gallery, pids=6, cameras=3):
+    sizes = (num_query, num_gallery, num_query, num_gallery)
+    return [rng.integers(0, high, size) for high, size in zip((pids, pids, cameras, cameras), sizes, strict=True)]
+
+
+def mixed(rng):
+    q_pids, g_pids, q_camids, g_camids = labels(rng, 20, 150)
+    q_pids[[0, 7, 8, 19]] = 99  # without a match
+    q_camids[[0, 1, 12]] = 99  # without junk
+    return q_pids, g_pids, q_camids, g_camids
+
+
+def only_absent(rng):
+    q_pids, *others = labels(rng, 20, 150)
+    return q_pids + 99, *others
+
+
+LAYOUTS = {
+    "mixed": mixed,
+    "no match and no junk": only_absent,
+    "only junk": lambda rng: labels(rng, 20, 150, cameras=1),
+    "many matches": lambda rng: labels(rng, 3, 600, pids=2),
+    "one query": lambda rng: labels(rng, 1, 150),
+    "one gallery entry": lambda rng: labels(rng, 20, 1, pids=2, cameras=2),
+    "one of each, a match": lambda _: [np.array([value]) for value in (0, 0, 0, 1)],
+    "one of each, junk": lambda _: [np.array([value]) for value in (0, 0, 0, 0)],
+    "one of each, a distractor": lambda _: [np.array([value]) for value in (0, 1, 0, 0)],
+}
+
+
+def assert_same(found, expected):
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
+
+
+def compare(device, host, relevance, groups):
+    """Ask both for everything."""
+    num_query, num_gallery = host.values.shape
+    whole = min(num_gallery, 200)
+    nothing = nothing_relevant(num_query)
+    for k, leave_out, ranked_in in (
+        (1, relevance, groups),
+        (3, nothing, None),
+        (whole, relevance, None),
+        (whole + 5, relevance, groups),
+    ):
+        found, expected = (block.answer(leave_out, Questions(ranked_in, k)) for block in (device, host))
+        assert len(found.group_ranks) == (0 if ranked_in is None else len(leave_out.matches))
+        for mine, theirs in zip((*found[:2], *found.nearest), (*expected[:2], *expected.nearest), strict=True):
+            assert_same(mine, theirs)
+        assert found.nearest[0].shape == (num_query, k)
+    for mine, theirs in zip(device.nearest(3), host.nearest(3), strict=True):
+        assert_same(mine, theirs)
+    for rows, columns in (
+        (relevance.match_rows, relevance.matches),
+        (relevance.junk_rows, relevance.junk),
+        (np.array([num_query - 1, 0]), np.array([0, num_gallery - 1])),
+    ):
+        assert_same(device.at(rows, columns), host.at(rows, columns))
+    for columns in (np.arange(num_gallery)[::-2].copy(), np.array([0, 0]), np.empty(0, np.int64)):
+        assert_same(device.columns(columns), host.columns(columns))
+    assert_same(device.largest(), host.largest())
+    assert_same(device.finished(), host.finished())
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_answers_are_those_of_the_host(kind, layout):
+    rng = np.random.default_rng(1)
+    q_pids, g_pids, q_camids, g_camids = LAYOUTS[layout](rng)
+    values = KINDS[kind](rng, (len(q_pids), len(g_pids))).astype(np.float32)
+    relevance, groups = CrossCamera(g_pids, g_camids)(q_pids, q_camids), Groups.of(g_camids)
+    compare(DeviceBlock(torch.from_numpy(values.copy())), HostBlock(values.copy()), relevance, groups)
+    without = CrossCamera(g_pids, None)(q_pids, None)
+    compare(DeviceBlock(torch.from_numpy(values.copy())), HostBlock(values.copy()), without, groups)
+
+
+def test_layouts_are_what_they_are_called():
+    sizes = {}
+    for layout, draw in LAYOUTS.items():
+        q_pids, g_pids, q_camids, g_camids = draw(np.random.default_rng(1))
+        relevance = CrossCamera(g_pids, g_camids)(q_pids, q_camids)
+        sizes[layout] = [np.diff(relevance.match_offsets), np.diff(relevance.junk_offsets)]
+    matches, junk = (count > 0 for count in sizes["mixed"])
+    assert [(matches & junk).sum(), (~matches & junk).sum(), (matches & ~junk).sum()] == [14, 0, 2]
+    assert (np.concatenate(sizes["one query"]) > 0).all()
+    assert [count.sum() for count in sizes["no match and no junk"]] == [0, 0]
+    assert sizes["only junk"][0].sum() == 0 < sizes["only junk"][1].min()
+    assert sizes["many matches"][0].min() > 128
+    assert set(sizes["one gallery entry"][0]) == set(sizes["one gallery entry"][1]) == {0, 1}
+
+
+@pytest.mark.parametrize("size", [PIECE - 1, PIECE, PIECE + STRIDE + 1, 2 * CHUNK + 9])
+@pytest.mark.parametrize("kind", ["random", "many ties", "signed zeros", "near matches", "near matches with ties"])
+def test_answers_in_long_rows(kind, size):
+    rng = np.random.default_rng(6)
+    q_pids, g_pids, q_camids, g_camids = labels(rng, 5, size, pids=100)
+    if "near" in kind:
+        values = 1 + rng.random((5, size))
+        values[q_pids[:, None] == g_pids] -= 0.99
+        values = (values.round(2) if "ties" in kind else values).astype(np.float32)
+    else:
+        values = KINDS[kind](rng, (5, size)).astype(np.float32)
+    host, device = HostBlock(values.copy()), DeviceBlock(torch.from_numpy(values.copy()))
+    relevance, groups = CrossCamera(g_pids, g_camids)(q_pids, q_camids), Groups.of(g_camids)
+    found, expected = (block.answer(relevance, Questions(groups, 20)) for block in (device, host))
+    assert_same(found.match_ranks, expected.match_ranks)
+    assert_same(found.group_ranks, expected.group_ranks)
+    for mine, theirs in zip(found.nearest, expected.nearest, strict=True):
+        assert_same(mine, theirs)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_some_distances_are_finished_as_all_are(metric):
+    rng = np.random.default_rng(7)
+    query, gallery = (torch.from_numpy(rng.normal(size=(size, 40)).astype(np.float32)) for size in (30, 500))
+    rows, columns = rng.integers(0, 30, 300), rng.integers(0, 500, 300)
+    block = EmbeddingDistances(query, gallery, metric).block(0, 30)
+    assert isinstance(block, HostBlock)
+    block.answer(nothing_relevant(30), Questions(k=3))
+    some = block.at(rows, columns)
+    assert block.affine is not None
+    assert_same(some, block.finished()[rows, columns])
+    assert_same(some, pairwise_distance(query, gallery, metric).numpy()[rows, columns])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_tiny_blocks(seed):
+    rng = np.random.default_rng(seed)
+    q_pids, g_pids, q_camids, g_camids = labels(rng, *rng.integers(1, 6, 2), pids=2, cameras=2)
+    values = rng.integers(-1, 2, (len(q_pids), len(g_pids))).astype(np.float32)
+    relevance = CrossCamera(g_pids, g_camids)(q_pids, q_camids)
+    compare(DeviceBlock(torch.from_numpy(values.copy())), HostBlock(values), relevance, Groups.of(g_camids))
+
+
+def test_histograms_add_up_to_the_same_counts():
+    rng = np.random.default_rng(2)
+    values = np.concatenate([KINDS[kind](rng, (9, 70)).astype(np.float32) for kind in KINDS])
+    blocks = [values[:30], values[30:]]
+    host, device = HostBlock(blocks[0]).histogram(), DeviceBlock(torch.from_numpy(blocks[0])).histogram()
+    for values in blocks:
+        nothing = nothing_relevant(len(values))
+        HostBlock(values.copy()).answer(nothing, Questions(histogram=host))
+        DeviceBlock(torch.from_numpy(values.copy())).answer(nothing, Questions(histogram=device))
+    index, count = np.unique(bin_of(np.concatenate(blocks).reshape(-1)), return_counts=True)
+    for histogram in (host, device, host):  # asking changes nothing
+        bins, counts = histogram.occupied()
+        assert bins.dtype == counts.dtype == np.int64
+        np.testing.assert_array_equal(bins, index)
+        np.testing.assert_array_equal(counts, count)
+
+
+QUESTIONS = {
+    "match_ranks": lambda block, relevance, _: block.answer(relevance, Questions()).match_ranks,
+    "group_ranks": lambda block, relevance, groups: block.answer(relevance, Questions(groups)).group_ranks,
+    "nearest": lambda block, relevance, _: block.answer(relevance, Questions(k=5)).nearest[1],
+    "nearest distances": lambda block, *_: block.nearest(5)[0],
+    "at": lambda block, relevance, _: block.at(relevance.match_rows, relevance.matches),
+    "columns": lambda block, *_: block.columns(np.array([3, 1])),
+    "largest": lambda block, *_: block.largest(),
+    "finished": lambda block, *_: block.finished(),
+}
+
+
+@pytest.mark.parametrize("first", QUESTIONS)
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_a_block_of_inner_products_is_finished_once_by_whatever_is_asked_first(metric, first):
+    rng = np.random.default_rng(3)
+    q_pids, g_pids, q_camids, g_camids = labels(rng, 20, 150)
+    query, gallery = (torch.from_numpy(rng.normal(size=(size, 5)).astype(np.float32)) for size in (20, 150))
+    relevance, groups = CrossCamera(g_pids, g_camids)(q_pids, q_camids), Groups.of(g_camids)
+    device = DeviceBlock(pairwise_distance(query, gallery, metric))
+    host = EmbeddingDistances(query, gallery, metric).block(0, 20)
+    for question in (first, *QUESTIONS):
+        ask = QUESTIONS[question]
+        assert_same(ask(device, relevance, groups), ask(host, relevance, groups))
+
+
+class OnDevice:
+    """Distances whose blocks are those of a device."""
+
+    def __init__(self, query, gallery):
+        self.values = pairwise_distance(query, gallery)
+        self.shape = tuple(self.values.shape)
+
+    def block(self, start, stop):
+        return DeviceBlock(self.values[start:stop].clone())
+
+
+def assert_equal_scores(a, b):
+    for name, x, y in zip(a._fields, a, b, strict=True):
+        if hasattr(x, "_fields"):
+            assert_equal_scores(x, y)
+        else:
+            np.testing.assert_array_equal(x, y, err_msg=name)
+
+
+@pytest.mark.parametrize("protocol", ["market1501", "cuhk03"])
+def test_scores_are_those_of_the_host(protocol):
+    rng = np.random.default_rng(4)
+    ids = labels(rng, 30, 120)
+    ids[0][3], ids[2][5] = 99, 99  # a query without a match, and one without junk
+    query, gallery = (rng.integers(0, 2, (size, 16)).astype(np.float32) for size in (30, 120))  # so that there are ties
+    query[::2] += rng.normal(size=(15, 16)).astype(np.float32)  # and queries without
+    options = {"protocol": protocol, "verification": True, "camera_pairs": True, "top_k": 5, "max_rank": 130}
+    expected = evaluate(query, gallery, *ids, **options)
+    scores = evaluate(query, gallery, *ids, **options, postprocess=[OnDevice], block_size=16)
+    assert_equal_scores(scores, expected)
+    assert (scores.shot_ranks is not None) == (protocol == "cuhk03")
+    assert scores.num_valid < scores.num_queries
+    assert 0 < scores.verification.curve.auc < 1
+    assert scores.nearest.indices.shape[1] == 5
+    assert scores.camera_pairs.num_queries.sum() > 0
+
+
+def assert_bins_hold(values):
+    """What `bins` promises, for ascending float32 values."""
+    index = bin_of(values)
+    assert ((index >= 0) & (index < BINS)).all()
+    assert (np.diff(index) >= 0).all()
+    edge = upper_edge(index)
+    assert edge.dtype == np.float64
+    assert (edge >= values).all()
+    np.testing.assert_array_equal(bin_of(edge), index)
+    finite = np.isfinite(edge) & (edge < np.finfo(np.float32).max)
+    beyond = np.nextafter(edge[finite].astype(np.float32), np.float32(np.inf))
+    np.testing.assert_array_equal(bin_of(beyond), index[finite] + 1)  # so the edge is the largest of its bin
+    normal = np.isfinite(values) & (np.abs(values) >= np.finfo(np.float32).tiny)
+    with np.errstate(invalid="ignore"):
+        assert ((edge - values)[normal] < 4e-5 * np.abs(values[normal].astype(np.float64))).all()
+
+
+TINY = float(np.finfo(np.float32).tiny)
+LARGEST = float(np.finfo(np.float32).max)
+VALUES = {
+    "all bit patterns": lambda rng: rng.integers(0, 2**32, 20000, dtype=np.uint32).view(np.float32),
+    "usual distances": lambda rng: rng.uniform(-1e-3, 4, 5000).astype(np.float32),
+    "zeros": lambda _: np.array([-0.0, 0.0], np.float32),
+    "positive subnormals": lambda rng: np.append(rng.uniform(0, TINY, 500), 1e-45).astype(np.float32),
+    "negative subnormals": lambda rng: np.append(-rng.uniform(0, TINY, 500), -1e-45).astype(np.float32),
+    "extremes": lambda _: np.array([-LARGEST, -TINY, TINY, LARGEST], np.float32),
+    "negative infinity": lambda _: np.array([-np.inf, -LARGEST], np.float32),
+    "infinity": lambda _: np.array([LARGEST, np.inf], np.float32),
+}
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_bins_ascend_and_their_edges_are_near(kind):
+    values = VALUES[kind](np.random.default_rng(5))
+    assert_bins_hold(np.sort(values[np.isfinite(values)] if kind == "all bit patterns" else values))
+
+
+def test_both_zeros_share_a_bin():
+    assert len(set(bin_of(np.array([-0.0, 0.0], np.float32)))) == 1
+
+
+def test_infinite_distances_are_verified():
+    ids = [0, 1], [0, 1, 1]
+    distance = [[0.0, np.inf, np.inf], [np.inf, 1, np.inf]]
+    curve = evaluate(None, None, *ids, distance=distance, verification=True).verification.curve
+    assert curve.threshold[-1] == np.inf
+    assert curve.auc == pytest.approx((3 + 3 + 1.5) / 9)
