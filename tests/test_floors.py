@@ -16,6 +16,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "reidlit"
 FLOORS = {
     "config": 0,
     "files": 0,
+    "labels": 0,
     "overrides": 0,
     "spec": 0,
     "data": 1,

@@ -1,14 +1,42 @@
-"""Files that are whole or not there."""
+"""Atomic file writes."""
 
+import json
 import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
-def write_whole(file: Path, data: bytes) -> None:
-    """Writes a file under another name first, so that nobody ever reads half of it."""
-    part = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+@contextmanager
+def atomic_path(file: Path) -> Iterator[Path]:
+    """Yield a temporary path next to `file` that replaces `file` when the block ends without an error.
+
+    A reader therefore finds the previous file or the complete new one, never a part of it. After an error, the temporary
+    file is removed and `file` is unchanged.
+
+    Args:
+        file: Path to write; its folder must exist.
+
+    Example:
+        >>> with atomic_path(Path("scores.npz")) as part:  # doctest: +SKIP
+        ...     np.savez(part, embedding=embedding)
+    """
+    # The suffix is kept, since writers such as np.savez choose the format by it.
+    part = file.with_name(f".{file.stem}.{uuid.uuid4().hex}.part{file.suffix}")
     try:
-        part.write_bytes(data)
+        yield part
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)
+
+
+def atomic_write(file: Path, data: bytes | str) -> None:
+    """Write `data` to `file` atomically; text is encoded as UTF-8."""
+    with atomic_path(file) as part:
+        part.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` as indented JSON atomically."""
+    atomic_write(file, json.dumps(content, indent=2) + "\n")

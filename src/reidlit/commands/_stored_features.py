@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from reidlit.commands import common
 from reidlit.commands._results import describe, figures, print_table
+from reidlit.files import write_json
 from reidlit.inference.features import Features
 from reidlit.metrics import evaluate
 from reidlit.metrics.table import write_table
@@ -50,7 +51,7 @@ def test_features(cfg: DictConfig) -> float:
     if len(columns["ap"]) == len(query):  # with pooled queries a row is no image
         columns = {"path": query.path, "pid": query.pid, "camid": query.camid} | columns
     write_table(common.run_dir() / "per_query.parquet", {"dataset": np.full(len(columns["ap"]), name)} | columns)
-    common.write_json(common.run_dir() / "metrics.json", metrics)
+    write_json(common.run_dir() / "metrics.json", metrics)
     print_table(metrics)
     for label, path in common.outputs():
         common.say(f"{label}: {path}")

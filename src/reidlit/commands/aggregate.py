@@ -17,6 +17,7 @@ from rich.table import Table
 from reidlit.commands import common
 from reidlit.commands._finished_runs import Run, find_runs
 from reidlit.commands._results import IN_PERCENT
+from reidlit.files import write_json
 from reidlit.metrics.run_statistics import Spread, spread
 
 LEVEL = 0.95
@@ -78,7 +79,7 @@ def run(cfg: DictConfig) -> None:
     for remark in remarks:
         common.say(remark)
     files = [common.run_dir() / name for name in ("aggregate.json", "aggregate.csv")]
-    common.write_json(files[0], {"level": LEVEL, "groups": [_as_dict(group) for group in groups], "remarks": remarks})
+    write_json(files[0], {"level": LEVEL, "groups": [_as_dict(group) for group in groups], "remarks": remarks})
     _write_csv(files[1], groups)
     for file in files:
         common.say(f"aggregate: {file}")

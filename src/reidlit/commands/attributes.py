@@ -18,6 +18,7 @@ from reidlit.engine.attributes import SCORES, AttributeModule
 from reidlit.engine.base import without_fetching
 from reidlit.engine.joint_attributes import JointAttributeModule
 from reidlit.engine.loggers.factory import finish
+from reidlit.files import write_json
 from reidlit.models.weights import read_checkpoint
 from reidlit.spec import TARGET, build, check_saved, locate
 
@@ -260,8 +261,8 @@ def _publish(metrics: Mapping[str, Any], trainer: pl.Trainer) -> None:
     """Write `metrics.json` and `environment.json`, print the results and say where the files are."""
     if not trainer.is_global_zero:
         return
-    common.write_json(common.run_dir() / "environment.json", environment(trainer))
-    common.write_json(common.run_dir() / "metrics.json", metrics)
+    write_json(common.run_dir() / "environment.json", environment(trainer))
+    write_json(common.run_dir() / "metrics.json", metrics)
     print_attributes(metrics)
     best = common.run_dir() / "checkpoints" / "best.ckpt"
     for name, path in [*common.outputs(), *([("best checkpoint", best)] if best.is_file() else [])]:

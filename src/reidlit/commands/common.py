@@ -1,6 +1,5 @@
 """Steps that several commands share."""
 
-import json
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from reidlit.data.sample import Sample
 from reidlit.engine.callbacks.checkpoint import AtomicCheckpointIO
 from reidlit.engine.malloc import keep_freed_memory
 from reidlit.engine.reid import ReIDModule
+from reidlit.files import write_json
 from reidlit.inference.calibration import Calibration, store
 from reidlit.spec import targets, trust
 
@@ -206,13 +206,6 @@ def checkpoint_path(value: str | None, command: str = "train") -> str | None:
             f"ckpt_path=last: there is no {own} and no checkpoint in {runs}. Train first, or give the path of a .ckpt file."
         )
     return str(found[-1])
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    part.replace(path)
 
 
 def say(text: str) -> None:

@@ -12,6 +12,7 @@ from reidlit.commands._data import build_datamodule
 from reidlit.data.datamodule import ReIDDataModule, count
 from reidlit.data.doctor import SEVERITIES, Entry, Examination, Finding, Severity, examine
 from reidlit.data.image_statistics import Spread
+from reidlit.files import write_json
 from reidlit.models.model import IMAGENET_MEAN, IMAGENET_STD
 from reidlit.visualize.contact_sheet import choose_rows, draw_contact_sheet
 
@@ -46,7 +47,7 @@ def run(cfg: DictConfig) -> None:
             title = f"{part.name}, drawn with seed={cfg.seed}"
             common.say(f"contact sheet: {draw_contact_sheet(chosen, common.run_dir() / name, title, part.read)}")
     path = common.run_dir() / "doctor.json"
-    common.write_json(path, {"datasets": report})
+    write_json(path, {"datasets": report})
     common.say(f"all cases: {path}")
     if errors:
         raise ValueError(

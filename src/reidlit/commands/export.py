@@ -23,6 +23,7 @@ from reidlit.data.splits import EvalSet
 from reidlit.export.formats import FORMATS, Run, embedder
 from reidlit.export.parity import Difference, FileBackend, Speed, difference, speed
 from reidlit.export.quantize import PRECISIONS, to_fp16, to_int8
+from reidlit.files import write_json
 from reidlit.inference.calibration import KEY
 from reidlit.inference.extractor import FeatureExtractor
 from reidlit.inference.image_inputs import as_size
@@ -57,7 +58,7 @@ def run(cfg: DictConfig) -> None:
             rows.append((name, str(path), None, None, ""))
             continue
         rows.append(_export(cfg, name, base, trained, images, metadata, datamodule))
-    common.write_json(base.with_name(f"{base.name}.json"), metadata)
+    write_json(base.with_name(f"{base.name}.json"), metadata)
     Console().print(_table(rows))
     for _, path_name, *_ in rows:
         common.say(f"written: {path_name}")

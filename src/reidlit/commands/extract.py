@@ -18,8 +18,8 @@ from reidlit.data.sample import Sample, first_frame
 from reidlit.data.video import VideoDataModule
 from reidlit.inference.extractor import FeatureExtractor
 from reidlit.inference.features import COLUMNS, Features, Unfinished, of_samples
+from reidlit.labels import UNKNOWN
 
-UNKNOWN = -1  # identity and camera of images in a folder
 Columns = dict[str, np.ndarray]
 
 

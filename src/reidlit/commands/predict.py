@@ -13,12 +13,12 @@ from tqdm import tqdm
 from reidlit.commands import common
 from reidlit.commands._data import build_datamodule
 from reidlit.commands.attributes import KnowsAttributes, load_module
-from reidlit.data.attribute_data import UNKNOWN
 from reidlit.data.image_files import list_images_below
 from reidlit.data.images import Images
 from reidlit.data.pipeline import Pipeline
 from reidlit.data.sample import Sample, readable
 from reidlit.data.transforms import Resize
+from reidlit.labels import UNKNOWN
 from reidlit.metrics.table import SUFFIXES, write_table
 
 PROBABILITY = "_probability"  # how the names of columns end

@@ -15,6 +15,7 @@ from rich.table import Table
 from reidlit.commands import common
 from reidlit.config import CONFIG_DIR, option, options
 from reidlit.engine.malloc import keep_freed_memory
+from reidlit.files import write_json
 from reidlit.inference.profiling import Profile, describe_device, find_device, measure
 from reidlit.models.build import TIMM
 from reidlit.spec import build
@@ -53,7 +54,7 @@ def run(cfg: DictConfig) -> None:
         "batch_size": settings["batch_size"],
         "models": {name: asdict(profile) for name, profile in profiles.items()},
     }
-    common.write_json(path, measured)
+    write_json(path, measured)
     common.say(f"{_legend(settings)}\non {measured['device']}; fp32, channels last\nprofile: {path}")
 
 

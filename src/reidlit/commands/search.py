@@ -19,7 +19,8 @@ from reidlit.data.sample import Sample, readable
 from reidlit.inference.extractor import FeatureExtractor
 from reidlit.inference.features import SUFFIXES, Features, of_samples
 from reidlit.inference.search.folder_gallery import gallery_of_folder
-from reidlit.inference.search.gallery import UNKNOWN, Gallery
+from reidlit.inference.search.gallery import Gallery
+from reidlit.labels import UNKNOWN
 from reidlit.metrics import KReciprocal
 from reidlit.metrics.table import write_table
 from reidlit.visualize.faces import blurring

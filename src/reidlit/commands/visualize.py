@@ -18,6 +18,7 @@ from reidlit.data.images import Read
 from reidlit.data.sample import Sample, first_frame, readable
 from reidlit.inference.image_inputs import as_size
 from reidlit.inference.loading import Trained
+from reidlit.labels import UNKNOWN
 from reidlit.visualize.activation_map import activation_map, find_layer
 from reidlit.visualize.attention import attention_map, can_roll_out
 from reidlit.visualize.faces import blurred
@@ -26,7 +27,6 @@ from reidlit.visualize.overlay import Triplet, draw_maps
 METHODS = ("auto", "activation", "attention")
 MOST = 400  # images that one picture shows
 BATCH = 16
-UNKNOWN = -1  # identity and camera of images in a folder
 
 
 def run(cfg: DictConfig) -> None:

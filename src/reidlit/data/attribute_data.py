@@ -14,8 +14,8 @@ from reidlit.data.decode import decode
 from reidlit.data.images import Images, Item, Read, Transform
 from reidlit.data.sample import Batch, Sample
 from reidlit.data.splits import EvalSet
+from reidlit.labels import UNKNOWN
 
-UNKNOWN = -1  # of a label; and of the identity and the camera of images that have attributes instead
 Labels = NDArray[np.int8]
 AttributeSplit = Literal["train", "val", "test"]
 ATTRIBUTE_SPLITS: tuple[AttributeSplit, ...] = ("train", "val", "test")

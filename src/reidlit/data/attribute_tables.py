@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from reidlit.data.attribute_data import UNKNOWN
 from reidlit.data.csv_reader import read_lines
+from reidlit.labels import UNKNOWN
 
 VALUES = {"": UNKNOWN, "0": 0, "1": 1}
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reidlit.data.attribute_data import UNKNOWN
 from reidlit.data.attribute_tables import read_attributes
 from reidlit.data.matlab import read_mat, strings
+from reidlit.labels import UNKNOWN
 
 PARTS = ("train", "test")
 INDEX = "image_index"  # the field that names the identities

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from reidlit.data.csv_reader import read_lines
 from reidlit.data.datamodule import ALL_SPLITS
 from reidlit.data.splits import drawn_order
-from reidlit.files import write_whole
+from reidlit.files import atomic_write
 
 TEST = "test"  # in place of query and gallery where these are to be drawn
 ROLES = (*ALL_SPLITS, TEST)
@@ -153,7 +153,7 @@ def write_table(file: Path, rows: Sequence[Row]) -> None:
     writer.writerows([row[column] for column in columns] for row in rows)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, text.getvalue().encode())
+        atomic_write(file, text.getvalue().encode())
     except OSError as error:
         raise ValueError(
             f"The drawn split cannot be written to {file} ({error}). Name a file in a writable folder as data.split_file."

@@ -9,11 +9,11 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 
-from reidlit.data.attribute_data import UNKNOWN
 from reidlit.data.identity_attributes import read_identity_attributes
 from reidlit.data.sample import Batch
 from reidlit.engine.base import Spec
 from reidlit.engine.reid import ReIDModule
+from reidlit.labels import UNKNOWN
 from reidlit.losses import WeightedSum
 from reidlit.losses.attribute_bce import AttributeBCE
 from reidlit.metrics import Scores

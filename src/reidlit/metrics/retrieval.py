@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
 
+from reidlit.labels import UNKNOWN
 from reidlit.metrics._ranking.pair_counts import PairCounts
 from reidlit.metrics._ranking.rank_scores import AP_FORMULAS, RankScores, RankScoring
 from reidlit.metrics._ranking.tiles import Answered, Questions
@@ -21,8 +22,6 @@ from reidlit.metrics.nearest import NearestLists
 from reidlit.metrics.protocols import PROTOCOLS, CrossCamera
 from reidlit.metrics.scores import Scores
 from reidlit.metrics.single_shot import SingleShot
-
-UNKNOWN_CAMERA = -1
 
 PostProcessing: TypeAlias = Callable[[Tensor, Tensor], "tuple[Tensor, Tensor] | Distances"]
 
@@ -226,7 +225,7 @@ def _labels(
 
 def _apart(camids: Integers, first: int) -> Integers:
     """The same with a number of its own for each unknown camera, so that no two of them are taken for one."""
-    unknown = np.flatnonzero(camids == UNKNOWN_CAMERA)
+    unknown = np.flatnonzero(camids == UNKNOWN)
     if not len(unknown):
         return camids
     apart = camids.copy()

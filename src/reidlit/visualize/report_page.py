@@ -14,7 +14,7 @@ from PIL import Image
 from reidlit.data.decode import decode
 from reidlit.data.images import Read
 from reidlit.data.sample import readable
-from reidlit.files import write_whole
+from reidlit.files import atomic_write
 
 HEIGHT, WIDTH = 128, 64  # of a picture, in pixels
 QUALITY = 80
@@ -119,7 +119,7 @@ def write_report(report: Report, path: Path, read: Read = decode) -> Path:
         datasets=sorted({query.dataset for query in report.queries}),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text.encode("utf-8"))
+    atomic_write(path, text.encode("utf-8"))
     return path
 
 

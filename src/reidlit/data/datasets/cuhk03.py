@@ -16,7 +16,7 @@ from reidlit.data.image_files import list_images
 from reidlit.data.matlab import read_mat, strings
 from reidlit.data.sample import Sample
 from reidlit.data.splits import check_split_id
-from reidlit.files import write_whole
+from reidlit.files import atomic_write
 
 NAME = re.compile(r"([1-5])_(\d{3})_([12])_(\d{2})\.png", re.ASCII)
 CLASSIC_SPLITS = 20
@@ -112,7 +112,7 @@ class CUHK03(ReIDDataModule):
         for name, image in _images(self.release, self.boxes, there):
             self.images.mkdir(exist_ok=True)
             _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-            write_whole(self.images / name, data.tobytes())
+            atomic_write(self.images / name, data.tobytes())
 
     def samples(self, split: Split) -> list[Sample]:
         """List a split of the extracted images; see `ReIDDataModule.samples`.

@@ -7,9 +7,9 @@ from typing import ClassVar
 from reidlit.data.datamodule import ReIDDataModule, Split, Statistics
 from reidlit.data.image_files import list_images
 from reidlit.data.sample import Sample
+from reidlit.labels import UNKNOWN
 
 NAME = re.compile(r"p([0-9]{1,9})_s[0-9]{1,9}_")
-NO_CAMERA = -1
 
 
 class CUHKSYSU(ReIDDataModule):
@@ -53,4 +53,4 @@ def _parse(path: Path) -> Sample:
     match = NAME.match(path.name)
     if match is None:
         raise ValueError(f"{path} is not named as CUHK-SYSU's images are (p11422_s16929_1.jpg). Rename or remove it.")
-    return Sample(str(path), pid=int(match[1]), camid=NO_CAMERA)
+    return Sample(str(path), pid=int(match[1]), camid=UNKNOWN)

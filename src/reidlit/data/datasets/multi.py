@@ -12,8 +12,7 @@ from reidlit.data.packed import Packed
 from reidlit.data.sample import Sample
 from reidlit.data.splits import EvalSet
 from reidlit.data.video import VideoDataModule
-
-UNLABELLED = -1
+from reidlit.labels import UNKNOWN
 
 
 class Multi(ReIDDataModule):
@@ -123,7 +122,7 @@ class Multi(ReIDDataModule):
         """
         if not self.load_train_targets:
             raise ValueError("data.load_train_targets=false: set it to true to have the targets' training images.")
-        labels = dict.fromkeys((sample.pid for sample in self.target_train), UNLABELLED)
+        labels = dict.fromkeys((sample.pid for sample in self.target_train), UNKNOWN)
         return self._training_loader(self.target_train, labels)
 
 

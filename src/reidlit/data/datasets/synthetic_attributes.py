@@ -2,10 +2,11 @@
 
 from typing import Unpack
 
-from reidlit.data.attribute_data import UNKNOWN, AttributeDataModule, AttributeRow, AttributeTable
+from reidlit.data.attribute_data import AttributeDataModule, AttributeRow, AttributeTable
 from reidlit.data.datamodule import Loading
 from reidlit.data.synthetic.drawing import Colour, Person
 from reidlit.data.synthetic.walkers import Walkers
+from reidlit.labels import UNKNOWN
 
 DARK = 90  # gray level below which clothes are dark
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from reidlit.data.synthetic.cameras import Camera, draw_bench, draw_bush, draw_pole, generator
 from reidlit.data.synthetic.drawing import Colour, Image, Person, Place, Pose, Upper, draw_person
-from reidlit.files import write_whole
+from reidlit.files import atomic_write
 
 # Of the pictures: raise it with every change that alters them, so that old files are not mixed with new ones.
 VERSION = 1
@@ -140,14 +140,14 @@ def draw_occluder(canvas: Image, rng: np.random.Generator, heading: float) -> No
 def write_picture(file: Path, picture: Image) -> None:
     """Writes a picture as a JPEG file, whole or not at all."""
     _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
-    write_whole(file, data.tobytes())
+    atomic_write(file, data.tobytes())
 
 
 def claim(folder: Path, mine: dict[str, int]) -> None:
     """Notes the settings of drawing in `folder`, or raises a ValueError if it was written with others."""
     note = folder / NOTE
     if not note.exists():
-        write_whole(note, json.dumps(mine).encode())
+        atomic_write(note, json.dumps(mine).encode())
         return
     theirs = json.loads(note.read_text())
     if theirs != mine:

@@ -13,7 +13,7 @@ from rich.console import Console
 from reidlit.config import option, options
 from reidlit.data.datamodule import ReIDDataModule
 from reidlit.engine.architecture_search import ArchitectureSearchModule
-from reidlit.files import write_whole
+from reidlit.files import atomic_write
 from reidlit.models.backbones.osnet_ain import CANDIDATES, OSNetAIN
 from reidlit.spec import TARGET
 
@@ -50,7 +50,7 @@ class FoundArchitecture(pl.Callback):
             f"the choices: {module.space.entropy.mean():.3f} nats, of {math.log(len(CANDIDATES)):.3f} before the search."
         )
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.path, as_option(module, told).encode())
+        atomic_write(self.path, as_option(module, told).encode())
 
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -17,13 +17,13 @@ from reidlit.inference.profiling import find_device
 from reidlit.inference.search.faiss_index import KINDS, FaissIndex, load_faiss
 from reidlit.inference.search.ranking import Mask, approximate, centroids, exact, filters, reranked
 from reidlit.inference.search.store import ABOUT, GalleryRows, Integers
+from reidlit.labels import UNKNOWN
 from reidlit.metrics.distance import METRICS
 from reidlit.metrics.inputs import as_embeddings, as_labels
 from reidlit.metrics.nearest import Nearest
 from reidlit.metrics.rerank.k_reciprocal import KReciprocal
 
 INDEXES = ("exact", *KINDS)
-UNKNOWN = -1  # identity or camera
 
 Entries: TypeAlias = Features | Given | Sequence[Given]
 """Features of a file, embeddings (N, D), or, where the gallery has an extractor, images."""
