@@ -20,8 +20,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from reidlit.commands import common
 from reidlit.commands._data import build_datamodule
+from reidlit.commands._settings import plain
 from reidlit.config import CONFIG_DIR
 from reidlit.engine.reid import ReIDModule
 
@@ -81,10 +81,10 @@ def waiting(
         datamodule.prepare_data()
         datamodule.setup("fit")
         module = ReIDModule(
-            model=common.plain(cfg.model),
-            loss=common.plain(cfg.loss),
-            optimizer=common.plain(cfg.optimizer),
-            scheduler=common.plain(cfg.scheduler),
+            model=plain(cfg.model),
+            loss=plain(cfg.loss),
+            optimizer=plain(cfg.optimizer),
+            scheduler=plain(cfg.scheduler),
             pids=datamodule.pids,
             image_size=[256, 128],
         )

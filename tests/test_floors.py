@@ -16,6 +16,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "reidlit"
 FLOORS = {
     "config": 0,
     "files": 0,
+    "console": 0,
     "labels": 0,
     "overrides": 0,
     "spec": 0,
@@ -34,10 +35,10 @@ FLOORS = {
     "cli": 7,
 }
 HYDRA = ("cli.py", "commands/", "compat/", "engine/")
-LIGHTNING = ("commands/", "data/datamodule.py", "engine/")
+LIGHTNING = ("commands/", "data/datamodule.py", "engine/", "runs/")
 # Files of one name in two rooms: each mirrors the other.
-MIRRORED = {"attributes.py", "distillation.py", "doctor.py", "table.py"}
-FORBIDDEN = {"utils", "helpers"}
+MIRRORED = {"distillation.py", "doctor.py", "table.py"}
+FORBIDDEN = {"utils", "common", "helpers"}
 
 
 def imports(path):

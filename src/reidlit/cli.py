@@ -88,7 +88,7 @@ def _launch(name: str, argv: list[str]) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from reidlit.commands._sweep_folder import resumed
+    from reidlit.runs.sweep import resumed_arguments
 
     here = str(Path.cwd())
 
@@ -99,10 +99,10 @@ def _launch(name: str, argv: list[str]) -> None:
         with _imported_for_good():
             task = import_module(f"reidlit.commands.{name}").run
             from reidlit.commands._errors import explained
-            from reidlit.commands.common import trust_named
+            from reidlit.commands._settings import trust_chosen
 
         with explained(name):
-            trust_named(cfg)
+            trust_chosen(cfg)
             hydra_cfg = HydraConfig.get()
             if hydra_cfg.mode is RunMode.MULTIRUN and "sweep" in hydra_cfg.callbacks:
                 from reidlit.commands._sweep_job import run_job
@@ -112,7 +112,7 @@ def _launch(name: str, argv: list[str]) -> None:
         return result
 
     try:
-        sys.argv = [argv[0], *resumed(name, _named(name, argv[2:]))]
+        sys.argv = [argv[0], *resumed_arguments(name, _named(name, argv[2:]))]
     except (ValueError, OSError) as error:
         sys.exit(f"reidlit {name}: {error}")
     try:

@@ -7,7 +7,7 @@ import pytest
 from pyarrow import parquet
 
 from helpers.cli_settings import TINY
-from reidlit.commands._results import describe
+from reidlit.runs.figures import protocol_line
 
 
 @pytest.fixture
@@ -112,6 +112,6 @@ def test_mistakes_are_told_before_anything_is_embedded(reidlit, trained, option,
 
 
 def test_a_model_that_is_told_the_camera_is_a_protocol_of_its_own():
-    told, not_told = (describe({}, (256, 128), uses_cameras) for uses_cameras in (True, False))
+    told, not_told = (protocol_line({}, (256, 128), uses_cameras) for uses_cameras in (True, False))
     assert told == not_told.replace("AP: step", "AP: step; the model is told each image's camera")
     assert told != not_told

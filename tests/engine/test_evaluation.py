@@ -21,7 +21,8 @@ from reidlit.data.datasets.synthetic import Synthetic
 from reidlit.data.transforms import Resize
 from reidlit.data.pipeline import Pipeline
 from reidlit.engine.reid import ReIDModule
-from reidlit.commands._results import figures, print_table
+from reidlit.runs.result import RunResult
+from reidlit.runs.tables import print_results
 
 root, devices, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 
@@ -51,11 +52,11 @@ trainer = pl.Trainer(
     enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
 )
 trainer.test(module, data, verbose=False)
-found = {f"{name}/{key}": value for name, scores in module.scores.items() for key, value in figures(scores, "p").items()}
+result = RunResult(tuple(module.result(name) for name in data.test_sets))
 logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
 if trainer.is_global_zero:
-    print_table(found)
-Path(f"{out}_{trainer.global_rank}.json").write_text(json.dumps([found, logged]))
+    print_results(result)
+Path(f"{out}_{trainer.global_rank}.json").write_text(json.dumps([result.to_json(), logged]))
 """
 
 

@@ -111,7 +111,7 @@ def test_attributes_are_measured_on_identities_that_are_known_and_on_no_other_da
         trained.dataset = dataset
         testing = trainer()
         testing.test(trained, {"own": loader(tested)}, verbose=False)
-        scores = trained.scores["test/own"].as_dict()
+        scores = trained.scores("own").as_dict()
         assert ("mA" in scores) == measured
         assert "mAP" in scores
         if measured:
@@ -121,7 +121,7 @@ def test_attributes_are_measured_on_identities_that_are_known_and_on_no_other_da
             assert testing.callback_metrics["test/own/f1"] == pytest.approx(scores["f1"])
     trained.dataset = None
     trainer().test(trained, {"own": loader(batch(3, (4, 6, 4, 6)))}, verbose=False)
-    assert "mA" not in trained.scores["test/own"].as_dict()
+    assert "mA" not in trained.scores("own").as_dict()
 
 
 def test_a_dataset_that_numbers_identities_anew_is_refused(table):

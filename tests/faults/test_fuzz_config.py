@@ -81,7 +81,7 @@ def start(reidlit, monkeypatch):
     def stop(*_):
         raise Reached
 
-    monkeypatch.setattr(train, "_fit", stop)
+    monkeypatch.setattr(train, "fit", stop)
 
     def run(*arguments):
         try:

@@ -14,9 +14,9 @@ import torch
 from launcher import Launcher
 
 from helpers.cli_settings import TRAIN
-from reidlit.commands.common import write_json
 from reidlit.data.sample import Sample
 from reidlit.engine.callbacks.checkpoint import AtomicCheckpointIO
+from reidlit.files import write_json
 from reidlit.inference.features import Features, of_samples
 from reidlit.inference.search.gallery import Gallery
 

@@ -11,8 +11,7 @@ CURVE = {"fpr": [1e-6, 1e-3, 0.1, 1.0], "threshold": [None, 2.0, 3.0, 9.0]}
 
 
 def calibration():
-    metrics = {"test/market1501/mAP": 0.5, "test/market1501/roc": CURVE}
-    return Calibration.of_test(metrics, {"metric": "cosine", "flip": True})
+    return Calibration.of_test("market1501", {"mAP": 0.5, "roc": CURVE}, {"metric": "cosine", "flip": True})
 
 
 def test_thresholds_of_a_test():
@@ -23,8 +22,8 @@ def test_thresholds_of_a_test():
         found.at(1e-5)
     with pytest.raises(ValueError, match="above 0"):
         found.at(0)
-    assert Calibration.of_test({"test/market1501/mAP": 0.5}, {}) is None
-    assert Calibration.of_test({"test/a/roc": CURVE}, {"postprocess": ["k_reciprocal"]}) is None
+    assert Calibration.of_test("market1501", {"mAP": 0.5}, {}) is None
+    assert Calibration.of_test("a", {"roc": CURVE}, {"postprocess": ["k_reciprocal"]}) is None
 
 
 def test_a_checkpoint_keeps_them(tmp_path):

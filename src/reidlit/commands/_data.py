@@ -1,6 +1,6 @@
 """The dataset that a configuration names, or the several that `data=multi` names."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra import compose
@@ -8,14 +8,18 @@ from hydra.errors import MissingConfigException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from reidlit.data.datamodule import ReIDDataModule
+from reidlit.commands._errors import wrong_types_named
+from reidlit.data.attribute_data import AttributeDataModule
+from reidlit.data.datamodule import ReIDDataModule, count
 from reidlit.data.pipeline import select
+from reidlit.data.sample import Sample
 from reidlit.data.video import VideoLoading
 
 RECIPES = ("train", "test")  # of conf/transforms; its other keys are steps
 LISTS = ("sources", "targets")  # of conf/data/multi.yaml: names of other options
 
 
+@wrong_types_named()
 def build_datamodule(cfg: DictConfig) -> ReIDDataModule:
     """The dataset with its transforms and its sampler.
 
@@ -73,3 +77,26 @@ def _option(entry: str | Mapping[str, Any], root: str) -> DictConfig:
 def _without_size(spec: DictConfig) -> dict[str, Any]:
     """The same without the size of the images, which the transforms have read."""
     return {str(key): value for key, value in spec.items() if key not in ("height", "width")}
+
+
+def training_summary(datamodule: ReIDDataModule) -> str:
+    """Describe what is trained on: a line for each source, the held-out identities, and notices to users of the data."""
+    if isinstance(datamodule, AttributeDataModule):
+        counts = {split: len(datamodule.samples(split)) for split in datamodule.splits}
+        described = ", ".join(f"{number:,} images for {split}" for split, number in counts.items() if number)
+        return f"{datamodule.name}: {len(datamodule.names)} attributes, {described}"
+    item_name = datamodule.unit
+    parts = [(part.name, part.training_samples()) for part in datamodule.sources]
+    lines = [f"{name}: trained on {_size(samples, item_name)}" for name, samples in parts]
+    if len(parts) > 1:
+        lines.append(f"together: {_size(datamodule.train, item_name)}")
+    if datamodule.val:
+        queries, gallery = len(datamodule.val.query), len(datamodule.val.gallery)
+        lines.append(f"held out for validation: {queries} queries, {gallery} gallery")
+    lines += [f"{part.name}: the split is kept in {part.split_path}" for part in datamodule.parts if part.split_path]
+    return "\n".join([*lines, *(part.notice for part in datamodule.sources if part.notice)])
+
+
+def _size(samples: Sequence[Sample], item_name: str) -> str:
+    identities, images, cameras = count(samples)
+    return f"{identities:,} identities, {images:,} {item_name}, {cameras or 'no known'} cameras"

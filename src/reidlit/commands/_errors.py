@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytorch_lightning as pl
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
+
+from reidlit.commands._overrides import suspicious_overrides
 
 USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
 LOST_WORKER = "DataLoader worker"  # how torch begins to tell of a loader process that has died
 LOADER = "torch.utils.data.dataloader"
-WRONG_KINDS = (TypeError, AttributeError, ArithmeticError, LookupError, RuntimeError, AssertionError)
+BUILD_ERRORS = (TypeError, AttributeError, ArithmeticError, LookupError, RuntimeError, AssertionError)
 INTERRUPTED = 130  # what a shell gives for Ctrl-C
 
 
@@ -57,23 +58,25 @@ def _of_lost_worker(error: BaseException) -> str:
 
 
 @contextmanager
-def wrong_kinds_named() -> Iterator[None]:
-    """Name the settings that were given where a value of a wrong kind, such as a word for a number, stops what is built.
+def wrong_types_named() -> Iterator[None]:
+    """Explain an error of Python while a setting is built by the settings whose type differs from that of their default.
+
+    Without such a setting the error is a bug, whose traceback must be seen, and passes.
 
     Raises:
-        ValueError: in place of Python's own errors; with HYDRA_FULL_ERROR=1 they keep their tracebacks.
+        ValueError: In place of Python's own errors, such as a TypeError.
     """
     try:
         yield
     except Exception as error:
         cause = first_cause(error)
-        if not isinstance(cause, WRONG_KINDS):
+        suspects = suspicious_overrides() if isinstance(cause, BUILD_ERRORS) else []
+        if not suspects:
             raise
-        given = " ".join(HydraConfig.get().overrides.task)
         raise ValueError(
-            f"This cannot be built: {str(cause).strip() or type(cause).__name__}. One of the settings may be of a wrong kind, a "
-            f"word for a number or null where something is needed; given were: {given or 'none'}. --help lists what they are "
-            "by default, HYDRA_FULL_ERROR=1 shows where it happened."
+            f"{', '.join(suspects)}: a setting cannot be used ({str(cause).strip() or type(cause).__name__}). It may have the "
+            "wrong type, such as text where a number is expected, or null where a value is needed. --help lists the defaults; "
+            "HYDRA_FULL_ERROR=1 shows the traceback."
         ) from error
 
 

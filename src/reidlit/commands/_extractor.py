@@ -2,7 +2,7 @@
 
 from omegaconf import DictConfig
 
-from reidlit.commands import common
+from reidlit.commands._settings import checkpoint_path, plain
 from reidlit.inference.extractor import FeatureExtractor
 from reidlit.inference.loading import Trained, load_trained
 from reidlit.models.weights import load_weights, read_tensors
@@ -18,7 +18,7 @@ CLASSIFIERS = (
 
 def build_extractor(cfg: DictConfig, progress: bool = True) -> FeatureExtractor:
     """The trained model of `ckpt_path`, or of `weights` and `model`, as `extractor` says; see `load`."""
-    options = common.plain(cfg.extractor) | {"progress": progress}
+    options = plain(cfg.extractor) | {"progress": progress}
     size = options.pop("image_size")
     return FeatureExtractor(trained=load(cfg, None if size is None else (size[0], size[1])), **options)
 
@@ -35,13 +35,13 @@ def load(cfg: DictConfig, image_size: tuple[int, int] | None = None) -> Trained:
     """
     if (cfg.ckpt_path is None) == (cfg.weights is None):
         raise ValueError("give ckpt_path=<file.ckpt> of reidlit train, or weights=<file.pth> with model=<name>.")
-    path = common.checkpoint_path(cfg.ckpt_path)
+    path = checkpoint_path(cfg.ckpt_path)
     if path is not None:
         return load_trained(path, image_size=image_size)
     if cfg.get("model") is None:
         raise ValueError(f"weights={cfg.weights} are of a model: name it with model=osnet_x1_0, say.")
     size = image_size or (256, 128)
-    spec = common.plain(cfg.model)
+    spec = plain(cfg.model)
     model = build(
         spec | ({"image_size": list(size)} if "image_size" in spec else {}), num_classes=_classes(cfg.weights)
     )

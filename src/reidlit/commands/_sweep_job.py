@@ -1,4 +1,4 @@
-"""A job of a sweep: skipped if it has finished, gone on with if it was cut; and its failure stays its own."""
+"""Run one job of a sweep: skip it if finished, resume it if interrupted, and record its failure without stopping the sweep."""
 
 import gc
 import math
@@ -13,29 +13,28 @@ from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 from torch import distributed
 
-from reidlit.commands import common
 from reidlit.commands._errors import USER_ERRORS, message
-from reidlit.commands._sweep_folder import ERROR, finished, score
+from reidlit.commands._settings import current_run, with_settings
+from reidlit.console import say
 
 Task = Callable[[DictConfig], float | None]
 STOPPED = 128 + signal.SIGTERM  # the status that a shell gives
 
 
 def run_job(command: str, task: Task, cfg: DictConfig) -> float | None:
-    """Run a task within a sweep.
+    """Run a command within a sweep.
 
     Returns:
-        What the task returns, now or when it finished; NaN if it failed, which `error.txt` in its folder explains.
+        The score of the job, from this run or an earlier one; NaN if it failed, which `error.txt` in its folder explains.
     """
-    folder = common.run_dir()
-    done = finished(folder)
-    if done is not None:
-        common.say(f"{folder} has finished before.")
-        return score(done)
-    last = folder / "checkpoints" / "last.ckpt"
-    if command == "train" and last.is_file():
-        cfg.ckpt_path = str(last)
-    (folder / ERROR).unlink(missing_ok=True)
+    folder = current_run()
+    finished = folder.result()
+    if finished is not None:
+        say(f"{folder.path} has finished before.")
+        return finished.score
+    if command == "train" and folder.last_checkpoint.is_file():
+        cfg = with_settings(cfg, {"ckpt_path": str(folder.last_checkpoint)})
+    folder.error_file.unlink(missing_ok=True)
     try:
         with _stoppable():
             return task(cfg)
@@ -75,6 +74,6 @@ def _stoppable() -> Iterator[None]:
 @rank_zero_only
 def _explain(command: str, error: Exception) -> None:
     text = message(error) if isinstance(error, USER_ERRORS) else f"{type(error).__name__}: {error}"
-    file = common.run_dir() / ERROR
+    file = current_run().error_file
     file.write_text(f"{' '.join(text.split())}\n\n{''.join(traceback.format_exception(error))}", encoding="utf-8")
     sys.stderr.write(f"reidlit {command}: {text}\nThis job has failed, see {file}; the others go on.\n")

@@ -12,7 +12,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from reidlit.commands._sweep_folder import RESUME, Job, jobs, refuse_another, score, score_name
+from reidlit.console import say
+from reidlit.runs.sweep import RESUME, Job, SweepFolder, refuse_other_sweep
 
 SHOWN = ("mAP", "mA", "rank1")  # of what the sweep maximises; mA is that of attributes
 
@@ -24,65 +25,66 @@ class SweepSummary(Callback):
         """Refuse the folder of another sweep; say how to go on with this one."""
         command = config.hydra.job.config_name
         try:
-            refuse_another(config)
+            refuse_other_sweep(config)
         except ValueError as error:
             sys.exit(f"reidlit {command}: {error}")  # Hydra makes a warning of other exceptions
-        _say(f"If this sweep is cut, go on with it: reidlit {command} {RESUME}{config.hydra.sweep.dir}")
+        say(f"If this sweep is cut, go on with it: reidlit {command} {RESUME}{config.hydra.sweep.dir}")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002 Hydra passes more
         """Print the table, write it and the picture; end with status 1 if a job has failed."""
         folder = Path(config.hydra.sweep.dir)
-        found = sorted(jobs(folder), key=_worse)
-        varied = varied_settings(found)
-        print_jobs(found, varied)
+        jobs = sorted(SweepFolder(folder).jobs(), key=_worse)
+        varied = varied_settings(jobs)
+        print_jobs(jobs, varied)
         files = {"summary": folder / "summary.csv"}
-        write_csv(files["summary"], found, varied)
-        names = dict.fromkeys(score_name(job.metrics) for job in found if score(job.metrics) is not None)
+        write_csv(files["summary"], jobs, varied)
+        scored = [job.result.scored for job in jobs if job.result.score is not None]
+        names = dict.fromkeys(result.named(str(result.headline)) for result in scored if result is not None)
         if varied and names:
             # Here, so that a run that is no sweep does not wait for matplotlib.
             from reidlit.visualize.parallel_coordinates import parallel_coordinates
 
             files["picture"] = folder / "parallel.svg"
-            axes = {name: [job.settings.get(name, "default") for job in found] for name in varied}
-            percents = [None if (value := score(job.metrics)) is None else 100 * value for job in found]
+            axes = {name: [job.settings.get(name, "default") for job in jobs] for name in varied}
+            percents = [None if (value := job.result.score) is None else 100 * value for job in jobs]
             picture = parallel_coordinates(axes, percents, f"{' or '.join(map(str, names))} (%)")
             files["picture"].write_text(picture, encoding="utf-8")
         for name, file in files.items():
-            _say(f"{name}: {file}")
+            say(f"{name}: {file}")
         if any(name == "seed" or name.endswith(("split_id", "split_seed")) for name in varied):
-            _say(f"mean and spread over seeds and splits: reidlit aggregate {folder}")
-        if failed := [job for job in found if job.status != "finished"]:
+            say(f"mean and spread over seeds and splits: reidlit aggregate {folder}")
+        if failed := [job for job in jobs if job.status != "finished"]:
             listed = "\n".join(f"  {folder / job.name}: {job.error or 'it was cut'}" for job in failed)
             again = f"To try them again: reidlit {config.hydra.job.config_name} {RESUME}{folder}"
             if not config.hydra.sweeper._target_.endswith(".BasicSweeper"):
                 again = "The search has gone on without them."
-            sys.exit(f"{len(failed)} of {len(found)} jobs did not finish:\n{listed}\n{again}")
+            sys.exit(f"{len(failed)} of {len(jobs)} jobs did not finish:\n{listed}\n{again}")
 
 
 def _worse(job: Job) -> float:
     """The best job first, those without a score last."""
-    value = score(job.metrics)
+    value = job.result.score
     return 1.0 if value is None else -value
 
 
-def varied_settings(found: Sequence[Job]) -> list[str]:
-    """The settings in which jobs differ, in the order in which they were given."""
-    keys = dict.fromkeys(key for job in found for key in job.settings)
-    return [key for key in keys if len({job.settings.get(key) for job in found}) > 1]
+def varied_settings(jobs: Sequence[Job]) -> list[str]:
+    """Return the settings in which jobs differ, in the order in which they were given."""
+    keys = dict.fromkeys(key for job in jobs for key in job.settings)
+    return [key for key in keys if len({job.settings.get(key) for job in jobs}) > 1]
 
 
-def print_jobs(found: Sequence[Job], varied: Sequence[str]) -> None:
+def print_jobs(jobs: Sequence[Job], varied: Sequence[str]) -> None:
     """Print a row for each job, in percent."""
     figures = [
-        {name: job.metrics.get(f"{(score_name(job.metrics) or '').rpartition('/')[0]}/{name}") for name in SHOWN}
-        for job in found
+        {name: None if job.result.scored is None else job.result.scored.figures.get(name) for name in SHOWN}
+        for job in jobs
     ]
     shown = [name for name in SHOWN if any(each[name] is not None for each in figures)]
     table = Table("job", *varied, box=SIMPLE, pad_edge=False, collapse_padding=True)
     for name in shown:
         table.add_column(f"{name}, %", justify="right")
     table.add_column("status")
-    for job, each in zip(found, figures, strict=True):
+    for job, each in zip(jobs, figures, strict=True):
         cells = ["" if (value := each[name]) is None else f"{100 * value:.2f}" for name in shown]
         table.add_row(job.name, *(_shortened(job.settings.get(key, "")) for key in varied), *cells, job.status)
     Console().print(table)
@@ -96,18 +98,15 @@ def _shortened(value: str) -> str:
         return value
 
 
-def write_csv(file: Path, found: Sequence[Job], varied: Sequence[str]) -> None:
+def write_csv(file: Path, jobs: Sequence[Job], varied: Sequence[str]) -> None:
     """Write a row for each job: what varied, each mAP and rank-1 as a fraction, and why it failed."""
-    known = dict.fromkeys(name for job in found for name in job.metrics)
-    metrics = [name for name in known if name.rpartition("/")[2] in SHOWN]
+    results = [job.result.to_json() for job in jobs]
+    names = dict.fromkeys(name for metrics in results for name in metrics)
+    shown = [name for name in names if name.rpartition("/")[2] in SHOWN]
     with file.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened)
-        writer.writerow(["job", "status", *varied, *metrics, "error"])
-        for job in found:
+        writer.writerow(["job", "status", *varied, *shown, "error"])
+        for job, metrics in zip(jobs, results, strict=True):
             told = [job.settings.get(key, "") for key in varied]
-            values = [job.metrics.get(name) for name in metrics]
+            values = [metrics.get(name) for name in shown]
             writer.writerow([job.name, job.status, *told, *("" if x is None else x for x in values), job.error or ""])
-
-
-def _say(text: str) -> None:
-    Console().print(text, highlight=False, soft_wrap=True, markup=False)

@@ -14,11 +14,12 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from reidlit.commands import common
-from reidlit.commands._finished_runs import Run, find_runs
-from reidlit.commands._results import IN_PERCENT
+from reidlit.commands._settings import current_run, plain
+from reidlit.console import say
 from reidlit.files import write_json
 from reidlit.metrics.run_statistics import Spread, spread
+from reidlit.runs.finished import FinishedRun, find_runs
+from reidlit.runs.tables import IN_PERCENT
 
 LEVEL = 0.95
 # The settings that the runs of a group may differ in: seeds, splits, and where files lie.
@@ -56,7 +57,7 @@ class Group:
     settings: Mapping[str, str]
     protocols: Sequence[str]
     repeated: Mapping[str, int]
-    runs: Sequence[Run]
+    runs: Sequence[FinishedRun]
     spreads: Mapping[str, Spread]
 
 
@@ -67,7 +68,7 @@ def run(cfg: DictConfig) -> None:
         FileNotFoundError: if a folder is not there.
         ValueError: if there is no run with scores in a folder, or runs cannot be put together.
     """
-    settings = common.plain(cfg)
+    settings = plain(cfg)
     runs, remarks = find_runs(_names("runs", settings["runs"]))
     ignored = REPEATED if settings["by"] is None else _names("by", settings["by"])
     if settings["by"] is not None:
@@ -77,12 +78,12 @@ def run(cfg: DictConfig) -> None:
     for group, title in zip(groups, titles(groups), strict=True):
         print_group(group, title)
     for remark in remarks:
-        common.say(remark)
-    files = [common.run_dir() / name for name in ("aggregate.json", "aggregate.csv")]
+        say(remark)
+    files = [current_run().path / name for name in ("aggregate.json", "aggregate.csv")]
     write_json(files[0], {"level": LEVEL, "groups": [_as_dict(group) for group in groups], "remarks": remarks})
     _write_csv(files[1], groups)
     for file in files:
-        common.say(f"aggregate: {file}")
+        say(f"aggregate: {file}")
 
 
 def _names(key: str, value: Any) -> list[str]:
@@ -97,7 +98,7 @@ def _names(key: str, value: Any) -> list[str]:
     return names
 
 
-def group_runs(runs: Sequence[Run], ignored: Sequence[str]) -> list[Group]:
+def group_runs(runs: Sequence[FinishedRun], ignored: Sequence[str]) -> list[Group]:
     """Put together the runs that differ in nothing but the ignored settings.
 
     Args:
@@ -118,14 +119,14 @@ def group_runs(runs: Sequence[Run], ignored: Sequence[str]) -> list[Group]:
     ]
 
 
-def _repeated(runs: Sequence[Run]) -> dict[str, int]:
+def _repeated(runs: Sequence[FinishedRun]) -> dict[str, int]:
     """The settings that differ between runs; one that is not given has its default, which counts as a value."""
     keys = dict.fromkeys(key for each in runs for key in each.settings)
     values = {key: len({each.settings.get(key) for each in runs}) for key in keys}
     return {key: number for key, number in values.items() if number > 1}
 
 
-def _spreads(runs: Sequence[Run]) -> dict[str, Spread]:
+def _spreads(runs: Sequence[FinishedRun]) -> dict[str, Spread]:
     first, *others = runs
     for other in others:
         if differing := sorted(first.metrics.keys() ^ other.metrics.keys()):
@@ -170,12 +171,12 @@ def print_group(group: Group, title: str) -> None:
         mean, std, low, high = (f"{100 * x:.2f}" if in_percent else f"{x:.6g}" for x in figure[1:])
         several = (std, f"{low} to {high}") if figure.n > 1 else ("", "")
         table.add_row(f"{name}, %" if in_percent else name, str(figure.n), mean, *several)
-    common.say(f"\n{title}")
+    say(f"\n{title}")
     Console().print(table)
     for protocol in group.protocols:
-        common.say(protocol)
+        say(protocol)
     differing = ", ".join(f"{key} ({number} values)" for key, number in group.repeated.items())
-    common.say(f"{len(group.runs)} run{'s' * (len(group.runs) > 1)}" + (f", over {differing}" if differing else ""))
+    say(f"{len(group.runs)} run{'s' * (len(group.runs) > 1)}" + (f", over {differing}" if differing else ""))
 
 
 def _as_dict(group: Group) -> dict[str, Any]:

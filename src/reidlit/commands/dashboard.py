@@ -8,7 +8,7 @@ import wandb
 from omegaconf import DictConfig
 from wandb.errors import AuthenticationError
 
-from reidlit.commands import common
+from reidlit.console import say
 from reidlit.engine.loggers.wandb import STEP
 
 # Titles of line plots, and the names that they show as a regular expression.
@@ -47,7 +47,7 @@ def run(cfg: DictConfig) -> None:
         workspace.save()
     except Exception as error:  # of private classes of W&B's
         raise ValueError(f"project={cfg.project}: W&B did not take the workspace: {error}") from error
-    common.say(f"workspace: {workspace.url}")
+    say(f"workspace: {workspace.url}")
 
 
 def _has_account() -> bool:

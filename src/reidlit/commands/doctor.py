@@ -7,8 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from reidlit.commands import common
 from reidlit.commands._data import build_datamodule
+from reidlit.commands._settings import current_run
+from reidlit.console import say
 from reidlit.data.datamodule import ReIDDataModule, count
 from reidlit.data.doctor import SEVERITIES, Entry, Examination, Finding, Severity, examine
 from reidlit.data.image_statistics import Spread
@@ -45,10 +46,10 @@ def run(cfg: DictConfig) -> None:
         if chosen := choose_rows(found.samples, rows, images, cfg.seed, part.junk_pids):
             name = "contact_sheet.png" if len(datamodule.parts) == 1 else f"contact_sheet_{position}.png"
             title = f"{part.name}, drawn with seed={cfg.seed}"
-            common.say(f"contact sheet: {draw_contact_sheet(chosen, common.run_dir() / name, title, part.read)}")
-    path = common.run_dir() / "doctor.json"
+            say(f"contact sheet: {draw_contact_sheet(chosen, current_run().path / name, title, part.read)}")
+    path = current_run().path / "doctor.json"
     write_json(path, {"datasets": report})
-    common.say(f"all cases: {path}")
+    say(f"all cases: {path}")
     if errors:
         raise ValueError(
             f"data={datamodule.name}: {_plural(errors, 'error')}; training or testing would fail or mean nothing. "
@@ -67,12 +68,12 @@ def print_examination(datamodule: ReIDDataModule, found: Examination) -> None:
         console.print(_pixels(found.pixels.mean, found.pixels.std))
     for text in (datamodule.notice, f"licence: {datamodule.licence}", f"paper: {datamodule.paper}"):
         if text:
-            common.say(text)
-    common.say("")
+            say(text)
+    say("")
     for finding in found.findings:
         for line in _lines(finding):
             console.print(line, soft_wrap=True)
-    common.say(", ".join(_plural(found.number(severity), severity) for severity in SEVERITIES))
+    say(", ".join(_plural(found.number(severity), severity) for severity in SEVERITIES))
 
 
 def _splits(datamodule: ReIDDataModule, found: Examination) -> Table:

@@ -13,10 +13,11 @@ from rich.table import Table
 from torch import Tensor
 
 from reidlit import __version__
-from reidlit.commands import common
 from reidlit.commands._data import build_datamodule
 from reidlit.commands._extractor import load
+from reidlit.commands._settings import current_run
 from reidlit.compat.torchreid.weight_names import write_torchreid
+from reidlit.console import say
 from reidlit.data.datamodule import ReIDDataModule
 from reidlit.data.image_files import list_images_below
 from reidlit.data.splits import EvalSet
@@ -47,7 +48,7 @@ def run(cfg: DictConfig) -> None:
     trained = load(cfg, tuple(cfg.image_size) if cfg.image_size else None)
     datamodule = _datamodule(cfg)
     images = _images(cfg, datamodule, trained.image_size)
-    base = Path(cfg.output).expanduser() if cfg.output else common.run_dir() / "model"
+    base = Path(cfg.output).expanduser() if cfg.output else current_run().path / "model"
     base.parent.mkdir(parents=True, exist_ok=True)
     metadata = _metadata(trained, cfg)
     rows: list[Row] = []
@@ -61,8 +62,8 @@ def run(cfg: DictConfig) -> None:
     write_json(base.with_name(f"{base.name}.json"), metadata)
     Console().print(_table(rows))
     for _, path_name, *_ in rows:
-        common.say(f"written: {path_name}")
-    common.say(f"about it: {base.with_name(f'{base.name}.json')}")
+        say(f"written: {path_name}")
+    say(f"about it: {base.with_name(f'{base.name}.json')}")
 
 
 def _export(

@@ -8,9 +8,10 @@ import numpy as np
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from reidlit.commands import common
 from reidlit.commands._data import build_datamodule
 from reidlit.commands._extractor import build_extractor
+from reidlit.commands._settings import current_run
+from reidlit.console import say
 from reidlit.data.datamodule import ReIDDataModule
 from reidlit.data.frame_sampling import eval_clips
 from reidlit.data.image_files import list_images_below
@@ -32,7 +33,7 @@ def run(cfg: DictConfig) -> None:
     if (cfg.get("data") is None) == (cfg.images is None):
         raise ValueError("give data=<dataset> or images=<folder>.")
     extractor = build_extractor(cfg)
-    file = Path(cfg.output).expanduser() if cfg.output else common.run_dir() / "features.npz"
+    file = Path(cfg.output).expanduser() if cfg.output else current_run().path / "features.npz"
     datamodule = None if cfg.get("data") is None else build_datamodule(cfg)
     if cfg.frames and not isinstance(datamodule, VideoDataModule):
         raise ValueError("frames=true keeps the frames of tracklets: give a data= that has such.")
@@ -43,7 +44,7 @@ def run(cfg: DictConfig) -> None:
         features = embed(extractor, _columns(samples), file)
     features.save(file)
     Unfinished.clear(file)
-    common.say(f"{len(features):,} embeddings of {features.embedding.shape[1]} numbers: {file}")
+    say(f"{len(features):,} embeddings of {features.embedding.shape[1]} numbers: {file}")
 
 
 def embed(extractor: FeatureExtractor, columns: Columns, file: Path) -> Features:
@@ -92,7 +93,7 @@ def _whole_tracklets(
 def _unfinished(file: Path, paths: Sequence[str], extractor: FeatureExtractor, what: str) -> Unfinished:
     made = Unfinished(file, paths, extractor.embedding_size, f"{extractor.fingerprint} {what}")
     if made.done:
-        common.say(f"going on after {made.done:,} of {len(paths):,} {what.split()[0]}")
+        say(f"going on after {made.done:,} of {len(paths):,} {what.split()[0]}")
     return made
 
 

@@ -10,14 +10,17 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from reidlit.commands import common
 from reidlit.commands._data import build_datamodule
-from reidlit.commands.attributes import KnowsAttributes, load_module
+from reidlit.commands._modules import load_attribute_module
+from reidlit.commands._settings import checkpoint_path, current_run
+from reidlit.console import say
 from reidlit.data.image_files import list_images_below
 from reidlit.data.images import Images
 from reidlit.data.pipeline import Pipeline
 from reidlit.data.sample import Sample, readable
 from reidlit.data.transforms import Resize
+from reidlit.engine.attributes import AttributeModule
+from reidlit.engine.joint_attributes import JointAttributeModule
 from reidlit.labels import UNKNOWN
 from reidlit.metrics.table import SUFFIXES, write_table
 
@@ -31,12 +34,12 @@ def run(cfg: DictConfig) -> None:
         ValueError: if there is no checkpoint or it knows no attributes, neither or both of `data` and `images` are given, or
             an option is out of range.
     """
-    file = Path(cfg.output).expanduser() if cfg.output else common.run_dir() / "attributes.csv"
+    file = Path(cfg.output).expanduser() if cfg.output else current_run().path / "attributes.csv"
     _check(cfg, file)
-    path = common.checkpoint_path(cfg.ckpt_path)
+    path = checkpoint_path(cfg.ckpt_path)
     if path is None:
         raise ValueError("ckpt_path=null: give a checkpoint of reidlit train engine=attributes, or ckpt_path=last.")
-    module = load_module(path)
+    module = load_attribute_module(path)
     samples = _of_dataset(cfg) if cfg.images is None else _of_folder(cfg.images)
     probabilities = predict(module, samples, cfg.batch_size, cfg.num_workers, _device(cfg.device))
     names = module.hparams["attributes"]
@@ -49,11 +52,15 @@ def run(cfg: DictConfig) -> None:
         raise ValueError(f"ckpt_path={path}: its attributes {names} would give two columns of one name.")
     file.parent.mkdir(parents=True, exist_ok=True)
     write_table(file, columns)
-    common.say(f"{len(names)} attributes of {len(samples):,} images: {file}")
+    say(f"{len(names)} attributes of {len(samples):,} images: {file}")
 
 
 def predict(
-    module: KnowsAttributes, samples: Sequence[Sample], batch_size: int, num_workers: int, device: torch.device
+    module: AttributeModule | JointAttributeModule,
+    samples: Sequence[Sample],
+    batch_size: int,
+    num_workers: int,
+    device: torch.device,
 ) -> NDArray[np.float32]:
     """(N, A) probabilities of images, which are resized as `reidlit test` does."""
     height, width = module.hparams["image_size"]

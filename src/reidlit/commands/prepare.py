@@ -7,8 +7,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from reidlit.commands import common
 from reidlit.commands._data import build_datamodule
+from reidlit.console import say
 from reidlit.data.archive import unpack
 from reidlit.data.datamodule import ReIDDataModule, Statistics
 from reidlit.data.download import fetch, file_name
@@ -24,15 +24,15 @@ def run(cfg: DictConfig) -> None:
     """
     datamodule = build_datamodule(cfg)
     for part, archive in _archives(cfg, datamodule):
-        common.say(f"unpacking {archive} into {part.directory}")
+        say(f"unpacking {archive} into {part.directory}")
         unpack(archive, part.directory)
     datamodule.prepare_data()
     rows = _verified(datamodule)
     Console().print(_table(f"{datamodule.name} in {datamodule.directory}", rows, datamodule.unit))
     for part in datamodule.parts:
         if part.split_path:
-            common.say(f"{part.name}: the split is kept in {part.split_path}")
-    common.say(_about(datamodule.parts))
+            say(f"{part.name}: the split is kept in {part.split_path}")
+    say(_about(datamodule.parts))
     if wrong := [split for split, found, published in rows if published and not found.agrees(published)]:
         raise ValueError(
             f"data={datamodule.name}: {', '.join(wrong)} is not as published; the archive is incomplete or altered. "
@@ -67,7 +67,7 @@ def _archives(cfg: DictConfig, datamodule: ReIDDataModule) -> list[tuple[ReIDDat
 
 def _fetched(url: str, datamodule: ReIDDataModule) -> Path:
     target = datamodule.root / "archives" / file_name(url)
-    common.say(f"fetching {url} to {target}")
+    say(f"fetching {url} to {target}")
     fetch(url, target, datamodule.sha256 if url == datamodule.url else None)
     return target
 

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from reidlit.commands import common
+from reidlit.commands._settings import current_run, plain
 from reidlit.config import CONFIG_DIR, option, options
+from reidlit.console import say
 from reidlit.engine.malloc import keep_freed_memory
 from reidlit.files import write_json
 from reidlit.inference.profiling import Profile, describe_device, find_device, measure
@@ -27,7 +28,7 @@ def run(cfg: DictConfig) -> None:
     Raises:
         ValueError: if `model` matches nothing, a setting is not allowed, or a model cannot run at `image_size`.
     """
-    settings = common.plain(cfg)
+    settings = plain(cfg)
     # Composed where it names an option; a pattern or timm/<name> stays a name.
     choice = HydraConfig.get().runtime.choices["model"]
     if choice is None:
@@ -47,7 +48,7 @@ def run(cfg: DictConfig) -> None:
             table.add_row(name, *_cells(profiles[name]))
             live.refresh()
     console.print(table)
-    path = common.run_dir() / "profile.json"
+    path = current_run().path / "profile.json"
     measured = {
         "device": describe_device(device),
         "torch": torch.__version__,
@@ -55,7 +56,7 @@ def run(cfg: DictConfig) -> None:
         "models": {name: asdict(profile) for name, profile in profiles.items()},
     }
     write_json(path, measured)
-    common.say(f"{_legend(settings)}\non {measured['device']}; fp32, channels last\nprofile: {path}")
+    say(f"{_legend(settings)}\non {measured['device']}; fp32, channels last\nprofile: {path}")
 
 
 def find_specs(pattern: str) -> dict[str, dict[str, Any]]:
@@ -133,6 +134,6 @@ def print_models() -> None:
     for name, row in papers().items():
         table.add_row(name, *row)
     Console().print(table)
-    common.say(
+    say(
         f"and any network of timm, as {TIMM}<name>. reidlit profile model=<name> measures one, model='osnet_*' several."
     )

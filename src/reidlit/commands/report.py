@@ -1,30 +1,26 @@
 """`reidlit report`: one HTML page of a run."""
 
-import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet
-from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from reidlit.commands import common
 from reidlit.commands._data import build_datamodule
-from reidlit.commands._results import remarks, result_rows
+from reidlit.console import say
 from reidlit.data.datamodule import ReIDDataModule, count
 from reidlit.data.decode import decode
 from reidlit.data.sample import Sample, first_frame
+from reidlit.runs.folder import RunFolder
+from reidlit.runs.per_query import Columns, read_per_query
+from reidlit.runs.result import TestResult
+from reidlit.runs.tables import remarks, result_rows
 from reidlit.spec import check_saved
 from reidlit.visualize.curves import camera_heat_map, cmc_curve, distance_histogram, roc_curve, training_curve
 from reidlit.visualize.faces import blurring
 from reidlit.visualize.report_page import Answer, Asked, Confusion, Plot, Report, write_report
 
-Columns = dict[str, NDArray[Any]]
 # What was logged in training, a plot each: the label, and how the columns begin.
 LOGGED = {
     "loss": ("train/loss", "train/softmax", "train/triplet"),
@@ -44,68 +40,44 @@ def run(cfg: DictConfig) -> None:
         FileNotFoundError: if the folder is not there.
         ValueError: if it is of no run, or a number is out of range.
     """
-    folder = Path(cfg.run).expanduser()
     for name in ("queries", "top_k", "confusions"):
         if not isinstance(cfg[name], int) or cfg[name] < (name == "top_k"):
             raise ValueError(f"{name}={cfg[name]} must be an integer from {int(name == 'top_k')}.")
-    if not folder.is_dir():
-        raise FileNotFoundError(f"run={cfg.run} does not exist: give the folder of a reidlit train or test.")
-    settings = folder / ".hydra" / "config.yaml"
-    if not settings.is_file():
-        raise ValueError(f"run={cfg.run} is of no run: there is no .hydra/config.yaml in it.")
-    output = Path(cfg.output).expanduser() if cfg.output else folder / "report.html"
+    folder = RunFolder.open(cfg.run)
+    output = Path(cfg.output).expanduser() if cfg.output else folder.path / "report.html"
     read = blurring(decode) if cfg.blur_faces else decode
-    common.say(f"report: {write_report(build_report(folder, settings, cfg), output, read)}")
+    say(f"report: {write_report(build_report(folder, cfg), output, read)}")
 
 
-def build_report(folder: Path, settings: Path, cfg: DictConfig) -> Report:
-    """What is known of a run.
+def build_report(folder: RunFolder, cfg: DictConfig) -> Report:
+    """Collect what a run has left.
 
     Raises:
-        ValueError: if it has left neither scores nor a log.
+        ValueError: If it has left neither scores nor a log.
     """
-    metrics = _json(folder / "metrics.json")
-    logged = read_log(folder / "csv" / "metrics.csv")
-    if not metrics and not logged:
-        raise ValueError(f"run={folder} has neither metrics.json nor csv/metrics.csv: let it finish first.")
-    try:
-        config = OmegaConf.load(settings)
-    except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
-        raise ValueError(f"run={folder}: {settings} cannot be read ({type(error).__name__}).") from error
-    prefixes = [name.removesuffix("/mAP") for name in metrics if name.endswith("/mAP")]
-    told = [f"{prefix}: {remark}" for prefix in prefixes for remark in remarks(metrics, prefix)]
-    told += list(dict.fromkeys(metrics[f"{prefix}/protocol"] for prefix in prefixes if f"{prefix}/protocol" in metrics))
+    result, logged = folder.result(), folder.training_log()
+    if result is None and not logged:
+        raise ValueError(f"run={folder.path} has neither metrics.json nor csv/metrics.csv: let it finish first.")
+    config = folder.config()
+    tests = [] if result is None else [test for test in result if "mAP" in test.figures]
+    told = [f"{test.prefix}: {remark}" for test in tests for remark in remarks(test)]
+    told += list(dict.fromkeys(test.protocol for test in tests if test.protocol))
     datamodule, missing = dataset(config, cfg.data_root)
-    results = per_query(folder / "per_query.parquet")
-    lists = answered(results, datamodule) if datamodule is not None else {}
+    queries = read_per_query(folder.per_query_file)
+    lists = answered(queries, datamodule) if datamodule is not None else {}
     return Report(
-        title=f"{_name(config)}: {folder.resolve().name}",
-        facts=_facts(metrics, prefixes),
-        results=result_rows(metrics, prefixes),
-        result_names=prefixes,
+        title=f"{_name(config)}: {folder.path.resolve().name}",
+        facts=_facts(tests),
+        results=result_rows(tests),
+        result_names=[test.prefix for test in tests],
         remarks=[*told, *missing],
-        plots=plots(metrics, prefixes, results, logged),
+        plots=plots(tests, queries, logged),
         queries=chosen(lists, cfg.queries, cfg.top_k, cfg.seed),
         confusions=confused(lists)[: cfg.confusions],
         sizes=[] if datamodule is None else sizes(datamodule),
         config=OmegaConf.to_yaml(config),
-        environment=_json(folder / "environment.json"),
+        environment=folder.environment(),
     )
-
-
-def read_log(file: Path) -> dict[str, tuple[list[float], list[float]]]:
-    """Steps and values of each column of Lightning's CSV log; empty where there is none."""
-    found: dict[str, tuple[list[float], list[float]]] = {}
-    if not file.is_file():
-        return found
-    with file.open(newline="", encoding="utf-8") as opened:
-        for row in csv.DictReader(opened):
-            for name, value in row.items():
-                if value and name not in ("step", "epoch"):
-                    steps, values = found.setdefault(name, ([], []))
-                    steps.append(float(row["step"]))
-                    values.append(float(value))
-    return found
 
 
 def dataset(config: Any, root: str | None) -> tuple[ReIDDataModule | None, list[str]]:
@@ -121,23 +93,6 @@ def dataset(config: Any, root: str | None) -> tuple[ReIDDataModule | None, list[
     except (OSError, ValueError) as error:
         return None, [f"Without pictures: the data of the run were not found ({str(error).splitlines()[0]})."]
     return datamodule, []
-
-
-def per_query(file: Path) -> dict[str, Columns]:
-    """The results of each query by dataset, without queries that do not count."""
-    if not file.is_file():
-        return {}
-    table = pyarrow.parquet.read_table(file)
-    columns: Columns = {
-        name: np.array(table[name].to_pylist() if name in ("nearest", "distance") else table[name].to_numpy())
-        for name in table.column_names
-    }
-    return {
-        str(name): {
-            key: values[(columns["dataset"] == name) & (columns["num_matches"] > 0)] for key, values in columns.items()
-        }
-        for name in np.unique(columns["dataset"])
-    }
 
 
 def answered(results: Mapping[str, Columns], datamodule: ReIDDataModule) -> dict[str, tuple[Columns, list[Sample]]]:
@@ -211,47 +166,45 @@ def confused(lists: Mapping[str, tuple[Columns, list[Sample]]]) -> list[Confusio
 
 
 def plots(
-    metrics: Mapping[str, Any],
-    prefixes: Sequence[str],
-    results: Mapping[str, Columns],
-    logged: Mapping[str, tuple[list[float], list[float]]],
+    tests: Sequence[TestResult], queries: Mapping[str, Columns], logged: Mapping[str, tuple[list[float], list[float]]]
 ) -> dict[str, list[Plot]]:
-    """The figures, by heading; those of which nothing is known are left out."""
-    return {heading: found for heading, found in (
-        ("Retrieval", _retrieval(metrics, prefixes, results)),
-        ("Verification", _verification(metrics, prefixes)),
-        ("Training", _training(logged)),
-    ) if found}  # fmt: skip
+    """Draw the plots by heading; those without data are left out."""
+    headings = {
+        "Retrieval": _retrieval(tests, queries),
+        "Verification": _verification(tests),
+        "Training": _training(logged),
+    }
+    return {heading: drawn for heading, drawn in headings.items() if drawn}
 
 
-def _retrieval(metrics: Mapping[str, Any], prefixes: Sequence[str], results: Mapping[str, Columns]) -> list[Plot]:
-    found = []
-    if results:
-        ranks = {name: columns["first_match"] for name, columns in results.items()}
-        told = "; ".join(f"{name}: rank-1 {100 * (ranked <= 1).mean():.1f} %" for name, ranked in ranks.items())
-        found.append(Plot("CMC, with 95 % intervals", cmc_curve(ranks), told))
-    for prefix in prefixes:
-        pairs = metrics.get(f"{prefix}/camera_pairs")
+def _retrieval(tests: Sequence[TestResult], queries: Mapping[str, Columns]) -> list[Plot]:
+    drawn = []
+    if queries:
+        ranks = {name: columns["first_match"] for name, columns in queries.items()}
+        caption = "; ".join(f"{name}: rank-1 {100 * (ranked <= 1).mean():.1f} %" for name, ranked in ranks.items())
+        drawn.append(Plot("CMC, with 95 % intervals", cmc_curve(ranks), caption))
+    for test in tests:
+        pairs = test.figures.get("camera_pairs")
         if pairs and pairs["q_camids"] and pairs["g_camids"]:
             values = [value for row in pairs["mAP"] for value in row if value is not None]
             if values:
-                told = f"from {100 * min(values):.0f} to {100 * max(values):.0f} % between cameras"
-                found.append(Plot(f"mAP (%) between cameras, {prefix}", camera_heat_map(pairs), told))
-    return found
+                caption = f"from {100 * min(values):.0f} to {100 * max(values):.0f} % between cameras"
+                drawn.append(Plot(f"mAP (%) between cameras, {test.prefix}", camera_heat_map(pairs), caption))
+    return drawn
 
 
-def _verification(metrics: Mapping[str, Any], prefixes: Sequence[str]) -> list[Plot]:
-    found = []
-    curves = {prefix: metrics[f"{prefix}/roc"] for prefix in prefixes if metrics.get(f"{prefix}/AUC") is not None}
-    if curves:
-        told = "; ".join(f"{prefix}: AUC {100 * metrics[f'{prefix}/AUC']:.2f} %" for prefix in curves)
-        found.append(Plot("ROC", roc_curve(curves), told))
-    for prefix in curves:
-        if histogram := metrics.get(f"{prefix}/histogram"):
-            svg = distance_histogram(histogram, metrics.get(f"{prefix}/thresholds", {}).get("EER"))
-            told = f"equal error rate {100 * metrics[f'{prefix}/EER']:.2f} %"
-            found.append(Plot(f"Distances of pairs, {prefix}", svg, told))
-    return found
+def _verification(tests: Sequence[TestResult]) -> list[Plot]:
+    measured = [test for test in tests if test.figures.get("AUC") is not None]
+    if not measured:
+        return []
+    caption = "; ".join(f"{test.prefix}: AUC {100 * test.figures['AUC']:.2f} %" for test in measured)
+    drawn = [Plot("ROC", roc_curve({test.prefix: test.figures["roc"] for test in measured}), caption)]
+    for test in measured:
+        if histogram := test.figures.get("histogram"):
+            svg = distance_histogram(histogram, test.figures.get("thresholds", {}).get("EER"))
+            caption = f"equal error rate {100 * test.figures['EER']:.2f} %"
+            drawn.append(Plot(f"Distances of pairs, {test.prefix}", svg, caption))
+    return drawn
 
 
 def _training(logged: Mapping[str, tuple[list[float], list[float]]]) -> list[Plot]:
@@ -273,19 +226,11 @@ def sizes(datamodule: ReIDDataModule) -> list[list[str]]:
     return [[name, split, *(f"{number:,}" for number in counted)] for name, split, counted in rows]
 
 
-def _facts(metrics: Mapping[str, Any], prefixes: Sequence[str]) -> dict[str, str]:
-    return {
-        f"{prefix}/{name}": f"{100 * metrics[f'{prefix}/{name}']:.2f} %"
-        for prefix in prefixes
-        for name in ("mAP", "rank1")
-    }
+def _facts(tests: Sequence[TestResult]) -> dict[str, str]:
+    return {test.named(name): f"{100 * test.figures[name]:.2f} %" for test in tests for name in ("mAP", "rank1")}
 
 
 def _name(config: Any) -> str:
     """The model's name as far as the configuration tells it."""
     model = config.get("model") or {}
     return str(model.get("weights") or (model.get("backbone") or {}).get("name") or "reidlit")
-
-
-def _json(file: Path) -> dict[str, Any]:
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}

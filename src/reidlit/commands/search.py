@@ -11,8 +11,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from reidlit.commands import common
 from reidlit.commands._extractor import build_extractor
+from reidlit.commands._settings import current_run
+from reidlit.console import say
 from reidlit.data.decode import decode
 from reidlit.data.image_files import list_images_below
 from reidlit.data.sample import Sample, readable
@@ -64,9 +65,9 @@ def run(cfg: DictConfig) -> None:
     if model.loaded is None and (cfg.ckpt_path is not None or cfg.weights is not None):
         raise ValueError("query= and gallery= hold embeddings already; leave out ckpt_path and weights.")
     columns = search(cfg, query, gallery)
-    write_table(common.run_dir() / "search.csv", {name: _texts(column) for name, column in columns.items()})
+    write_table(current_run().path / "search.csv", {name: _texts(column) for name, column in columns.items()})
     print_lists(query, columns)
-    common.say(f"all results: {common.run_dir() / 'search.csv'}")
+    say(f"all results: {current_run().path / 'search.csv'}")
     draw(cfg, query, columns)
 
 
@@ -99,9 +100,9 @@ def open_gallery(cfg: DictConfig, path: Path) -> Gallery:
 
 def of_folder(cfg: DictConfig, folder: Path, extractor: FeatureExtractor) -> Gallery:
     """A folder of images; of those that the index knows as they are, the embeddings are taken from it."""
-    file = Path(cfg.index).expanduser() if cfg.index else common.run_dir() / "gallery.npz"
+    file = Path(cfg.index).expanduser() if cfg.index else current_run().path / "gallery.npz"
     gallery, embedded, taken_over, _ = gallery_of_folder(folder, file, extractor, cfg.metric)
-    common.say(f"gallery: {embedded:,} images embedded, {taken_over:,} known; index={file}")
+    say(f"gallery: {embedded:,} images embedded, {taken_over:,} known; index={file}")
     return gallery
 
 
@@ -151,7 +152,7 @@ def print_lists(query: Features, columns: dict[str, NDArray[Any]]) -> None:
             table.add_row(str(columns["rank"][row]), f"{columns['distance'][row]:.4g}", *about, name)
         Console().print(table, highlight=False, markup=False)
     if len(query) > PRINTED:
-        common.say(f"the first {PRINTED} of {len(query):,} queries")
+        say(f"the first {PRINTED} of {len(query):,} queries")
 
 
 def draw(cfg: DictConfig, query: Features, columns: dict[str, NDArray[Any]]) -> None:
@@ -159,12 +160,12 @@ def draw(cfg: DictConfig, query: Features, columns: dict[str, NDArray[Any]]) -> 
     lists = [_ranked(number, query, columns) for number in range(min(cfg.pictures, len(query)))]
     files = [shown.path for ranked in lists for shown in (ranked.query, *ranked.entries)]
     if missing := [path for path in files if not Path(path).is_file()]:
-        common.say(
+        say(
             f"no picture: {len(missing)} of {len(files)} images are not there, such as {readable(missing[0]) or 'one without a path'}"
         )
     elif lists:
         read = blurring(decode) if cfg.blur_faces else decode
-        common.say(f"picture: {draw_ranked_lists(lists, common.run_dir() / 'search.png', 'reidlit search', read)}")
+        say(f"picture: {draw_ranked_lists(lists, current_run().path / 'search.png', 'reidlit search', read)}")
 
 
 def _path(cfg: DictConfig, name: str) -> Path:

@@ -1,87 +1,154 @@
-"""`reidlit test`: score a checkpoint or a weight file on a dataset."""
+"""`reidlit test`: score a checkpoint, a weight file or stored embeddings."""
 
+import math
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from reidlit.commands import attributes, common
 from reidlit.commands._data import build_datamodule
-from reidlit.commands._stored_features import test_features
-from reidlit.engine.reid import ReIDModule
-from reidlit.models.weights import load_weights, read_checkpoint
-from reidlit.spec import TARGET, locate
+from reidlit.commands._evaluation import announce, evaluate_module, publish
+from reidlit.commands._modules import load_tested_module
+from reidlit.commands._settings import checkpoint_path, current_run, evaluation, is_given, with_settings
+from reidlit.commands._trainer import build_trainer
+from reidlit.console import say
+from reidlit.data.attribute_data import AttributeDataModule
+from reidlit.data.datamodule import ReIDDataModule
+from reidlit.engine.attributes import AttributeModule
+from reidlit.engine.base import AnyModule
+from reidlit.inference.features import Features
+from reidlit.metrics import evaluate
+from reidlit.metrics.table import write_table
+from reidlit.runs.figures import protocol_line, retrieval_figures
+from reidlit.runs.result import RunResult, TestResult
+from reidlit.runs.tables import print_results
+from reidlit.spec import build
 
 
 def run(cfg: DictConfig) -> float:
     """Test as configured.
 
     Returns:
-        The mAP on the first test set.
+        The mAP on the first test set, or the mA of attributes.
 
     Raises:
-        ValueError: if neither or both of `ckpt_path` and `weights` are given, or they do not hold a whole model.
+        ValueError: If not exactly one of `ckpt_path`, `weights` and `features` is given, or it cannot be tested on the data.
     """
     if cfg.features is not None:
         return test_features(cfg)
-    if attributes.are_tested(cfg):
-        return attributes.test(cfg)
+    refuse_invalid_source(cfg)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    path = checkpoint_path(cfg.ckpt_path)
+    module = load_tested_module(cfg, path)
+    cfg = settle(cfg, module, path)
+    datamodule = prepare_data(cfg, module)
+    trainer = build_trainer(cfg)
+    result = RunResult(evaluate_module(trainer, module, datamodule))
+    publish(result, trainer, module, datamodule, calibrated=Path(path) if path and cfg.calibrate else None)
+    return math.nan if result.score is None else result.score
+
+
+def refuse_invalid_source(cfg: DictConfig) -> None:
+    """Refuse settings that name no model, or two.
+
+    Raises:
+        ValueError: If neither or both of `ckpt_path` and `weights` are given, or a setting needs `features`.
+    """
     if cfg.temporal is not None:
         raise ValueError(f"temporal={cfg.temporal} pools the frames of features=; of a model it is model/temporal=.")
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    module = _trained(cfg)
-    if not common.is_given("data.height", "data.width"):
-        cfg.data.height, cfg.data.width = module.hparams["image_size"]
-    datamodule = build_datamodule(cfg)
-    datamodule.prepare_data()
-    datamodule.setup("test")
-    if not datamodule.test_sets:
-        raise ValueError(f"data={datamodule.name} has no test images: name a dataset that has.")
-    for notice in dict.fromkeys(part.notice for part in datamodule.targets if part.notice):
-        common.say(notice)
-    trainer = common.build_trainer(cfg)
-    metrics = common.test(trainer, module, datamodule)
-    if trainer.is_global_zero:
-        path = common.checkpoint_path(cfg.ckpt_path)
-        if not cfg.engine.get("ensemble"):  # whose thresholds are not those of the network that a checkpoint deploys
-            common.calibrate(metrics, module, Path(path) if path and cfg.calibrate else None)
-        common.publish(metrics, trainer, module, datamodule)
-    return next(float(value) for name, value in metrics.items() if name.endswith("/mAP"))
-
-
-def _trained(cfg: DictConfig) -> ReIDModule:
-    """The module with trained weights and the evaluation that is asked for."""
     if (cfg.ckpt_path is None) == (cfg.weights is None):
         raise ValueError(
             "give ckpt_path=<file.ckpt> or ckpt_path=last for a run of reidlit train, weights=<file.pth> with model=<name>, or "
             "features=<file> of reidlit extract."
         )
-    evaluation = common.evaluation(cfg)
-    path = common.checkpoint_path(cfg.ckpt_path)
-    if path is not None:
-        if "hyper_parameters" not in (read_checkpoint(path) or {}):
-            raise ValueError(
-                f"ckpt_path={path} is no checkpoint of reidlit train. A weight file is tested with weights={path} model=<name>."
-            )
-        # By default the deployed network alone, whatever it was trained with.
-        kind: type[ReIDModule] = locate(cfg.engine[TARGET])
-        ensemble = {"ensemble": cfg.engine.ensemble} if "ensemble" in cfg.engine else {}
-        return kind.load_from_checkpoint(path, map_location="cpu", evaluation=evaluation, **ensemble)
-    engine = common.plain(cfg.engine)
-    if locate(engine.pop(TARGET)) is not ReIDModule:
-        raise ValueError(f"weights={cfg.weights}: a weight file holds one network. Leave engine=... out to test it.")
-    # The classifier plays no part in a test, so its size is free.
-    module = ReIDModule(
-        model=common.plain(cfg.model),
-        pids=[0],
-        image_size=[cfg.data.height, cfg.data.width],
-        evaluation=evaluation,
-        **engine,
-    )
-    report = load_weights(module.model, cfg.weights)
-    common.say(f"weights={cfg.weights}: {report}")
-    if not report.embeds:
+
+
+def settle(cfg: DictConfig, module: AnyModule, path: str | None) -> DictConfig:
+    """Take the image size of the checkpoint unless the command line sets one, and save the configuration that runs."""
+    settled: dict[str, Any] = {"ckpt_path": path}
+    if not is_given("data.height", "data.width"):
+        height, width = module.hparams["image_size"]
+        settled |= {"data.height": height, "data.width": width}
+    cfg = with_settings(cfg, settled)
+    current_run().save_config(cfg)
+    return cfg
+
+
+def prepare_data(cfg: DictConfig, module: AnyModule) -> ReIDDataModule:
+    """Build the dataset, make sure that its files exist, and list its test sets.
+
+    Raises:
+        ValueError: If it has no test images, or none of the labels that the module predicts.
+    """
+    datamodule = build_datamodule(cfg)
+    has_attributes = isinstance(datamodule, AttributeDataModule)
+    if isinstance(module, AttributeModule) and not has_attributes:
         raise ValueError(
-            f"weights={cfg.weights} does not hold all that makes an embedding, so its scores would mean nothing.\n{report}"
+            f"ckpt_path={cfg.ckpt_path} knows attributes, which data={datamodule.name} has not: give data=pa100k, "
+            "data=attribute_csv or data=synthetic_attributes."
         )
-    return module
+    if has_attributes and not isinstance(module, AttributeModule):
+        raise ValueError(f"ckpt_path={cfg.ckpt_path} was not trained with engine=attributes and cannot be used here.")
+    datamodule.prepare_data()
+    if isinstance(datamodule, AttributeDataModule):
+        datamodule.names = module.hparams["attributes"]
+        if datamodule.missing:
+            say(f"not tested, since data={datamodule.name} has no labels: {', '.join(datamodule.missing)}")
+    datamodule.setup("test")
+    if not datamodule.test_sets:
+        raise ValueError(f"data={datamodule.name} has no test images: name a dataset that has.")
+    for notice in dict.fromkeys(part.notice for part in datamodule.targets if part.notice):
+        say(notice)
+    return datamodule
+
+
+def test_features(cfg: DictConfig) -> float:
+    """Score embeddings that `reidlit extract` has stored, and write `metrics.json` and `per_query.parquet`.
+
+    Returns:
+        The mAP.
+
+    Raises:
+        ValueError: If a model is given too, the file lacks queries or a gallery, or identities are unknown.
+    """
+    if cfg.ckpt_path is not None or cfg.weights is not None:
+        raise ValueError("features= contains embeddings already; leave out ckpt_path and weights.")
+    query, gallery = load_features(cfg)
+    options = evaluation(cfg)
+    if options.pop("flip"):
+        raise ValueError("eval.flip=true needs the images; extract with extractor.flip=true instead.")
+    protocol = protocol_line(options, None)
+    options["postprocess"] = [build(step) for step in options["postprocess"]]
+    labels = (query.pid, gallery.pid, query.camid, gallery.camid)
+    scores = evaluate(query.embedding, gallery.embedding, *labels, **options)
+
+    name, folder = Path(cfg.features).stem, current_run()
+    columns = dict(scores.per_query())
+    if len(columns["ap"]) == len(query):  # with pooled queries, a row is not an image
+        columns = {"path": query.path, "pid": query.pid, "camid": query.camid} | columns
+    write_table(folder.per_query_file, {"dataset": np.full(len(columns["ap"]), name)} | columns)
+    result = RunResult((TestResult("test", name, retrieval_figures(scores, protocol)),))
+    folder.save_result(result)
+    print_results(result)
+    announce(folder)
+    return scores.mAP
+
+
+def load_features(cfg: DictConfig) -> tuple[Features, Features]:
+    """Load queries and gallery of a file of `reidlit extract`, with the frames of tracklets pooled as configured."""
+    features = Features.load(cfg.features)
+    if cfg.temporal is not None:
+        features = features.pooled(cfg.temporal)
+    elif len(features) and features.tracklet.max() >= 0:
+        raise ValueError(
+            f"features={cfg.features} contains frames of tracklets: give temporal=average or temporal=max."
+        )
+    query, gallery = features.of_split("query"), features.of_split("gallery")
+    if not len(query) or not len(gallery):
+        raise ValueError(
+            f"features={cfg.features} contains {len(query)} queries and {len(gallery)} gallery images; extract a dataset that "
+            "has both, with splits=[query,gallery]."
+        )
+    return query, gallery

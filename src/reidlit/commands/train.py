@@ -1,162 +1,129 @@
-"""`reidlit train`: fit a model, test it, and leave checkpoints, metrics and ranked lists."""
+"""`reidlit train`: fit a model, test it, and write checkpoints, metrics and ranked lists."""
 
-from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from reidlit.commands import attributes, common
-from reidlit.commands._data import build_datamodule
-from reidlit.commands._errors import interruptible, wrong_kinds_named
-from reidlit.commands._sweep_folder import RESUME, score
-from reidlit.config import option, options
+from reidlit.commands._data import build_datamodule, training_summary
+from reidlit.commands._errors import interruptible
+from reidlit.commands._evaluation import evaluate_module, publish
+from reidlit.commands._modules import build_module, initialize, module_class
+from reidlit.commands._settings import checkpoint_path, current_run, plain, with_settings
+from reidlit.commands._trainer import build_trainer, refuse_parallel_sweep
+from reidlit.console import say
 from reidlit.data.datamodule import ReIDDataModule
-from reidlit.engine.base import without_fetching
-from reidlit.engine.loggers.factory import finish
-from reidlit.engine.reid import ReIDModule
-from reidlit.models.weights import read_checkpoint
-from reidlit.spec import TARGET, build
+from reidlit.engine.base import AnyModule
+from reidlit.engine.loggers import finish
+from reidlit.runs.result import RunResult, TestResult, logged_validation
+from reidlit.runs.sweep import RESUME
 
 
 def run(cfg: DictConfig) -> float | None:
-    """Train as configured.
+    """Train, test and publish.
 
     Returns:
-        The mAP that a sweep maximises: on the held-out identities if there are any, else on the first test set.
+        The score that a sweep maximizes: on the validation set if there is one, else on the first test set.
     """
-    of_attributes = attributes.are_trained(cfg)
-    cfg.ckpt_path = common.checkpoint_path(cfg.ckpt_path)  # loggers must know which file `last` is
-    if of_attributes:
-        return attributes.train(cfg)
-    trainer, module, datamodule = _built(cfg)
-    metrics: dict[str, Any] = {}
-    if cfg.score_untrained:
-        scores = common.test(common.build_trainer(cfg, bare=True), module, datamodule)
-        metrics |= {name.replace("test/", "untrained/", 1): value for name, value in scores.items()}
-        module.scores.clear()
-    _fit(trainer, module, datamodule, cfg.ckpt_path)
-    metrics |= {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
-    if cfg.test and not cfg.trainer.fast_dev_run:
-        datamodule.setup("test")
-        if datamodule.test_sets:
-            metrics |= common.test(trainer, module, datamodule)
-        else:
-            common.say(
-                f"data={datamodule.name} has no test images; data=multi trains on it and tests on another dataset."
-            )
-    if trainer.is_global_zero:
-        if not cfg.engine.get("ensemble"):  # whose thresholds are not those of the network that a checkpoint deploys
-            common.calibrate(metrics, module, common.run_dir() / "checkpoints" / "last.ckpt")
-        common.publish(metrics, trainer, module, datamodule)
-    finish(trainer.loggers)
-    return score(metrics)
-
-
-@wrong_kinds_named()
-def _built(cfg: DictConfig) -> tuple[pl.Trainer, ReIDModule, ReIDDataModule]:
-    """What is trained, and on what."""
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    datamodule = prepare_data(cfg)
+    cfg = settle(cfg, datamodule)
+    trainer = build_trainer(cfg)
+    refuse_parallel_sweep(trainer)
+    module = build_module(cfg, datamodule)
+    refuse_missing_monitor(trainer, module, datamodule)
+    initialize(module, cfg)
+    for logger in trainer.loggers:
+        logger.log_hyperparams(plain(cfg))
+
+    untrained = (
+        evaluate_module(build_trainer(cfg, bare=True), module, datamodule, "untrained") if cfg.score_untrained else ()
+    )
+    fit(trainer, module, datamodule, cfg.ckpt_path)
+    validation = load_selected(trainer, module) or logged_validation(trainer.callback_metrics)
+    tests = test(trainer, module, datamodule) if cfg.test and not cfg.trainer.fast_dev_run else ()
+
+    result = RunResult(tests, validation, untrained)
+    publish(result, trainer, module, datamodule, calibrated=current_run().last_checkpoint)
+    finish(trainer.loggers)
+    return result.score
+
+
+def prepare_data(cfg: DictConfig) -> ReIDDataModule:
+    """Build the dataset, make sure that its files exist, and list its training images."""
     datamodule = build_datamodule(cfg)
+    module_class(cfg).check_data(datamodule)
     datamodule.prepare_data()
     datamodule.setup("fit")
-    common.say(common.sizes(datamodule))
-    # Short epochs would otherwise pass without a line in the logs.
-    cfg.trainer.log_every_n_steps = min(cfg.trainer.log_every_n_steps, len(datamodule.train_dataloader()))
-    trainer = common.build_trainer(cfg)
-    common.refuse_parallel_sweep(trainer)
-    _refuse_best_of_nothing(trainer, datamodule)
-    module = _build_module(cfg, datamodule.pids)
-    if cfg.ckpt_path:
-        _check_same_run(cfg.ckpt_path, module)
-    if cfg.weights:
-        common.say(f"weights={cfg.weights}: {module.start_from(cfg.weights)}")
-    for logger in trainer.loggers:
-        logger.log_hyperparams(common.plain(cfg))
-    return trainer, module, datamodule
+    say(training_summary(datamodule))
+    return datamodule
 
 
-def _build_module(cfg: DictConfig, pids: list[int]) -> ReIDModule:
-    model, engine = common.plain(cfg.model), common.plain(cfg.engine)
-    if "peers" in engine:
-        engine["peers"] = [_peer(entry, model) for entry in engine["peers"]]
-    module: ReIDModule = build(
-        engine,
-        model=model,
-        loss=common.plain(cfg.loss),
-        optimizer=common.plain(cfg.optimizer),
-        scheduler=common.plain(cfg.scheduler),
-        pids=pids,
-        image_size=[cfg.data.height, cfg.data.width],
-        evaluation=common.evaluation(cfg),
-    )
-    return module
+def settle(cfg: DictConfig, datamodule: ReIDDataModule) -> DictConfig:
+    """Replace settings that depend on files or data by their values, and save the configuration that runs."""
+    settled = {
+        "ckpt_path": checkpoint_path(cfg.ckpt_path),  # loggers resume the run of the file that `last` names
+        # Short epochs would otherwise pass without a line in the logs.
+        "trainer.log_every_n_steps": min(cfg.trainer.log_every_n_steps, len(datamodule.train_dataloader())),
+    }
+    cfg = with_settings(cfg, settled)
+    current_run().save_config(cfg)
+    return cfg
 
 
-def _peer(entry: str | Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
-    """The spec of an entry of `engine.peers`: itself one, or `osnet_x0_5`, or `{osnet_x0_5: {pretrained: true}}`.
-
-    Losses read the logits of all networks alike, so it gets the classifier of `model`.
+def refuse_missing_monitor(trainer: pl.Trainer, module: AnyModule, datamodule: ReIDDataModule) -> None:
+    """Refuse to select a checkpoint by a validation score that is never computed.
 
     Raises:
-        ValueError: if it is none of these.
+        ValueError: If a checkpoint callback monitors a figure or a validation set that does not exist.
     """
-    if isinstance(entry, Mapping) and TARGET in entry:
-        return dict(entry)
-    if not isinstance(entry, str) and len(entry) != 1:
-        raise ValueError(f"engine.peers holds {entry}: give a name of model, or one name with its options.")
-    name, changes = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
-    if name not in (known := options("model")):
-        raise ValueError(f"engine.peers names {name!r}, which is no option of model: {', '.join(known)}.")
-    spec = option("model", name) | {"classifier": model["classifier"]}
-    if unknown := sorted(set(changes) - set(spec)):
-        raise ValueError(f"engine.peers: model={name} has no option {unknown}; it has {sorted(spec)}.")
-    merged = OmegaConf.to_container(OmegaConf.merge(spec, changes))
-    return {str(key): value for key, value in merged.items()} if isinstance(merged, dict) else spec
-
-
-def _check_same_run(path: str, module: ReIDModule) -> None:
-    """Compare what a checkpoint was trained with, which else fails with pages of tensor names.
-
-    Raises:
-        ValueError: if its networks or its identities are others.
-    """
-    then = (read_checkpoint(path) or {}).get("hyper_parameters", {})
-    now = {"model": without_fetching(module.hparams["model"]), "pids": module.hparams["pids"]}
-    if "peers" in module.hparams:
-        now["peers"] = [without_fetching(peer) for peer in module.hparams["peers"]]
-    for name, what, way in (
-        ("model", "another model", "model="),
-        ("pids", "other identities", "data= and seed="),
-        ("peers", "other peers, or without any", "engine="),
-    ):
-        if then.get(name) != now.get(name):
+    for callback in trainer.checkpoint_callbacks:
+        stage, _, figure = str(getattr(callback, "monitor", None)).partition("/")
+        if stage != "val":
+            continue
+        monitor = f"{stage}/{figure}"
+        if module.validated is not None and figure not in module.validated:
             raise ValueError(
-                f"ckpt_path={path} was trained with {what}, so it cannot be resumed here. Give the {way} of that run, or "
-                "start a new run from its weights with weights=<the same file>."
+                f"A checkpoint is chosen by {monitor}, which {type(module).__name__} does not compute; it computes "
+                f"{', '.join(module.validated)}."
+            )
+        if datamodule.val is None:
+            raise ValueError(
+                f"A checkpoint is chosen by {monitor}, but data={datamodule.name} has no validation set: hold one out with "
+                "data.val_fraction=0.1, or keep only the last checkpoint with callbacks.best=null."
             )
 
 
-def _fit(trainer: pl.Trainer, module: ReIDModule, datamodule: ReIDDataModule, resumed: str | None) -> None:
+def fit(trainer: pl.Trainer, module: AnyModule, datamodule: ReIDDataModule, resumed: str | None) -> None:
+    """Train, from the start or from a checkpoint; say how to resume after an interruption."""
     if resumed:
-        common.say(f"resuming {resumed}")
-    way_out = "add ckpt_path=last to the same command to go on from it."
+        say(f"resuming {resumed}")
+    remedy = "add ckpt_path=last to the same command to resume."
     if HydraConfig.get().mode is RunMode.MULTIRUN:
-        way_out = f"go on with the sweep by reidlit train {RESUME}{HydraConfig.get().sweep.dir}"
-    with interruptible(trainer, "train", f"The last checkpoint is in {common.run_dir() / 'checkpoints'}; {way_out}"):
+        remedy = f"resume the sweep with reidlit train {RESUME}{HydraConfig.get().sweep.dir}"
+    with interruptible(trainer, "train", f"The last checkpoint is in {current_run().checkpoints}; {remedy}"):
         trainer.fit(module, datamodule, ckpt_path=resumed)
 
 
-def _refuse_best_of_nothing(trainer: pl.Trainer, datamodule: ReIDDataModule) -> None:
-    """Refuse to choose by a score that is never computed.
+def load_selected(trainer: pl.Trainer, module: AnyModule) -> TestResult | None:
+    """Load the checkpoint that was selected on the validation set, where the module tests that one.
 
-    Raises:
-        ValueError: if a checkpoint callback monitors held-out identities and none are held out.
+    Returns:
+        Its validation scores; None if the last weights are tested.
     """
     for callback in trainer.checkpoint_callbacks:
-        if str(getattr(callback, "monitor", None)).startswith("val/") and datamodule.val is None:
-            raise ValueError(
-                "callbacks=best chooses by val/mAP, but data.val_fraction=0 holds no identities out: set it to 0.1, say."
-            )
+        path = Path(getattr(callback, "best_model_path", ""))
+        if getattr(callback, "monitor", None) and path.is_file():
+            return module.load_selected(path)
+    return None
+
+
+def test(trainer: pl.Trainer, module: AnyModule, datamodule: ReIDDataModule) -> tuple[TestResult, ...]:
+    """Test on every test set, if there is one."""
+    datamodule.setup("test")
+    if not datamodule.test_sets:
+        say(f"data={datamodule.name} has no test images; data=multi trains on it and tests on another dataset.")
+        return ()
+    return evaluate_module(trainer, module, datamodule)

@@ -5,8 +5,9 @@ import sys
 
 from omegaconf import DictConfig
 
-from reidlit.commands import common
 from reidlit.commands._extractor import build_extractor
+from reidlit.commands._settings import checkpoint_path
+from reidlit.console import say
 from reidlit.inference.calibration import Calibration, stored, verify
 
 
@@ -35,14 +36,14 @@ def run(cfg: DictConfig) -> None:
         sys.stdout.write(json.dumps({**verdict._asdict(), "metric": metric, "source": source}) + "\n")
         return
     unit = "cosine distance" if metric == "cosine" else "squared Euclidean distance"
-    common.say(
+    say(
         f"{'the same person' if verdict.same else 'different persons'}: {unit} {verdict.distance:.4g}, "
         f"threshold {verdict.threshold:.4g} ({source})"
     )
 
 
 def _calibration(cfg: DictConfig) -> Calibration:
-    source = cfg.calibration or common.checkpoint_path(cfg.ckpt_path)
+    source = cfg.calibration or checkpoint_path(cfg.ckpt_path)
     found = None if source is None else stored(source)
     if found is None:
         raise ValueError(

@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
-from reidlit.commands import common
 from reidlit.commands._data import build_datamodule
 from reidlit.commands._extractor import load
+from reidlit.commands._settings import current_run
+from reidlit.console import say
 from reidlit.data.decode import decode
 from reidlit.data.image_files import list_images_below
 from reidlit.data.images import Read
@@ -53,8 +54,8 @@ def run(cfg: DictConfig) -> None:
         shown = [blurred(image) for image in images] if cfg.blur_faces else images
         triplets += [Triplet(*each) for each in zip(shown, maps, map(_caption, batch), strict=True)]
     what = "attention roll-out" if attention else f"activation of {layer}"
-    path = draw_maps(triplets, common.run_dir() / "visualize.png", f"image | {what} | overlay; red is high")
-    common.say(f"{what}, {len(triplets)} of {len(samples):,} images: {path}")
+    path = draw_maps(triplets, current_run().path / "visualize.png", f"image | {what} | overlay; red is high")
+    say(f"{what}, {len(triplets)} of {len(samples):,} images: {path}")
 
 
 def _check(cfg: DictConfig) -> None:

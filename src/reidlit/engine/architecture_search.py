@@ -1,7 +1,7 @@
 """The search of an architecture by gradient descent."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Unpack, cast
 
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from reidlit.data.sample import Batch
-from reidlit.engine.base import Spec
+from reidlit.engine.base import ModuleOptions, Spec
 from reidlit.engine.reid import ReIDModule
 from reidlit.models.backbones.osnet_ain import CANDIDATES
 from reidlit.models.backbones.osnet_ain_search import OSNetAINSearch
@@ -29,23 +29,16 @@ class ArchitectureSearchModule(ReIDModule):
     a sum of all candidates, say nothing of it.
 
     Args:
-        model: spec of a model whose backbone is an `OSNetAINSearch`.
-        pids: see `ReIDModule`, as all that is not named here.
-        loss: see `ReIDModule`.
-        optimizer: see `ReIDModule`.
-        scheduler: see `ReIDModule`.
-        image_size: see `ReIDModule`.
-        evaluation: see `ReIDModule`.
-        channels_last: see `ReIDModule`.
-        compile_model: see `ReIDModule`.
-        gather: see `ReIDModule`.
-        temperature: at the start.
-        temperature_decay: by what it is multiplied every `decay_every` epochs; 1 keeps it.
-        decay_every: epochs.
-        min_temperature: below which it does not fall.
-        architecture_lr: learning rate of what tells how probable candidates are; by default that of the optimiser. The
-            schedule is for both.
-        samples: how many architectures are drawn for each batch; the loss is their mean. Time and memory grow with them.
+        model: Spec of a model whose backbone is an `OSNetAINSearch`.
+        pids: Training identities.
+        temperature: Temperature of the Gumbel-softmax at the start.
+        temperature_decay: Factor that is applied to it every `decay_every` epochs; 1 keeps it.
+        decay_every: Number of epochs.
+        min_temperature: Lower bound of the temperature.
+        architecture_lr: Learning rate of the candidates' logits; by default that of the optimizer. The schedule applies to
+            both.
+        samples: Number of architectures sampled for each batch; the loss is their mean. Time and memory grow with them.
+        options: See `ReIDModule`.
 
     Raises:
         ValueError: if a number is out of range, or the model is another.
@@ -55,20 +48,13 @@ class ArchitectureSearchModule(ReIDModule):
         self,
         model: Spec,
         pids: Sequence[int],
-        loss: Spec | None = None,
-        optimizer: Spec | None = None,
-        scheduler: Spec | None = None,
-        image_size: Sequence[int] = (256, 128),
-        evaluation: Spec | None = None,
-        channels_last: bool = True,
-        compile_model: bool = False,
-        gather: bool = True,
         temperature: float = 10.0,
         temperature_decay: float = 0.5,
         decay_every: int = 20,
         min_temperature: float = 1.0,
         architecture_lr: float | None = None,
         samples: int = 1,
+        **options: Unpack[ModuleOptions],
     ) -> None:
         if not 0 < min_temperature <= temperature:
             raise ValueError(
@@ -84,9 +70,7 @@ class ArchitectureSearchModule(ReIDModule):
                 f"engine.samples={samples} must be 1 or more, engine.architecture_lr={architecture_lr} above 0, or null for "
                 "optimizer.lr."
             )
-        super().__init__(
-            model, pids, loss, optimizer, scheduler, image_size, evaluation, channels_last, compile_model, gather
-        )
+        super().__init__(model, pids, **options)
         self.temperature = temperature
         self.temperature_decay = temperature_decay
         self.decay_every = decay_every

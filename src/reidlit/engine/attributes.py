@@ -1,20 +1,25 @@
 """Attribute recognition: what a person wears and carries, and who they are in general."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from reidlit.data.attribute_data import AttributeBatch
-from reidlit.engine.base import NetworkModule, Spec
+from reidlit.data.attribute_data import AttributeBatch, AttributeDataModule
+from reidlit.data.datamodule import ReIDDataModule
+from reidlit.engine.base import NetworkModule, Resumed, Spec
 from reidlit.metrics.attribute_metric import AttributeMetric, AttributeScores
 from reidlit.models.output import ReIDOutput
+from reidlit.models.weights import read_checkpoint
+from reidlit.runs.figures import attribute_figures, finite
+from reidlit.runs.result import Stage, TestResult
 
 SCORES = "scores"  # in a checkpoint: those of the last validation before it
 
 
-class AttributeModule(NetworkModule):
+class AttributeModule(NetworkModule[AttributeMetric, AttributeBatch]):
     """Trains and evaluates a `ReIDModel` whose logits are attributes instead of identities.
 
     As `ReIDModule` it is built of plain values: `AttributeModule.load_from_checkpoint(path)` needs nothing else. Of several
@@ -34,12 +39,15 @@ class AttributeModule(NetworkModule):
         channels_last: whether to keep feature maps with channels last in memory, which convolutions prefer.
         compile_model: whether to compile the model with `torch.compile`; needs a C++ compiler on the machine.
 
-    Attributes:
-        scores: the last ones by `val` and `test/<dataset>`.
-
     Raises:
         ValueError: if there is no attribute, or the threshold is out of range.
     """
+
+    resumed_with: ClassVar[tuple[Resumed, ...]] = (
+        *NetworkModule.resumed_with,
+        Resumed("attributes", "other attributes", "data="),
+    )
+    validated: ClassVar[tuple[str, ...] | None] = ("mA", "accuracy", "precision", "recall", "f1")
 
     def __init__(
         self,
@@ -56,11 +64,20 @@ class AttributeModule(NetworkModule):
     ) -> None:
         super().__init__()
         model = _with_bias(model)
-        self.save_hyperparameters(logger=False)  # the task logs the whole configuration
-        self._metric()  # a mistake here must not wait until the training is over
+        self.save_hyperparameters(logger=False)  # the command logs the whole configuration
+        self.build_metric("test")  # invalid options must fail now, not after training
         self.build_network(ratios=ratios)
-        self.metrics: dict[str, AttributeMetric] = {}
-        self.scores: dict[str, AttributeScores] = {}
+
+    @classmethod
+    def data_options(cls, datamodule: ReIDDataModule, evaluation: Spec) -> dict[str, Any]:  # noqa: ARG003 of retrieval
+        """Return the attributes and their frequencies; see `NetworkModule`."""
+        data = _attribute_data(datamodule)
+        return {"attributes": list(data.names), "ratios": data.ratios}
+
+    @classmethod
+    def check_data(cls, datamodule: ReIDDataModule) -> None:
+        """Refuse data without attributes; see `NetworkModule`."""
+        _attribute_data(datamodule)
 
     @property
     def num_classes(self) -> int:
@@ -82,69 +99,48 @@ class AttributeModule(NetworkModule):
         Raises:
             ValueError: if there is no loss.
         """
-        if self.loss is None:
-            raise ValueError("loss=None: a module that is built without losses can be tested, not trained.")
         labels = batch["attributes"]
         output: ReIDOutput = self.model(batch["image"], batch["camid"])
         total: Tensor
-        total, each = self.loss(output, labels, epoch=self.current_epoch)
+        total, terms = self.required_loss(self.loss)(output, labels, epoch=self.current_epoch)
         size, known = len(labels), labels >= 0
-        self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
-        if len(each) > 1:
-            self.log_dict({f"train/{name}": value.detach() for name, value in each.items()}, batch_size=size)
+        self.log_losses(total, terms, size)
         right = (torch.stack(output.logits).detach().mean(0) >= 0) == (labels > 0)
         accuracy = (right & known).sum() / known.sum().clamp(min=1)
         self.log("train/accuracy", accuracy, prog_bar=True, batch_size=size)
         return total
 
-    def on_validation_epoch_start(self) -> None:
-        """Start counting anew."""
-        self._start(["val"])
+    def load_selected(self, path: Path) -> TestResult:
+        """Load the weights of the selected checkpoint; see `NetworkModule`.
 
-    def validation_step(self, batch: AttributeBatch, batch_idx: int) -> None:
-        """Predict a batch of the validation split."""
-        self._predict("val", batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log `val/mA` and the others."""
-        self._finish("val", "val")
-
-    def on_test_epoch_start(self) -> None:
-        """Start counting anew, for each test set."""
-        self._start(self._test_names())
-
-    def test_step(self, batch: AttributeBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Predict a batch of a test set."""
-        self._predict(self._test_names()[dataloader_idx], batch)
-
-    def on_test_epoch_end(self) -> None:
-        """Log `test/<dataset>/mA` and the others of each test set."""
-        for name in self._test_names():
-            self._finish(name, f"test/{name}")
+        The Trainer is not used for this, since its averaging callback would restore the weights before averaging.
+        """
+        content = read_checkpoint(path)
+        self.load_state_dict(content["state_dict"])
+        return TestResult("val", None, finite(content[SCORES]))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See `NetworkModule`; and keep the scores of the validation that the checkpoint may be chosen by."""
+        """Add the scores of the last validation, by which the checkpoint may be selected; see `NetworkModule`."""
         super().on_save_checkpoint(checkpoint)
-        if "val" in self.scores:
-            checkpoint[SCORES] = self.scores["val"].as_dict()
+        if None in self.metrics:
+            checkpoint[SCORES] = self.scores(None).as_dict()
 
-    def _metric(self) -> AttributeMetric:
+    def build_metric(self, stage: Stage) -> AttributeMetric:
+        """Build the metric; see `NetworkModule`."""
         return AttributeMetric(self.num_classes, self.hparams["threshold"])
 
-    def _test_names(self) -> list[str]:
-        return list(self.trainer.test_dataloaders or {})
+    def update_metric(self, metric: AttributeMetric, batch: AttributeBatch, dataset: str | None) -> None:
+        """Predict a batch; see `NetworkModule`."""
+        metric.update(self(batch["image"], batch["camid"]), batch["attributes"])
 
-    def _start(self, names: Sequence[str]) -> None:
-        self.metrics = {name: self._metric().to(self.device) for name in names}
+    def scores(self, dataset: str | None) -> AttributeScores:
+        """Return the scores of a test set, or of the last validation; see `NetworkModule`."""
+        scores: AttributeScores = self.metrics[dataset].compute()
+        return scores
 
-    def _predict(self, name: str, batch: AttributeBatch) -> None:
-        self.metrics[name].update(self(batch["image"], batch["camid"]), batch["attributes"])
-
-    def _finish(self, name: str, prefix: str) -> None:
-        scores: AttributeScores = self.metrics[name].compute()
-        self.scores[prefix] = scores
-        # On all ranks, where they are equal: each of them decides by val/mA whether a checkpoint is the best.
-        self.log_dict({f"{prefix}/{key}": value for key, value in scores.as_dict().items()})
+    def result(self, dataset: str, item_name: str = "images", stage: Stage = "test") -> TestResult:
+        """Return the figures of a test set and of each attribute; see `NetworkModule`."""
+        return TestResult(stage, dataset, attribute_figures(self.scores(dataset), self.hparams["attributes"]))
 
 
 def _with_bias(model: Spec) -> dict[str, Any]:
@@ -153,3 +149,12 @@ def _with_bias(model: Spec) -> dict[str, Any]:
     if not isinstance(classifier, Mapping) or "bias" not in classifier:
         return dict(model)
     return {**model, "classifier": {**classifier, "bias": True}}
+
+
+def _attribute_data(datamodule: ReIDDataModule) -> AttributeDataModule:
+    if not isinstance(datamodule, AttributeDataModule):
+        raise ValueError(
+            f"data={datamodule.name} has identities and no attributes: engine=attributes is for data=pa100k, "
+            "data=attribute_csv or data=synthetic_attributes."
+        )
+    return datamodule

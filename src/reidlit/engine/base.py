@@ -1,95 +1,260 @@
-"""What every LightningModule around a `ReIDModel` has, whatever it is trained for."""
+"""The base class of all LightningModules: building from plain dicts, optimization and evaluation."""
 
 import math
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeAlias, TypedDict, TypeVar
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor
 from torch.optim import Optimizer
+from torchmetrics import Metric
 
+from reidlit.data.datamodule import ReIDDataModule
+from reidlit.data.sample import Batch
 from reidlit.engine.optim import build_optimizer
 from reidlit.engine.schedules import build_scheduler
 from reidlit.losses import WeightedSum
 from reidlit.models.model import ReIDModel
 from reidlit.models.weights import load_weights, read_checkpoint
+from reidlit.runs.result import Stage, TestResult, metric_name
 from reidlit.spec import accepts, build, check_saved
 
 Spec = Mapping[str, Any]
+MetricT = TypeVar("MetricT", bound=Metric)
+BatchT = TypeVar("BatchT", bound=Batch)
 
 
-class NetworkModule(pl.LightningModule):
-    """Builds a model, its losses, the optimiser and the schedule from plain dicts.
+class ModuleOptions(TypedDict, total=False):
+    """Options that every training procedure for identities takes; see `ReIDModule`."""
+
+    loss: Spec | None
+    optimizer: Spec | None
+    scheduler: Spec | None
+    image_size: Sequence[int]
+    evaluation: Spec | None
+    channels_last: bool
+    compile_model: bool
+    gather: bool
+
+
+class Resumed(NamedTuple):
+    """A hyperparameter that a resumed checkpoint must agree with: its name, a description of a difference, and its settings."""
+
+    name: str
+    difference: str
+    settings: str
+
+
+class AnyScores(Protocol):
+    """Scores of one evaluation, of retrieval or of attributes."""
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the scalar figures by name."""
+
+
+class NetworkModule(pl.LightningModule, Generic[MetricT, BatchT]):
+    """Builds a model, its losses, the optimizer and the schedule from plain dicts, and evaluates test sets with one metric each.
 
     A subclass saves its hyperparameters, with `model`, `loss`, `optimizer`, `scheduler`, `image_size`, `channels_last` and
-    `compile_model` among them, and calls `build_network`.
+    `compile_model` among them, calls `build_network`, and implements `training_step`, `build_metric` and `update_metric`.
+
+    Attributes:
+        model: The network that is evaluated and deployed.
+        loss: Its losses; None for a module that is only tested.
+        metrics: Metric of each test set by its name, and of the validation set under None. After an evaluation their
+            `compute` returns the cached scores; see `scores`.
     """
+
+    # What must agree for a checkpoint to be resumed.
+    resumed_with: ClassVar[tuple[Resumed, ...]] = (Resumed("model", "another model", "model="),)
+    # Figures of the validation that a checkpoint can be selected by; None if a subclass may log others.
+    validated: ClassVar[tuple[str, ...] | None] = None
 
     model: ReIDModel
     loss: WeightedSum | None
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.metrics: dict[str | None, MetricT] = {}
+
+    # Construction
+
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Any, *given: Any, **changes: Any) -> Self:
-        """As Lightning's, which it hands over to once nothing is found in the file that might do harm.
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **changes: Any) -> Self:
+        """Load a checkpoint as Lightning does, after checking that nothing in it could do harm.
 
         Args:
-            checkpoint_path: the file.
-            given: see Lightning, as the next.
-            changes: hyperparameters among them, which come before those of the file.
+            checkpoint_path: The file.
+            args: See Lightning.
+            changes: See Lightning; hyperparameters among them take precedence over those of the file.
 
         Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if it cannot be read, or asks to build what is not trusted; see `reidlit.spec.check_saved`.
+            FileNotFoundError: If there is no such file.
+            ValueError: If it cannot be read, or asks to build what is not trusted; see `reidlit.spec.check_saved`.
         """
         content = read_checkpoint(checkpoint_path)
         if isinstance(content, Mapping):
             saved = content.get("hyper_parameters")
-            kept = (
-                {key: value for key, value in saved.items() if key not in changes}
-                if isinstance(saved, Mapping)
-                else saved
-            )
-            check_saved({**content, "hyper_parameters": kept}, checkpoint_path)
-        return super().load_from_checkpoint(checkpoint_path, *given, **changes)
+            if isinstance(saved, Mapping):
+                saved = {key: value for key, value in saved.items() if key not in changes}
+            check_saved({**content, "hyper_parameters": saved}, checkpoint_path)
+        return super().load_from_checkpoint(checkpoint_path, *args, **changes)
+
+    @classmethod
+    @abstractmethod
+    def data_options(cls, datamodule: ReIDDataModule, evaluation: Spec) -> dict[str, Any]:
+        """Return the arguments that follow from the dataset and from how it is evaluated.
+
+        Args:
+            datamodule: Dataset that is set up for training.
+            evaluation: Options of the evaluation of retrieval.
+
+        Raises:
+            ValueError: If the dataset lacks the labels.
+        """
+
+    @classmethod
+    @abstractmethod
+    def check_data(cls, datamodule: ReIDDataModule) -> None:
+        """Check that a dataset has the labels that this module learns.
+
+        Raises:
+            ValueError: If it has others.
+        """
 
     @property
+    @abstractmethod
     def num_classes(self) -> int:
-        """How many logits the model has."""
-        raise NotImplementedError
+        """Number of logits of the model."""
 
     @property
     def networks(self) -> list[ReIDModel]:
         """All networks that are trained; `model`, which is evaluated and deployed, comes first."""
         return [self.model]
 
-    def build_network(self, **known: Any) -> None:
-        """Build the model and its losses, which are given what is known and they have an argument for."""
+    def build_network(self, **loss_arguments: Any) -> None:
+        """Build the model and its losses; a loss receives those of the arguments that it has a parameter for."""
         self.model = self._network(self.hparams["model"])
-        self.loss = self._losses(self.model, **known)
+        self.loss = self._losses(self.model, **loss_arguments)
 
     def start_from(self, path: str | Path) -> str:
-        """Load a weight file into the network before it is trained, and say what became of it.
+        """Load a weight file into the network before training, and return a report.
 
         Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if it is no weight file, or nothing of the backbone fits.
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is not a weight file, or nothing of the backbone fits.
         """
         return str(load_weights(self.model, path))
 
+    def load_selected(self, path: Path) -> TestResult | None:
+        """Load the checkpoint that was selected on the validation set, if a test after training should use that one.
+
+        Returns:
+            Its validation scores; None, as here, if the last weights are tested.
+        """
+        return None
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record a model that starts from nothing: a checkpoint brings its weights and must not fetch others first."""
+        """Record a model without pretrained weights: a checkpoint contains its weights and must not download others first."""
         saved = checkpoint["hyper_parameters"]
-        checkpoint["hyper_parameters"] = {**saved, "model": without_fetching(saved["model"])}
+        checkpoint["hyper_parameters"] = {**saved, "model": without_pretraining(saved["model"])}
+
+    # Optimization
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Build the optimiser, over the model's parameters and those of losses that have some, and the schedule."""
+        """Build the optimizer, over the parameters of the model and of its losses, and the schedule."""
         optimizer = self._optimizer()
         spec = self.hparams["scheduler"]
         scheduler = build_scheduler(optimizer, spec, self._steps_per_epoch)
         interval = spec.get("interval", "epoch")
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
+
+    def log_losses(self, total: Tensor, terms: Mapping[str, Tensor], batch_size: int, prefix: str = "train") -> None:
+        """Log the loss of a step, and its terms if there are several."""
+        self.log(f"{prefix}/loss", total.detach(), prog_bar=prefix == "train", batch_size=batch_size)
+        if len(terms) > 1:
+            logged = {f"{prefix}/{name}": value.detach() for name, value in terms.items()}
+            self.log_dict(logged, batch_size=batch_size)
+
+    def required_loss(self, loss: WeightedSum | None) -> WeightedSum:
+        """Return a loss of this module.
+
+        Raises:
+            ValueError: If the module was built without losses.
+        """
+        if loss is None:
+            raise ValueError("loss=None: a module that is built without losses can be tested, not trained.")
+        return loss
+
+    # Evaluation
+
+    @abstractmethod
+    def build_metric(self, stage: Stage) -> MetricT:
+        """Build the metric of one evaluated set."""
+
+    @abstractmethod
+    def update_metric(self, metric: MetricT, batch: BatchT, dataset: str | None) -> None:
+        """Add a batch of a test set, or of the validation set (`dataset=None`), to its metric."""
+
+    @abstractmethod
+    def result(self, dataset: str, item_name: str = "images", stage: Stage = "test") -> TestResult:
+        """Return the result on a test set after `trainer.test`.
+
+        Args:
+            dataset: Name of the test set.
+            item_name: What a sample is: images or tracklets.
+            stage: `test`, or `untrained` before training.
+        """
+
+    def scores(self, dataset: str | None) -> AnyScores:
+        """Return the scores of a test set, or of the last validation (`dataset=None`), once it has ended."""
+        scores: AnyScores = self.metrics[dataset].compute()
+        return scores
+
+    def on_validation_epoch_start(self) -> None:
+        """Start an empty metric."""
+        self.metrics[None] = self.build_metric("val").to(self.device)
+
+    def validation_step(self, batch: BatchT, batch_idx: int) -> None:
+        """Add a batch of the validation set."""
+        self.update_metric(self.metrics[None], batch, None)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `val/mAP` and the other figures."""
+        self._log_scores("val", None)
+
+    def on_test_epoch_start(self) -> None:
+        """Start an empty metric for each test set."""
+        for name in self._test_names():
+            self.metrics[name] = self.build_metric("test").to(self.device)
+
+    def test_step(self, batch: BatchT, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Add a batch of a test set."""
+        name = self._test_names()[dataloader_idx]
+        self.update_metric(self.metrics[name], batch, name)
+
+    def on_test_epoch_end(self) -> None:
+        """Log `test/<dataset>/mAP` and the other figures of each test set."""
+        for name in self._test_names():
+            self._log_scores("test", name)
+
+    def _log_scores(self, stage: Stage, dataset: str | None) -> None:
+        # Neither counts nor the figures of single attributes; all else on all ranks, where it is equal: each rank decides by
+        # it whether a checkpoint is the best.
+        figures = {
+            metric_name(stage, name, dataset): value
+            for name, value in self.scores(dataset).as_dict().items()
+            if not name.startswith("num_") and "/" not in name
+        }
+        self.log_dict(figures)
+
+    def _test_names(self) -> list[str]:
+        """Return the names of the test sets in the order of their loaders."""
+        return list(self.trainer.test_dataloaders or {})
 
     def _optimizer(self) -> Optimizer:
         return build_optimizer(self.model, self.hparams["optimizer"], self.loss)
@@ -103,20 +268,23 @@ class NetworkModule(pl.LightningModule):
             network.compile()
         return network
 
-    def _losses(self, network: ReIDModel, **known: Any) -> WeightedSum | None:
+    def _losses(self, network: ReIDModel, **arguments: Any) -> WeightedSum | None:
         loss = self.hparams["loss"]
         if loss is None:
             return None
-        sizes = {"num_classes": self.num_classes, "feature_sizes": network.feature_sizes, **known}
-        terms = {name: build(spec, **accepts(spec, sizes)) for name, spec in loss["losses"].items()}
+        offered = {"num_classes": self.num_classes, "feature_sizes": network.feature_sizes, **arguments}
+        terms = {name: build(spec, **accepts(spec, offered)) for name, spec in loss["losses"].items()}
         return WeightedSum(terms, loss.get("weights"), loss.get("starts"))
 
     def _steps_per_epoch(self) -> float:
-        """Of the optimiser; infinite before the loaders are made, which must not happen earlier on their account."""
+        """Return the optimizer steps of an epoch; infinite before the loaders exist, which must not be built for this."""
         batches, accumulated = self.trainer.num_training_batches, self.trainer.accumulate_grad_batches
-        return -(-batches // accumulated) if math.isfinite(batches) else math.inf
+        return math.ceil(batches / accumulated) if math.isfinite(batches) else math.inf
 
 
-def without_fetching(model: Spec) -> dict[str, Any]:
-    """A model's spec without the ImageNet weights that it may have started from."""
+AnyModule: TypeAlias = NetworkModule[Any, Any]
+
+
+def without_pretraining(model: Spec) -> dict[str, Any]:
+    """Return the spec of a model without the ImageNet weights that it may have started from."""
     return {**model, "pretrained": False} if "pretrained" in model else dict(model)

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from reidlit.data.sample import Batch
-from reidlit.engine.base import Spec
+from reidlit.engine.base import ModuleOptions, Spec
 from reidlit.engine.distributed import gather as gathered
 from reidlit.engine.reid import ReIDModule
 from reidlit.losses import WeightedSum
@@ -67,20 +68,13 @@ class DistillationModule(ReIDModule):
     read when training starts; a checkpoint of the student needs it no more.
 
     Args:
-        model: spec of the student.
-        pids: see `ReIDModule`, as all that is not named here.
-        loss: of the student by itself.
-        optimizer: see `ReIDModule`.
-        scheduler: see `ReIDModule`.
-        image_size: see `ReIDModule`; the teacher's may differ.
-        evaluation: see `ReIDModule`.
-        channels_last: see `ReIDModule`.
-        compile_model: see `ReIDModule`.
-        gather: see `ReIDModule`.
-        teacher: path of a checkpoint of `reidlit train`; needed for training only.
-        weights: a number each of `soft_targets`, `relational_distance` and `relational_angle`; what is zero or not named
-            is not computed. Soft targets need a teacher of the same identities.
-        temperature: of the soft targets.
+        model: Spec of the student.
+        pids: Training identities.
+        teacher: Path of a checkpoint of `reidlit train`; needed for training only.
+        weights: Weights of `soft_targets`, `relational_distance` and `relational_angle`; a term with weight zero or without
+            one is not computed. Soft targets need a teacher of the same identities.
+        temperature: Temperature of the soft targets.
+        options: See `ReIDModule`. `image_size` is the student's; the teacher's may differ.
 
     Raises:
         ValueError: if a number is out of range or a name unknown; when training starts, if the teacher does not fit.
@@ -91,21 +85,12 @@ class DistillationModule(ReIDModule):
         self,
         model: Spec,
         pids: Sequence[int],
-        loss: Spec | None = None,
-        optimizer: Spec | None = None,
-        scheduler: Spec | None = None,
-        image_size: Sequence[int] = (256, 128),
-        evaluation: Spec | None = None,
-        channels_last: bool = True,
-        compile_model: bool = False,
-        gather: bool = True,
         teacher: str | None = None,
         weights: Mapping[str, float] | None = None,
         temperature: float = 4.0,
+        **options: Unpack[ModuleOptions],
     ) -> None:
-        super().__init__(
-            model, pids, loss, optimizer, scheduler, image_size, evaluation, channels_last, compile_model, gather
-        )
+        super().__init__(model, pids, **options)
         given = {"soft_targets": 1.0} if weights is None else dict(weights)
         if unknown := sorted(set(given) - set(TERMS)):
             raise ValueError(f"engine.weights names {unknown}; it may name {', '.join(TERMS)}.")

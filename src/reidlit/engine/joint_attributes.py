@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
@@ -11,12 +11,12 @@ from torch.optim import Optimizer
 
 from reidlit.data.identity_attributes import read_identity_attributes
 from reidlit.data.sample import Batch
-from reidlit.engine.base import Spec
+from reidlit.engine.base import ModuleOptions, Spec
 from reidlit.engine.reid import ReIDModule
 from reidlit.labels import UNKNOWN
 from reidlit.losses import WeightedSum
 from reidlit.losses.attribute_bce import AttributeBCE
-from reidlit.metrics import Scores
+from reidlit.metrics import ReIDMetric, Scores
 from reidlit.metrics.attribute_metric import AttributeMetric, AttributeScores
 from reidlit.models.classifier import LinearClassifier
 from reidlit.models.output import ReIDOutput
@@ -54,21 +54,14 @@ class JointAttributeModule(ReIDModule):
     identities lie beside them, so that a test needs no file.
 
     Args:
-        model: see `ReIDModule`, as all that is not named here.
-        pids: likewise.
-        loss: likewise.
-        optimizer: of the model and the head.
-        scheduler: see `ReIDModule`.
-        image_size: likewise.
-        evaluation: likewise.
-        channels_last: likewise.
-        compile_model: likewise.
-        gather: likewise.
-        attributes_file: see `read_identity_attributes`; needed for training, not for a checkpoint.
-        weight: of the attributes, above 0.
-        weighting: see `AttributeBCE`; shares count each training identity once.
-        threshold: probability from which on an attribute counts as predicted, in scores.
-        attributes: the names, of a checkpoint.
+        model: Spec of the model.
+        pids: Training identities.
+        attributes_file: See `read_identity_attributes`; needed for training, not for a checkpoint.
+        weight: Weight of the attributes' loss, above 0.
+        weighting: See `AttributeBCE`; shares count each training identity once.
+        threshold: Probability from which on an attribute counts as predicted, in scores.
+        attributes: Names of the attributes of a checkpoint.
+        options: See `ReIDModule`. `optimizer` applies to the model and the head.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -80,23 +73,14 @@ class JointAttributeModule(ReIDModule):
         self,
         model: Spec,
         pids: Sequence[int],
-        loss: Spec | None = None,
-        optimizer: Spec | None = None,
-        scheduler: Spec | None = None,
-        image_size: Sequence[int] = (256, 128),
-        evaluation: Spec | None = None,
-        channels_last: bool = True,
-        compile_model: bool = False,
-        gather: bool = True,
         attributes_file: str | None = None,
         weight: float = 1.0,
         weighting: str | None = None,
         threshold: float = 0.5,
         attributes: Sequence[str] | None = None,
+        **options: Unpack[ModuleOptions],
     ) -> None:
-        super().__init__(
-            model, pids, loss, optimizer, scheduler, image_size, evaluation, channels_last, compile_model, gather
-        )
+        super().__init__(model, pids, **options)
         if not weight > 0:
             raise ValueError(f"engine.weight={weight} must be above 0; without attributes there is engine=default.")
         self.weight, self.dataset = weight, None
@@ -117,7 +101,7 @@ class JointAttributeModule(ReIDModule):
             self._check_coverage(attributes_file)
         self._attribute_metric()
         self.attribute_head = LinearClassifier(self.model.embedding_size, len(attributes))
-        self.attribute_metrics: dict[str, AttributeMetric] = {}
+        self.attribute_metrics: dict[str | None, AttributeMetric] = {}
 
     def attribute_probabilities(self, image: Tensor, camid: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) images, uint8 or normalised, and for some models cameras (B,) -> (B, A)."""
@@ -213,24 +197,33 @@ class JointAttributeModule(ReIDModule):
     def _attribute_metric(self) -> AttributeMetric:
         return AttributeMetric(len(self.hparams["attributes"]), self.hparams["threshold"])
 
-    def _start(self, names: Sequence[str], **instead: Any) -> None:
-        super()._start(names, **instead)
-        own = [name for name in names if name == "val" or self.dataset in (None, name)]
-        self.attribute_metrics = {name: self._attribute_metric().to(self.device) for name in own}
+    def on_validation_epoch_start(self) -> None:
+        """Start an empty metric of the attributes too."""
+        super().on_validation_epoch_start()
+        self.attribute_metrics[None] = self._attribute_metric().to(self.device)
 
-    def _embed(self, name: str, batch: Batch) -> None:
-        super()._embed(name, batch)
-        if name in self.attribute_metrics:
-            embedding = self.metrics[name].embedding[-1]  # what was just added
+    def on_test_epoch_start(self) -> None:
+        """Start an empty metric of the attributes for those test sets that the labels are for."""
+        super().on_test_epoch_start()
+        for name in self._test_names():
+            self.attribute_metrics.pop(name, None)
+            if self.dataset in (None, name):
+                self.attribute_metrics[name] = self._attribute_metric().to(self.device)
+
+    def update_metric(self, metric: ReIDMetric, batch: Batch, dataset: str | None) -> None:
+        """Embed a batch and predict its attributes; see `NetworkModule`."""
+        super().update_metric(metric, batch, dataset)
+        if dataset in self.attribute_metrics:
+            embedding = metric.embedding[-1]  # what was just added
             labels = self.labels[self._rows_of(batch["pid"].tolist())]
-            self.attribute_metrics[name].update(self.attribute_head(embedding).float().sigmoid(), labels)
+            self.attribute_metrics[dataset].update(self.attribute_head(embedding).float().sigmoid(), labels)
 
-    def _finish(self, name: str, prefix: str) -> None:
-        super()._finish(name, prefix)
-        if name not in self.attribute_metrics:
-            return
-        found: AttributeScores = self.attribute_metrics[name].compute()
-        if found.num_images:
-            self.scores[prefix] = JointScores.of(self.scores[prefix], found, self.hparams["attributes"])
-            figures = {f"{prefix}/{key}": value for key, value in found.as_dict().items()}
-            self.log_dict(figures, rank_zero_only=True)
+    def scores(self, dataset: str | None) -> Scores:
+        """Return the scores of retrieval, with those of the attributes where labels are known; see `NetworkModule`."""
+        scores = super().scores(dataset)
+        if dataset not in self.attribute_metrics:
+            return scores
+        attributes: AttributeScores = self.attribute_metrics[dataset].compute()
+        if not attributes.num_images:
+            return scores
+        return JointScores.of(scores, attributes, self.hparams["attributes"])

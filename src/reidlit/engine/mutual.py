@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, Unpack, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from reidlit.data.sample import Batch
-from reidlit.engine.base import Spec, without_fetching
+from reidlit.engine.base import ModuleOptions, Resumed, Spec, without_pretraining
 from reidlit.engine.optim import build_optimizer
 from reidlit.engine.reid import ReIDModule
 from reidlit.losses import WeightedSum
@@ -36,45 +36,34 @@ class MutualModule(ReIDModule):
     and for the ensemble.
 
     Args:
-        model: spec of the network that is deployed.
-        pids: see `ReIDModule`, as all that is not named here.
-        loss: of each network by itself.
-        optimizer: of all networks; `new_layers` must name parts that each of them has.
-        scheduler: likewise.
-        image_size: likewise.
-        evaluation: see `ReIDModule`.
-        channels_last: see `ReIDModule`.
-        compile_model: see `ReIDModule`.
-        gather: see `ReIDModule`.
-        peers: specs of the others, one or more.
-        weight: of the divergence, 0 or more.
-        temperature: by which logits are divided before the softmax; see `SoftTargets`.
-        ensemble: whether to evaluate all networks as one: their embeddings, each of unit length, joined.
+        model: Spec of the network that is deployed.
+        pids: Training identities.
+        peers: Specs of the other networks, one or more.
+        weight: Weight of the divergence, 0 or more.
+        temperature: Divisor of the logits before the softmax; see `SoftTargets`.
+        ensemble: Whether to evaluate all networks as one: their embeddings, each of unit length, concatenated.
+        options: See `ReIDModule`. `loss` and `optimizer` apply to each network; `new_layers` must name parts that each has.
 
     Raises:
         ValueError: if there is no peer, or a number is out of range.
     """
 
+    resumed_with: ClassVar[tuple[Resumed, ...]] = (
+        *ReIDModule.resumed_with,
+        Resumed("peers", "other peers, or without any", "engine="),
+    )
+
     def __init__(
         self,
         model: Spec,
         pids: Sequence[int],
-        loss: Spec | None = None,
-        optimizer: Spec | None = None,
-        scheduler: Spec | None = None,
-        image_size: Sequence[int] = (256, 128),
-        evaluation: Spec | None = None,
-        channels_last: bool = True,
-        compile_model: bool = False,
-        gather: bool = True,
         peers: Sequence[Spec] = (),
         weight: float = 1.0,
         temperature: float = 1.0,
         ensemble: bool = False,
+        **options: Unpack[ModuleOptions],
     ) -> None:
-        super().__init__(
-            model, pids, loss, optimizer, scheduler, image_size, evaluation, channels_last, compile_model, gather
-        )
+        super().__init__(model, pids, **options)
         if not peers:
             raise ValueError(
                 "engine.peers=[]: mutual learning needs one more network, such as [osnet_x0_5]; a checkpoint of one network "
@@ -122,7 +111,7 @@ class MutualModule(ReIDModule):
         """As `ReIDModule`; peers of the same spec start from the file too, but for the classifier, so that they differ."""
         lines = [super().start_from(path)]
         for number, (peer, spec) in enumerate(zip(self.networks[1:], self.hparams["peers"], strict=True), start=1):
-            if without_fetching(spec) != without_fetching(self.hparams["model"]):
+            if without_pretraining(spec) != without_pretraining(self.hparams["model"]):
                 lines.append(f"peer {number}: is of another spec and starts as that says")
                 continue
             own = {name: tensor.clone() for name, tensor in peer.classifier.state_dict().items()}
@@ -135,7 +124,7 @@ class MutualModule(ReIDModule):
         """Put the peers' tensors beside the weights, which are then those of `model` alone."""
         super().on_save_checkpoint(checkpoint)
         saved = checkpoint["hyper_parameters"]
-        checkpoint["hyper_parameters"] = {**saved, "peers": [without_fetching(peer) for peer in saved["peers"]]}
+        checkpoint["hyper_parameters"] = {**saved, "peers": [without_pretraining(peer) for peer in saved["peers"]]}
         weights = checkpoint["state_dict"]
         checkpoint[PEERS] = {name: weights.pop(name) for name in list(weights) if name.startswith(OF_PEERS)}
 

@@ -1,40 +1,51 @@
 """The pairing of a model and its losses as a LightningModule."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
+from reidlit.data.attribute_data import AttributeDataModule
+from reidlit.data.datamodule import ReIDDataModule
 from reidlit.data.sample import Batch
-from reidlit.engine.base import NetworkModule, Spec
+from reidlit.engine.base import NetworkModule, Resumed, Spec
 from reidlit.engine.distributed import gather as gathered
 from reidlit.losses import WeightedSum
 from reidlit.metrics import ReIDMetric, Scores
 from reidlit.models.output import ReIDOutput
 from reidlit.models.tracklet_embedding import embed_tracklets
+from reidlit.runs.figures import protocol_line, retrieval_figures
+from reidlit.runs.result import Stage, TestResult
 from reidlit.spec import build
 
+NOT_VALIDATED = {"verification": False, "camera_pairs": False, "top_k": 0}  # nobody reads these every epoch
 
-class ReIDModule(NetworkModule):
+
+class ReIDModule(NetworkModule[ReIDMetric, Batch]):
     """Trains and evaluates a `ReIDModel`.
 
     Its arguments are plain values and dicts that name what to build, so that a checkpoint is weights and the dict that
     builds them: `ReIDModule.load_from_checkpoint(path)` needs nothing else.
 
     Args:
-        model: spec of the model; is given `num_classes`.
-        pids: the training identities; a class label is the position in this list.
+        model: Spec of the model; is given `num_classes`.
+        pids: Training identities; a class label is the position in this list.
         loss: `losses`, a spec each by name, `weights`, a number each, and `starts`, the epoch from which each counts; needed
             for training only, as the next two.
-        optimizer: spec for `build_optimizer`.
-        scheduler: spec for `build_scheduler`.
-        image_size: height and width of the images that the model is for, in pixels.
-        evaluation: the options of `reidlit.evaluate`, `postprocess` as a list of specs; and `flip`, whether to average
-            the embeddings of an image and of its mirror image.
-        channels_last: whether to keep feature maps with channels last in memory, which convolutions prefer.
-        compile_model: whether to compile the model with `torch.compile`; needs a C++ compiler on the machine.
-        gather: whether losses that compare images see those of all devices, so that a batch on eight is a batch on one.
+        optimizer: Spec for `build_optimizer`.
+        scheduler: Spec for `build_scheduler`.
+        image_size: Height and width in pixels of the images that the model is for.
+        evaluation: Options of `reidlit.evaluate`, `postprocess` as a list of specs; and `flip`, whether to average the
+            embeddings of an image and of its mirror image.
+        channels_last: Whether to keep feature maps with channels last in memory, which is faster.
+        compile_model: Whether to compile the model with `torch.compile`; needs a C++ compiler on the machine.
+        gather: Whether losses that compare images see those of all devices, so that a batch on eight is a batch on one.
     """
+
+    resumed_with: ClassVar[tuple[Resumed, ...]] = (
+        *NetworkModule.resumed_with,
+        Resumed("pids", "other identities", "data= and seed="),
+    )
 
     def __init__(
         self,
@@ -50,98 +61,99 @@ class ReIDModule(NetworkModule):
         gather: bool = True,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)  # the task logs the whole configuration
-        self._metric()  # a mistake here must not wait until the training is over
+        self.save_hyperparameters(logger=False)  # the command logs the whole configuration
+        self.build_metric("test")  # invalid options must fail now, not after training
         self.build_network()
         self.gather = gather
-        self.metrics: dict[str, ReIDMetric] = {}
-        self.scores: dict[str, Scores] = {}
+
+    @classmethod
+    def data_options(cls, datamodule: ReIDDataModule, evaluation: Spec) -> dict[str, Any]:
+        """Return the training identities and the evaluation; see `NetworkModule`."""
+        return {"pids": datamodule.pids, "evaluation": evaluation}
+
+    @classmethod
+    def check_data(cls, datamodule: ReIDDataModule) -> None:
+        """Refuse data of attributes alone; see `NetworkModule`."""
+        if isinstance(datamodule, AttributeDataModule):
+            raise ValueError(f"data={datamodule.name} has attributes and no identities: add engine=attributes.")
 
     @property
     def num_classes(self) -> int:
-        """How many identities the classifier tells apart."""
+        """Number of identities that the classifier distinguishes."""
         return len(self.hparams["pids"])
 
-    def forward(self, image: Tensor, camid: Tensor | None = None, frames: Tensor | None = None) -> Tensor:
-        """(B, 3, H, W) images, uint8 or normalised, and for some models cameras (B,) -> (B, D) embeddings.
+    @property
+    def evaluation(self) -> Spec:
+        """Options of the evaluation."""
+        return self.hparams["evaluation"] or {}
 
-        Clips are (B, S, 3, H, W), and `frames` (B, S) tells which of their frames are real.
+    def forward(self, image: Tensor, camid: Tensor | None = None, frames: Tensor | None = None) -> Tensor:
+        """Embed images or clips.
+
+        Args:
+            image: (B, 3, H, W) images or (B, S, 3, H, W) clips, uint8 or normalized.
+            camid: (B,) cameras, for camera-aware models.
+            frames: (B, S) frame mask of clips, True for real frames.
+
+        Returns:
+            (B, D) embeddings.
         """
         return self.model.embed(image, camid, frames)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """One step; logs the loss, each of its terms and the accuracy. Callbacks get the first branch's features too."""
+        """Compute the loss; log it, each of its terms and the accuracy.
+
+        Returns:
+            `loss`, and `features` (B, D) of the first branch, which callbacks monitor.
+        """
         output: ReIDOutput = self.model(batch["image"], batch["camid"], batch.get("frames"))
-        total, each = self.losses_of(output, batch, self.loss)
-        self.log_step("train", output, batch, total, each)
+        total, terms = self.losses_of(output, batch, self.loss)
+        self.log_step("train", output, batch, total, terms)
         return {"loss": total, "features": output.features[0].detach()}
 
     def losses_of(self, output: ReIDOutput, batch: Batch, loss: WeightedSum | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """What is minimised for one network, and the terms that it is made of.
+        """Return what is minimized for one network, and its terms by name.
 
         Raises:
-            ValueError: if there is no loss.
+            ValueError: If there is no loss.
         """
-        if loss is None:
-            raise ValueError("loss=None: a module that is built without losses can be tested, not trained.")
         everyone = gathered(output, batch["pid"]) if self.gather else None
         total: Tensor
-        total, each = loss(output, batch["pid"], everyone, self.current_epoch)
-        return total, each
+        total, terms = self.required_loss(loss)(output, batch["pid"], everyone, self.current_epoch)
+        return total, terms
 
     def log_step(
-        self, prefix: str, output: ReIDOutput, batch: Batch, total: Tensor, each: Mapping[str, Tensor]
+        self, prefix: str, output: ReIDOutput, batch: Batch, total: Tensor, terms: Mapping[str, Tensor]
     ) -> None:
         """Log the loss, its terms if there are several, and the accuracy, of one network in a step."""
-        size, shown = len(batch["pid"]), prefix == "train"
-        self.log(f"{prefix}/loss", total.detach(), prog_bar=shown, batch_size=size)
-        if len(each) > 1:
-            self.log_dict({f"{prefix}/{name}": value.detach() for name, value in each.items()}, batch_size=size)
+        size = len(batch["pid"])
+        self.log_losses(total, terms, size, prefix)
         accuracy = (output.logits[0].detach().argmax(1) == batch["pid"]).float().mean()
-        self.log(f"{prefix}/accuracy", accuracy, prog_bar=shown, batch_size=size)
+        self.log(f"{prefix}/accuracy", accuracy, prog_bar=prefix == "train", batch_size=size)
 
-    def on_validation_epoch_start(self) -> None:
-        """Start counting anew."""
-        self._start(["val"], verification=False, camera_pairs=False, top_k=0)  # not read every epoch
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Embed a batch of the held-out identities."""
-        self._embed("val", batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log `val/mAP` and the ranks."""
-        self._finish("val", "val")
-
-    def on_test_epoch_start(self) -> None:
-        """Start counting anew, for each test set."""
-        self._start(self._test_names())
-
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Embed a batch of a test set."""
-        self._embed(self._test_names()[dataloader_idx], batch)
-
-    def on_test_epoch_end(self) -> None:
-        """Log `test/<dataset>/mAP` and the ranks of each test set."""
-        for name in self._test_names():
-            self._finish(name, f"test/{name}")
-
-    def _test_names(self) -> list[str]:
-        return list(self.trainer.test_dataloaders or {})
-
-    def _metric(self, **instead: Any) -> ReIDMetric:
-        options = {**(self.hparams["evaluation"] or {}), **instead}
+    def build_metric(self, stage: Stage) -> ReIDMetric:
+        """Build the metric with the options of the evaluation; see `NetworkModule`."""
+        options = {**self.evaluation, **(NOT_VALIDATED if stage == "val" else {})}
         options.pop("flip", None)
         options["postprocess"] = [build(step) for step in options.get("postprocess", ())]
         return ReIDMetric(**options)
 
-    def _start(self, names: Sequence[str], **instead: Any) -> None:
-        self.metrics = {name: self._metric(**instead).to(self.device) for name in names}
-
-    def _embed(self, name: str, batch: Batch) -> None:
+    def update_metric(self, metric: ReIDMetric, batch: Batch, dataset: str | None) -> None:
+        """Embed a batch, averaged with its mirror image if asked for; see `NetworkModule`."""
         embedding = self._embedding(batch, batch["image"])
-        if (self.hparams["evaluation"] or {}).get("flip"):
+        if self.evaluation.get("flip"):
             embedding = (embedding + self._embedding(batch, batch["image"].flip(-1))) / 2
-        self.metrics[name].update(embedding, batch["pid"], batch["camid"], batch["index"], batch["query"])
+        metric.update(embedding, batch["pid"], batch["camid"], batch["index"], batch["query"])
+
+    def scores(self, dataset: str | None) -> Scores:
+        """Return the scores of a test set, or of the last validation; see `NetworkModule`."""
+        scores: Scores = self.metrics[dataset].compute()
+        return scores
+
+    def result(self, dataset: str, item_name: str = "images", stage: Stage = "test") -> TestResult:
+        """Return all figures of a test set with the protocol; see `NetworkModule`."""
+        protocol = protocol_line(self.evaluation, self.hparams["image_size"], self.model.uses_cameras, item_name)
+        return TestResult(stage, dataset, retrieval_figures(self.scores(dataset), protocol))
 
     def _embedding(self, batch: Batch, image: Tensor) -> Tensor:
         """(B, D) of the images, or of the tracklets, of a batch."""
@@ -149,9 +161,3 @@ class ReIDModule(NetworkModule):
             embedding: Tensor = self(image, batch["camid"])
             return embedding
         return embed_tracklets(self, image, batch["frames"], batch["tracklet"], batch["camid"])
-
-    def _finish(self, name: str, prefix: str) -> None:
-        scores = self.metrics[name].compute()
-        self.scores[prefix] = scores
-        logged = {f"{prefix}/{key}": value for key, value in scores.as_dict().items() if not key.startswith("num_")}
-        self.log_dict(logged, rank_zero_only=True)

@@ -77,19 +77,22 @@ class Calibration:
             raise ValueError(f"this is no calibration: {error}.") from error
 
     @staticmethod
-    def of_test(metrics: Mapping[str, Any], evaluation: Mapping[str, Any]) -> "Calibration | None":
-        """From what a test has measured on its first test set; None if it measured no ROC curve.
+    def of_test(dataset: str, figures: Mapping[str, Any], evaluation: Mapping[str, Any]) -> "Calibration | None":
+        """Read the thresholds from the ROC curve of a test; None if there is none.
 
-        Thresholds hold for embeddings as the model gives them, so a test with post-processing has none.
+        Thresholds apply to the embeddings of the model itself, so a test with post-processing has none.
+
+        Args:
+            dataset: Name of the test set.
+            figures: What the test measured, with `roc` (lists `fpr` and `threshold`) if it measured pairs.
+            evaluation: Options of the evaluation.
         """
-        curves = (key for key in metrics if key.startswith("test/") and key.endswith("/roc"))
-        name = next(curves, "").removesuffix("/roc")
-        if not name or evaluation.get("postprocess"):
+        curve = figures.get("roc")
+        if curve is None or evaluation.get("postprocess"):
             return None
-        curve = metrics[f"{name}/roc"]
         points = [(f, t) for f, t in zip(curve["fpr"], curve["threshold"], strict=True) if t is not None]
         return Calibration(
-            dataset=name.removeprefix("test/"),
+            dataset=dataset,
             metric=str(evaluation.get("metric", "euclidean")),
             normalize=bool(evaluation.get("normalize", False)),
             flip=bool(evaluation.get("flip", False)),

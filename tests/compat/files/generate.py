@@ -1,4 +1,4 @@
-"""Writes the files beside it. Runs with reidlit 0.1.0 alone, see README.md."""
+"""Writes the files in this folder. It needs the code of reidlit 0.1.0, see README.md."""
 
 import json
 import os
@@ -12,13 +12,15 @@ import numpy as np
 import pyarrow.parquet
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 
 import reidlit
-from reidlit import FeatureExtractor, Gallery, ReIDModule
+from reidlit import FeatureExtractor, Gallery, ReIDModule, evaluate
 from reidlit.engine.attributes import AttributeModule
 from reidlit.engine.joint_attributes import JointAttributeModule
 from reidlit.engine.mutual import MutualModule
 from reidlit.inference.features import Features
+from reidlit.spec import build
 
 TINY = [
     *("data.num_identities=12", "data.num_test=6", "data.num_cameras=2", "data.shots=3"),
@@ -45,10 +47,10 @@ CHECKPOINTS = {
     "reranked": [
         *(*TRAIN, *MODEL, "loss=agw", "sampler.num_instances=3", "model/pool=average_max"),
         *("optimizer=timm", "optimizer.opt=lion", "scheduler=multi_step", "averaging=ema", "callbacks.ema.decay=0.5"),
-        *("eval.normalize=true", "eval.postprocess=[alpha_query_expansion,k_reciprocal,gnn]"),
-        # As defined, where the others are named as the package shows them.
+        *("eval.normalize=true", "eval.postprocess=[alpha_query_expansion,neighbour_centralisation,k_reciprocal]"),
+        # The module that defines it; the other steps are named by the package that exports them.
         "eval.steps.k_reciprocal._target_=reidlit.metrics.k_reciprocal.KReciprocal",
-        *("eval.steps.k_reciprocal.k1=6", "eval.steps.k_reciprocal.k2=3", "eval.steps.gnn.k1=6", "eval.steps.gnn.k2=3"),
+        *("eval.steps.k_reciprocal.k1=6", "eval.steps.k_reciprocal.k2=3"),
     ],
     "attributes": [
         *("engine=attributes", "data=synthetic_attributes", "transforms=default", "data.num_identities=24"),
@@ -65,7 +67,7 @@ SCORES = ("mAP", "mINP", "rank1", "rank5", "AUC", "EER")
 
 
 def main() -> None:
-    """Write all files into the folder of this one, from an empty folder."""
+    """Write all files. The working folder must be empty."""
     target = Path(__file__).resolve().parent
     (Path.cwd() / "identity_attributes.csv").write_text(
         "pid,hat,bag\n" + "".join(f"{pid},{pid % 2},{pid // 3 % 2}\n" for pid in range(11)), encoding="utf-8"
@@ -86,13 +88,12 @@ def main() -> None:
 
 def cli(*arguments: str) -> str:
     """Run a command."""
-    return subprocess.run(
-        [sys.executable, "-m", "reidlit", *arguments], check=True, capture_output=True, text=True
-    ).stdout
+    command = [sys.executable, "-m", "reidlit", *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def images() -> list[np.ndarray]:
-    """Of the size that the checkpoints are for, and of another one."""
+    """Two: of the size that the checkpoints were trained for, and of another size."""
     draw = np.random.default_rng(0)
     return [draw.integers(0, 256, shape, np.uint8) for shape in ((64, 32, 3), (100, 50, 3))]
 
@@ -103,7 +104,7 @@ def shown() -> torch.Tensor:
 
 
 def scores(file: Path) -> dict[str, float]:
-    """Some of those of a test set."""
+    """Selected scores of the test sets."""
     return {
         name: value
         for name, value in json.loads(file.read_text(encoding="utf-8")).items()
@@ -113,7 +114,7 @@ def scores(file: Path) -> dict[str, float]:
 
 @torch.inference_mode()
 def checkpoint(name: str, arguments: list[str], target: Path) -> dict[str, object]:
-    """Train one epoch, and one more from its end."""
+    """Train one epoch, then resume for a second one."""
     cli("train", *arguments, f"hydra.run.dir=runs/{name}")
     file = Path(f"{name}.ckpt")
     shutil.copy(f"runs/{name}/checkpoints/last.ckpt", file)
@@ -153,10 +154,7 @@ def checkpoint(name: str, arguments: list[str], target: Path) -> dict[str, objec
 def features(target: Path) -> dict[str, object]:
     """Extract the test set of `identity.ckpt`."""
     for suffix in ("npz", "parquet"):
-        data = [
-            item for item in TINY if "batch_size" not in item and "data.height" not in item and "data.width" not in item
-        ]
-        cli("extract", "ckpt_path=identity.ckpt", "data=synthetic", *data, f"output=features.{suffix}")
+        cli("extract", "ckpt_path=identity.ckpt", "data=synthetic", *TINY, f"output=features.{suffix}")
         shutil.copy(f"features.{suffix}", target)
     kept = Features.load("features.npz")
     cli("test", "features=features.npz", "hydra.run.dir=runs/plain")
@@ -173,11 +171,23 @@ def features(target: Path) -> dict[str, object]:
         "sum": float(kept.embedding.sum(dtype=np.float64)),
         "scores": scores(Path("runs/plain/metrics.json")),
         "reranked": scores(Path("runs/reciprocal/metrics.json")),
+        "evaluated": evaluated(kept),
     }
 
 
+def evaluated(kept: Features) -> dict[str, float]:
+    """Scores of the features with the evaluation stored in `reranked.ckpt`."""
+    evaluation = ReIDModule.load_from_checkpoint("reranked.ckpt", map_location="cpu").hparams["evaluation"]
+    options = {key: value for key, value in evaluation.items() if key != "flip"}
+    options["postprocess"] = [build(step) for step in evaluation["postprocess"]]
+    query, gallery = kept.of_split("query"), kept.of_split("gallery")
+    labels = (query.pid, gallery.pid, query.camid, gallery.camid)
+    found = evaluate(query.embedding, gallery.embedding, *labels, **options).as_dict()
+    return {name: found[name] for name in SCORES}
+
+
 def gallery(target: Path) -> dict[str, object]:
-    """One with ids that are gone, and with a row of which nothing is known."""
+    """A gallery with gaps between ids, and a row without identity, camera and path."""
     kept = Features.load("features.npz")
     made = Gallery(metric="cosine")
     made.add(kept.of_split("gallery"), stamps=np.arange(24) + 100)
@@ -203,41 +213,26 @@ def gallery(target: Path) -> dict[str, object]:
     }
 
 
-def verify() -> dict[str, object]:
-    """Whether the two images are the same person, by the thresholds in `identity.ckpt`."""
-    import cv2
-
+def verify(*arguments: str) -> dict[str, object]:
+    """The verdict on the two images, by the thresholds in `identity.ckpt` unless others are given."""
     for number, image in enumerate(images()):
-        cv2.imwrite(f"{number}.png", image[:, :, ::-1])
-    printed = cli("verify", "0.png", "1.png", "ckpt_path=identity.ckpt", "json=true", "fpr=0.1")
-    return json.loads(printed.splitlines()[-1])
+        Image.fromarray(image).save(f"{number}.png")
+    printed = cli("verify", "0.png", "1.png", "ckpt_path=identity.ckpt", "json=true", "fpr=0.1", *arguments)
+    found: dict[str, object] = json.loads(printed.splitlines()[-1])
+    return found
 
 
 def run(target: Path) -> dict[str, object]:
-    """A training of a network that conf/ has, without its checkpoints."""
+    """A run of the default model."""
     arguments = [*TRAIN, "loss=softmax_triplet", "sampler.num_instances=3", "score_untrained=true"]
     cli("train", *arguments, "trainer.max_epochs=2", "data.val_fraction=0.34", "hydra.run.dir=run")
     _keep(Path("run"), target)
     ap = pyarrow.parquet.read_table("run/per_query.parquet")["ap"].to_pylist()
-    calibration = json.loads(Path("run/calibration.json").read_text(encoding="utf-8"))
-    printed = cli(
-        "verify",
-        "0.png",
-        "1.png",
-        "ckpt_path=identity.ckpt",
-        "calibration=run/calibration.json",
-        "json=true",
-        "fpr=0.1",
-    )
-    return {
-        "scores": scores(Path("run/metrics.json")),
-        "ap": ap,
-        "calibration": {"fpr": len(calibration["fpr"]), "verify": json.loads(printed.splitlines()[-1])},
-    }
+    return {"scores": scores(Path("run/metrics.json")), "ap": ap, "verify": verify("calibration=run/calibration.json")}
 
 
 def sweep(target: Path) -> dict[str, object]:
-    """Two seeds, without checkpoints, and their means."""
+    """A sweep over two seeds, and its aggregate."""
     cli("train", "-m", *TRAIN, "optimizer.lr=0.003", "seed=1,2", "hydra.sweep.dir=sweep")
     _keep(Path("sweep"), target)
     cli("aggregate", "runs=sweep", "hydra.run.dir=runs/aggregate")
@@ -248,7 +243,7 @@ def sweep(target: Path) -> dict[str, object]:
 
 
 def _keep(folder: Path, target: Path) -> None:
-    """Copy what is small and is no picture."""
+    """Copy a run without checkpoints and pictures."""
     shutil.rmtree(target / folder.name, ignore_errors=True)
     shutil.copytree(
         folder, target / folder.name, ignore=shutil.ignore_patterns("checkpoints", "*.log", "*.svg", "*.png")
@@ -256,7 +251,7 @@ def _keep(folder: Path, target: Path) -> None:
 
 
 def targets() -> dict[str, str]:
-    """What the options of conf/ name, where it is reached and where it is defined: the name of each class or function."""
+    """Every `_target_` in conf/, and the module that defines it -> the name of the class or function."""
     found: dict[str, str] = {}
     for file in sorted((Path(reidlit.__file__).parents[2] / "conf").rglob("*.yaml")):
         rest = [OmegaConf.to_container(OmegaConf.load(file), resolve=False)]

@@ -15,7 +15,7 @@ from reidlit.data.datamodule import ReIDDataModule
 from reidlit.data.decode import decode
 from reidlit.data.images import Read
 from reidlit.data.sample import Sample, first_frame, readable
-from reidlit.engine.reid import ReIDModule
+from reidlit.engine.base import AnyModule
 from reidlit.metrics import ReIDMetric, Scores
 from reidlit.metrics.nearest import nearest
 from reidlit.metrics.table import write_table
@@ -92,9 +92,15 @@ class RankedLists(pl.Callback):
         self.drawn = {}
         if not self.queries or not trainer.is_global_zero:
             return
-        module, datamodule = cast("ReIDModule", pl_module), cast("ReIDDataModule", getattr(trainer, "datamodule", None))
+        module, datamodule = (
+            cast("AnyModule", pl_module),
+            cast("ReIDDataModule", getattr(trainer, "datamodule", None)),
+        )
         for name, sets in datamodule.test_sets.items():
-            scores, metric = module.scores[f"test/{name}"], module.metrics[name]
+            metric = module.metrics[name]
+            if not isinstance(metric, ReIDMetric):
+                continue  # nothing was searched for
+            scores: Scores = metric.compute()
             samples = [*sets.query, *sets.gallery]
             if scores.nearest is None or scores.num_queries != len(metric.collected[0].index):
                 continue  # no lists were asked for, or the queries are no images

@@ -5,12 +5,13 @@ from typing import cast
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
+from reidlit.engine.base import AnyModule
 from reidlit.engine.callbacks.ranked_lists import RankedLists
 from reidlit.engine.loggers.run_name import essentials
 from reidlit.engine.loggers.tensorboard import show_in_tensorboard, show_settings
 from reidlit.engine.loggers.wandb_charts import show_in_wandb
-from reidlit.engine.reid import ReIDModule
 from reidlit.engine.tested import Tested
+from reidlit.metrics import ReIDMetric
 
 
 class TrackedResults(pl.Callback):
@@ -35,7 +36,7 @@ class TrackedResults(pl.Callback):
         """Log, on the main process."""
         if not trainer.is_global_zero:
             return
-        tested = self._tested(trainer, cast("ReIDModule", pl_module))
+        tested = self._tested(trainer, cast("AnyModule", pl_module))
         scores = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
@@ -44,13 +45,12 @@ class TrackedResults(pl.Callback):
                 show_in_tensorboard(logger.experiment, tested, trainer.global_step)
                 show_settings(logger.experiment, essentials(dict(logger.hparams)), scores)
 
-    def _tested(self, trainer: pl.Trainer, module: ReIDModule) -> list[Tested]:
+    def _tested(self, trainer: pl.Trainer, module: AnyModule) -> list[Tested]:
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by its callback connector
         artist = next((each for each in callbacks if isinstance(each, RankedLists)), None)
         drawn = {} if artist is None or not self.queries else artist.drawn
         return [
-            Tested(prefix, scores, drawn[name].first(self.queries) if name in drawn else None)
-            for prefix, scores in module.scores.items()
-            for name in [prefix.removeprefix("test/")]
-            if prefix.startswith("test/")
+            Tested(f"test/{name}", metric.compute(), drawn[name].first(self.queries) if name in drawn else None)
+            for name, metric in module.metrics.items()
+            if name is not None and isinstance(metric, ReIDMetric)
         ]

@@ -1,4 +1,4 @@
-"""On what a run was made."""
+"""The software and hardware that a run used."""
 
 import datetime
 import os
@@ -13,7 +13,7 @@ PACKAGES = ("reidlit", "torch", "torchvision", "pytorch-lightning", "timm", "num
 
 
 def environment(trainer: Trainer) -> dict[str, str]:
-    """The moment, the machine and the versions, by name; nothing that names its owner."""
+    """Return the time, hardware and package versions by name, without host or user names."""
     gpu = torch.cuda.get_device_name() if isinstance(trainer.accelerator, CUDAAccelerator) else None
     return {
         "finished": datetime.datetime.now().astimezone().isoformat(timespec="minutes"),

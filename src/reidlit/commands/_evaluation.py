@@ -1,0 +1,77 @@
+"""Testing a module, and publishing what a run measured."""
+
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+from reidlit.commands._errors import interruptible
+from reidlit.commands._settings import current_run
+from reidlit.console import say
+from reidlit.data.datamodule import ReIDDataModule
+from reidlit.engine.base import AnyModule
+from reidlit.files import write_json
+from reidlit.inference.calibration import Calibration, store
+from reidlit.metrics import ReIDMetric
+from reidlit.runs.environment import environment
+from reidlit.runs.folder import RunFolder
+from reidlit.runs.per_query import write_per_query
+from reidlit.runs.result import RunResult, Stage, TestResult
+from reidlit.runs.tables import print_results
+
+
+def evaluate_module(
+    trainer: pl.Trainer, module: AnyModule, datamodule: ReIDDataModule, stage: Stage = "test"
+) -> tuple[TestResult, ...]:
+    """Score a module on every test set of a data module."""
+    with interruptible(trainer, "test", "Nothing was written; run the same command again."):
+        trainer.test(module, datamodule, verbose=False)
+    return tuple(module.result(name, datamodule.unit, stage) for name in datamodule.test_sets)
+
+
+def publish(
+    result: RunResult,
+    trainer: pl.Trainer,
+    module: AnyModule,
+    datamodule: ReIDDataModule,
+    calibrated: Path | None = None,
+) -> None:
+    """Write and print what a run measured; on the main process only.
+
+    Args:
+        result: All results of the run.
+        trainer: Trainer that measured them.
+        module: Module that was tested.
+        datamodule: Its test sets.
+        calibrated: Checkpoint in which the thresholds for `reidlit verify` are stored, besides `calibration.json`.
+    """
+    if not trainer.is_global_zero:
+        return
+    folder = current_run()
+    if not getattr(module, "ensemble", False):  # an ensemble's thresholds are not those of the network in a checkpoint
+        _calibrate(folder, result, module, calibrated)
+    tested = {test.dataset: module.metrics[test.dataset] for test in result.tests}
+    metrics = {name: metric for name, metric in tested.items() if isinstance(metric, ReIDMetric) and name is not None}
+    write_per_query(folder.per_query_file, metrics, datamodule.test_sets)
+    write_json(folder.environment_file, environment(trainer))
+    folder.save_result(result)
+    print_results(result)
+    announce(folder)
+
+
+def announce(folder: RunFolder) -> None:
+    """Print where the files of a run are."""
+    for name, path in folder.products():
+        say(f"{name}: {path}")
+
+
+def _calibrate(folder: RunFolder, result: RunResult, module: AnyModule, checkpoint: Path | None) -> None:
+    """Store the thresholds that the first test has measured."""
+    if not result.tests:
+        return
+    test = result.tests[0]
+    calibration = Calibration.of_test(str(test.dataset), test.figures, module.hparams.get("evaluation") or {})
+    if calibration is None:
+        return
+    write_json(folder.calibration_file, calibration.as_dict())
+    if checkpoint is not None and checkpoint.is_file():
+        store(checkpoint, calibration)

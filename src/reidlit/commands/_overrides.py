@@ -1,0 +1,57 @@
+"""Settings of the command line whose type differs from that of their default."""
+
+import math
+from typing import Any
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+LARGEST = 2**31  # integers beyond it overflow in most libraries
+
+
+def suspicious_overrides() -> list[str]:
+    """Return the overrides of this run that replace a default by a value of another type, by null or by a non-finite number.
+
+    A setting without a known default, which is null or added with a plus sign, is suspicious with any value.
+    """
+    task = [str(item) for item in HydraConfig.get().overrides.task]
+    parsed = OverridesParser.create().parse_overrides(task)
+    values = [override for override in parsed if not _is_choice(override)]
+    defaults = _defaults([override.input_line or "" for override in parsed if _is_choice(override)])
+    return [override.input_line or "" for override in values if _is_suspicious(override, defaults)]
+
+
+def _is_choice(override: Override) -> bool:
+    """Return True for the choice of a config group, such as `model=osnet_x1_0`."""
+    return override.key_or_group in HydraConfig.get().runtime.choices
+
+
+def _defaults(choices: list[str]) -> DictConfig:
+    """Compose the command's configuration with the chosen groups alone."""
+    try:
+        return compose(str(HydraConfig.get().job.config_name), choices)
+    except (HydraException, OmegaConfBaseException):
+        return OmegaConf.create()
+
+
+def _is_suspicious(override: Override, defaults: DictConfig) -> bool:
+    try:
+        default = OmegaConf.select(defaults, override.key_or_group, default=None)
+    except OmegaConfBaseException:
+        default = None
+    if override.is_delete() or default is None:
+        return True
+    value: Any = override.value()
+    if isinstance(value, bool) or isinstance(default, bool):
+        return type(value) is not type(default)
+    if isinstance(value, int | float) and isinstance(default, int | float):
+        return (
+            not math.isfinite(value) or abs(value) > LARGEST or (isinstance(default, int) and isinstance(value, float))
+        )
+    kinds = ((int, float), (str,), (list, ListConfig), (dict, DictConfig))
+    return not any(isinstance(value, kind) and isinstance(default, kind) for kind in kinds)

@@ -1,0 +1,1 @@
+"""Folders and results of runs: what a run writes and how it is read."""

@@ -1,0 +1,96 @@
+"""Figures of an evaluation as `metrics.json` holds them, and the line that describes its conditions."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from reidlit.metrics.attribute_metric import AttributeScores
+from reidlit.metrics.scores import FPRS, Scores
+
+ROC_FPRS = 10.0 ** np.linspace(-6, 0, 61)  # false positive rates at which the ROC curve is stored
+GALLERIES = {"centroid": "one centroid an identity", "cuhk03": "one image an identity, for the CMC"}
+
+
+def retrieval_figures(scores: Scores, protocol: str) -> dict[str, Any]:
+    """Return all figures of a retrieval evaluation by name: fractions, and None for what cannot be computed."""
+    figures: dict[str, Any] = dict(scores.as_dict())
+    figures |= {
+        "intervals": {name: list(bounds) for name, bounds in scores.intervals().items()},
+        "protocol": protocol,
+        "num_absent": scores.num_absent,
+        "num_same_camera": scores.num_same_camera,
+        "has_cameras": scores.has_cameras,
+        "cmc": scores.cmc.tolist(),
+    }
+    if scores.verification is not None:
+        curve = scores.verification.curve
+        figures |= {
+            "num_positive": curve.num_positive,
+            "num_negative": curve.num_negative,
+            "thresholds": {f"FPR={fpr:.0e}": curve.threshold_at(fpr) for fpr in FPRS} | {"EER": curve.eer_threshold},
+            "roc": {
+                "fpr": ROC_FPRS.tolist(),
+                "tpr": [curve.tpr_at(fpr) for fpr in ROC_FPRS],
+                "threshold": [curve.threshold_at(fpr) for fpr in ROC_FPRS],
+            },
+            "histogram": {name: value.tolist() for name, value in curve.histogram._asdict().items()},
+        }
+    if scores.camera_pairs is not None:
+        figures["camera_pairs"] = {name: value.tolist() for name, value in scores.camera_pairs._asdict().items()}
+    return finite(figures)
+
+
+def attribute_figures(scores: AttributeScores, names: Sequence[str]) -> dict[str, Any]:
+    """Return all figures of attribute recognition by name, those of each attribute as `attributes/<name>/<figure>`."""
+    return finite({**scores.as_dict(), "num_images": scores.num_images, **scores.by_attribute(names)})
+
+
+def finite(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same figures with None in place of NaN and infinity, which JSON cannot represent."""
+    return {name: _finite(value) for name, value in figures.items()}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return finite(value)
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def protocol_line(
+    evaluation: Mapping[str, Any],
+    image_size: Sequence[int] | None,
+    uses_cameras: bool = False,
+    item_name: str = "images",
+) -> str:
+    """Describe in one line everything that must be equal where two results are compared.
+
+    Args:
+        evaluation: Options of the evaluation, as a module has them.
+        image_size: Height and width in pixels; None for stored embeddings.
+        uses_cameras: Whether the model takes the camera of each image as an input.
+        item_name: What is compared: images or tracklets.
+    """
+    protocol = evaluation.get("protocol", "market1501")
+    distance = f"{evaluation.get('metric', 'euclidean')} distance"
+    parts = [
+        f"{image_size[0]} x {image_size[1]}" if image_size else "stored embeddings",
+        f"{distance} of unit embeddings" if evaluation.get("normalize") else distance,
+    ]
+    if image_size:
+        parts.append("flip averaged" if evaluation.get("flip") else "no flip")
+    steps = [_step(spec) for spec in evaluation.get("postprocess", ())]
+    parts += [f"post-processing: {', '.join(steps) or 'none'}", f"AP: {evaluation.get('ap', 'step')}"]
+    if uses_cameras:
+        parts.append("the model is told each image's camera")
+    query = "mean of each identity and camera" if protocol == "multi_query" else f"single {item_name}"
+    parts += [f"protocol: {protocol}", f"query: {query}", f"gallery: {GALLERIES.get(protocol, item_name)}"]
+    return "; ".join(parts)
+
+
+def _step(spec: Mapping[str, Any]) -> str:
+    name = str(spec["_target_"]).rpartition(".")[2]
+    return f"{name}({', '.join(f'{key}={value}' for key, value in spec.items() if key != '_target_')})"

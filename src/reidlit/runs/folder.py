@@ -1,0 +1,213 @@
+"""The folder of a run: where its files are, and how they are written and read."""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from reidlit.files import atomic_write, write_json
+from reidlit.runs.result import RunResult
+
+Status = Literal["finished", "failed", "unfinished"]
+METRICS, ERROR, HYDRA = "metrics.json", "error.txt", ".hydra"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Files of one run of a command.
+
+    Attributes:
+        path: The folder, `hydra.run.dir` or a job's folder in a sweep.
+    """
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: str | Path, argument: str = "run") -> Self:
+        """Open the folder of an existing run.
+
+        Args:
+            path: Folder of a run.
+            argument: Name of the setting that gave it, for error messages.
+
+        Raises:
+            FileNotFoundError: If the folder does not exist.
+            ValueError: If it is not the folder of a run.
+        """
+        folder = cls(Path(path).expanduser())
+        if not folder.path.is_dir():
+            raise FileNotFoundError(f"{argument}={path} does not exist: give the folder of a reidlit train or test.")
+        if not folder.settings_file.is_file():
+            raise ValueError(f"{argument}={path} is not a run folder: {HYDRA}/config.yaml is missing.")
+        return folder
+
+    @property
+    def settings_file(self) -> Path:
+        """Configuration of the run."""
+        return self.path / HYDRA / "config.yaml"
+
+    @property
+    def metrics_file(self) -> Path:
+        """All results by flat name; the last file that a run writes."""
+        return self.path / METRICS
+
+    @property
+    def environment_file(self) -> Path:
+        """Hardware and package versions."""
+        return self.path / "environment.json"
+
+    @property
+    def per_query_file(self) -> Path:
+        """One row for each query of each test set."""
+        return self.path / "per_query.parquet"
+
+    @property
+    def calibration_file(self) -> Path:
+        """Thresholds for `reidlit verify`."""
+        return self.path / "calibration.json"
+
+    @property
+    def error_file(self) -> Path:
+        """Error of a failed job of a sweep: a line, then the traceback."""
+        return self.path / ERROR
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """Newest checkpoint."""
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """Checkpoint with the best validation score, if one was selected."""
+        return self.checkpoints / "best.ckpt"
+
+    def products(self) -> list[tuple[str, Path]]:
+        """Return name and path of each file that the run left for people."""
+        files = [
+            ("metrics", self.metrics_file),
+            ("each query", self.per_query_file),
+            ("checkpoint", self.last_checkpoint),
+            ("best checkpoint", self.best_checkpoint),
+        ]
+        files += [("ranked lists", path) for path in sorted((self.path / "ranked_lists").glob("*.png"))]
+        return [(name, path) for name, path in files if path.is_file()]
+
+    def save_config(self, config: DictConfig) -> None:
+        """Replace the configuration that Hydra wrote by the one that runs."""
+        self.settings_file.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(self.settings_file, OmegaConf.to_yaml(config))
+
+    def save_result(self, result: RunResult) -> None:
+        """Write `metrics.json`."""
+        write_json(self.metrics_file, result.to_json())
+
+    def config(self) -> DictConfig:
+        """Read the configuration.
+
+        Raises:
+            ValueError: If the file cannot be read.
+        """
+        try:
+            config = OmegaConf.load(self.settings_file)
+        except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
+            raise ValueError(f"{self.settings_file} cannot be read ({type(error).__name__}).") from error
+        if not isinstance(config, DictConfig):
+            raise ValueError(f"{self.settings_file} does not contain a mapping.")
+        return config
+
+    def command(self) -> str:
+        """Return the command that was run, such as `train`.
+
+        Raises:
+            ValueError: If the files of Hydra cannot be read.
+        """
+        return str(self._hydra_file("hydra.yaml").hydra.job.config_name)
+
+    def overrides(self) -> dict[str, str]:
+        """Return the settings of the command line by name; the last value of a setting counts, as in Hydra.
+
+        Raises:
+            ValueError: If the files of Hydra cannot be read.
+        """
+        return read_overrides(OmegaConf.to_container(self._hydra_file("overrides.yaml"), resolve=False))
+
+    def metrics(self) -> dict[str, Any] | None:
+        """Read `metrics.json`; None if the run has not finished.
+
+        Raises:
+            ValueError: If the file is broken.
+        """
+        if not self.metrics_file.is_file():
+            return None
+        try:
+            metrics = json.loads(self.metrics_file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{self.metrics_file} is broken ({error}).") from error
+        if not isinstance(metrics, dict):
+            raise ValueError(f"{self.metrics_file} does not contain metrics by name.")
+        return metrics
+
+    def result(self) -> RunResult | None:
+        """Read the results; None if the run has not finished."""
+        metrics = self.metrics()
+        return None if metrics is None else RunResult.from_json(metrics)
+
+    def environment(self) -> dict[str, Any]:
+        """Read hardware and versions; empty if they were not written."""
+        file = self.environment_file
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+
+    def training_log(self) -> dict[str, tuple[list[float], list[float]]]:
+        """Read steps and values of each column of Lightning's CSV log; empty if there is none."""
+        columns: dict[str, tuple[list[float], list[float]]] = {}
+        file = self.path / "csv" / "metrics.csv"
+        if not file.is_file():
+            return columns
+        with file.open(newline="", encoding="utf-8") as opened:
+            for row in csv.DictReader(opened):
+                for name, value in row.items():
+                    if value and name not in ("step", "epoch"):
+                        steps, values = columns.setdefault(name, ([], []))
+                        steps.append(float(row["step"]))
+                        values.append(float(value))
+        return columns
+
+    def error(self) -> str | None:
+        """Return the first line of the error of a failed job, or None."""
+        if not self.error_file.is_file():
+            return None
+        return self.error_file.read_text(encoding="utf-8").partition("\n")[0]
+
+    def status(self) -> Status:
+        """Return whether the run has finished, failed, or neither."""
+        if self.metrics_file.is_file():
+            return "finished"
+        return "failed" if self.error_file.is_file() else "unfinished"
+
+    def _hydra_file(self, name: str) -> Any:
+        try:
+            return OmegaConf.load(self.path / HYDRA / name)
+        except (YAMLError, OmegaConfBaseException, OSError, ValueError, AttributeError) as error:
+            raise ValueError(f"{self.path / HYDRA / name} cannot be read ({error}).") from error
+
+
+def read_overrides(overrides: Any) -> dict[str, str]:
+    """Return a list of Hydra overrides as settings by name, without the signs that add a key."""
+    pairs = (str(override).lstrip("+").partition("=") for override in overrides or ())
+    return {key: value for key, _, value in pairs}
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return the newest `last.ckpt` of the runs in a folder, or None."""
+    checkpoints = [RunFolder(path).last_checkpoint for path in folder.glob("*") if path.is_dir()]
+    return max((path for path in checkpoints if path.is_file()), key=lambda path: path.stat().st_mtime, default=None)

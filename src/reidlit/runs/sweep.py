@@ -1,0 +1,152 @@
+"""The folder of a sweep: its command line and its jobs.
+
+It is read before a sweep starts, so it imports nothing heavier than OmegaConf.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from reidlit.overrides import text
+from reidlit.runs.folder import HYDRA, RunFolder, Status
+from reidlit.runs.result import RunResult
+
+RESUME = "resume_sweep="
+MULTIRUN = "multirun.yaml"  # sweepers write it before the first job
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """Files of one sweep.
+
+    Attributes:
+        path: The folder, `hydra.sweep.dir`.
+    """
+
+    path: Path
+
+    @property
+    def exists(self) -> bool:
+        """Whether a sweep was started in the folder."""
+        return (self.path / MULTIRUN).is_file()
+
+    def jobs(self) -> list["Job"]:
+        """Read all jobs in the order of their numbers."""
+        folders = [RunFolder(path.parents[1]) for path in self.path.rglob(f"{HYDRA}/overrides.yaml")]
+        jobs = [Job.read(folder, folder.path.relative_to(self.path).as_posix()) for folder in folders]
+        return sorted(jobs, key=lambda job: (len(job.name), job.name))
+
+    def origin(self) -> "SweepOrigin":
+        """Return what the sweep was started with."""
+        return SweepOrigin.of(OmegaConf.load(self.path / MULTIRUN))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep.
+
+    Attributes:
+        name: Path of its folder relative to the sweep.
+        settings: Settings that it was started with, by name.
+        status: `finished`, `failed` or `unfinished`.
+        result: What it measured; empty unless it finished.
+        error: Why it failed, in a line, or None.
+    """
+
+    name: str
+    settings: Mapping[str, str]
+    status: Status
+    result: RunResult
+    error: str | None
+
+    @classmethod
+    def read(cls, folder: RunFolder, name: str) -> "Job":
+        """Read the folder of a job."""
+        result = folder.result() or RunResult()
+        return cls(name, folder.overrides(), folder.status(), result, folder.error())
+
+
+@dataclass(frozen=True)
+class SweepOrigin:
+    """What the jobs of a sweep follow from.
+
+    Attributes:
+        command: Name of the command, such as `train`.
+        task: Overrides of the command's settings.
+        hydra: Overrides of Hydra's settings.
+        sweeper: Target of the sweeper, and its parameters.
+    """
+
+    command: str
+    task: list[str]
+    hydra: list[str]
+    sweeper: tuple[str, Any]
+
+    @classmethod
+    def of(cls, config: Any) -> "SweepOrigin":
+        """Read it from the configuration of a sweep, with `hydra`."""
+        overrides = OmegaConf.to_container(config.hydra.overrides, resolve=False)
+        lists = overrides if isinstance(overrides, dict) else {"task": [], "hydra": []}
+        sweeper = config.hydra.sweeper
+        params = sweeper.get("params")
+        parameters = OmegaConf.to_container(params, resolve=False) if params else None
+        return cls(config.hydra.job.config_name, lists["task"], lists["hydra"], (sweeper._target_, parameters))
+
+    @property
+    def command_line(self) -> str:
+        """The command that started the sweep."""
+        return " ".join(["reidlit", self.command, "-m", *self.task])
+
+
+def resumed_arguments(command: str, arguments: Sequence[str]) -> list[str]:
+    """Replace `resume_sweep=<folder>` by the arguments that the sweep in that folder was started with.
+
+    Other arguments, such as `hydra/launcher=joblib`, come later and take precedence.
+
+    Raises:
+        FileNotFoundError: If no sweep was started in the folder.
+        ValueError: If the folder contains a sweep of another command.
+    """
+    resumes = [item for item in arguments if item.startswith(RESUME)]
+    if not resumes:
+        return list(arguments)
+    folder = SweepFolder(Path(resumes[-1].removeprefix(RESUME).strip("'\"")).expanduser())
+    if not folder.exists:
+        raise FileNotFoundError(
+            f"{resumes[-1]}: there is no {MULTIRUN} in it. Give the folder of a sweep, such as runs/multirun/<date>_<time>."
+        )
+    origin = folder.origin()
+    if origin.command != command and not any(item.startswith(("--config-name", "-cn")) for item in arguments):
+        raise ValueError(f"{resumes[-1]} is a `reidlit {origin.command}` sweep; resume it with that command.")
+    new = [item for item in arguments if item not in (*resumes, "-m", "--multirun")]
+    replaced = {_key(item) for item in new} | {"hydra.sweep.dir", "hydra.mode"}
+    old = [item for item in (*origin.hydra, *origin.task) if _key(item) not in replaced]
+    return ["-m", *old, *new, f"hydra.sweep.dir={text(str(folder.path))}"]
+
+
+def refuse_other_sweep(config: DictConfig) -> None:
+    """Refuse to start a sweep in the folder of another one, whose jobs have the same numbers.
+
+    Args:
+        config: Configuration of the sweep, with `hydra`.
+
+    Raises:
+        ValueError: If the folder contains other jobs than those of this sweep.
+    """
+    folder = SweepFolder(Path(config.hydra.sweep.dir))
+    if folder.exists:
+        old, new = folder.origin(), SweepOrigin.of(config)
+        if (old.command, old.task, old.sweeper) != (new.command, new.task, new.sweeper):
+            raise ValueError(
+                f"hydra.sweep.dir={folder.path} contains the sweep `{old.command_line}`. Resume it with "
+                f"{RESUME}{folder.path}, or give this sweep its own folder; reidlit aggregate takes several."
+            )
+    elif any(folder.path.glob(f"*/{HYDRA}")):
+        raise ValueError(f"hydra.sweep.dir={folder.path} contains runs already: give the sweep its own folder.")
+
+
+def _key(argument: str) -> str:
+    return argument.partition("=")[0]
