@@ -23,7 +23,11 @@ VIT = ["model=timm", "model.backbone.name=test_vit", "model/neck=no_neck"]
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 RUN = [*TRAIN, *VIT, "loss=softmax_triplet", "sampler.num_instances=3", "optimizer=sgd", "optimizer.lr=0.05"]
 RUN += ["transforms=flip_crop_erase", "logger=csv"]
-ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+TESTS = str(Path(__file__).parents[1])  # where the recording callback is found
+ONE_THREAD = os.environ | {
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": os.pathsep.join(filter(None, [TESTS, os.environ.get("PYTHONPATH")])),
+}
 
 
 def weights(run):
@@ -101,6 +105,22 @@ def test_a_killed_rank_ends_the_run(victim, started):
     printed, _ = running.communicate(timeout=90)  # ends when both have closed their output
     assert running.returncode != 0, printed
     assert not any(alive(pid) for pid in ranks)
+
+
+def test_all_ranks_agree_on_the_best_checkpoint(started):
+    start, folder = started
+    best = ["callbacks=best", "data.val_fraction=0.34", "trainer.max_epochs=3", "test=false"]
+    record = f"+callbacks.record={{_target_: helpers.callbacks.BestOfRank, folder: {folder}}}"
+    running = start("best", *RUN, *TWO, *best, record)
+    printed, _ = running.communicate(timeout=240)
+    assert running.returncode == 0, printed
+    ranks = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
+    assert ranks[0] == ranks[1]
+    scores = ranks[0]["scores"]
+    assert len(scores) == 3
+    assert ranks[0]["best_score"] == max(scores)
+    saved = torch.load(folder / "best" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert saved["epoch"] == scores.index(max(scores))
 
 
 def alive(pid):
