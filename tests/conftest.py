@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torchreid.reid import models as torchreid_models
 
 from helpers.cli_settings import TRAIN
 from reidlit import cli
@@ -20,7 +19,7 @@ if WORKERS > 1:  # also in the processes that tests start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-LONG = ("test_notebooks.py", "test_docs.py", "tests/tasks")
+LONG = ("test_notebooks.py", "test_docs.py", "tests/commands")
 
 
 def pytest_collection_modifyitems(items):
@@ -48,10 +47,11 @@ def drawn(tmp_path_factory) -> Path:
 @pytest.fixture
 def torchreid_model():
     """Builds a randomly initialised model of Torchreid, the oracle."""
+    models = pytest.importorskip("torchreid.reid.models")
 
     def build(name: str, num_classes: int = 20, loss: str = "softmax", seed: int = 0):
         torch.manual_seed(seed)
-        return torchreid_models.build_model(name, num_classes, loss=loss, pretrained=False, use_gpu=False)
+        return models.build_model(name, num_classes, loss=loss, pretrained=False, use_gpu=False)
 
     return build
 

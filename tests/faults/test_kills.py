@@ -11,9 +11,9 @@ import time
 import numpy as np
 import pytest
 import torch
-from launcher import Launcher
 
 from helpers.cli_settings import TRAIN
+from helpers.launcher import Launcher
 from reidlit.data.sample import Sample
 from reidlit.engine.callbacks.checkpoint import AtomicCheckpointIO
 from reidlit.files import write_json

@@ -10,6 +10,7 @@ from typing import ClassVar
 import pytest
 import pytorch_lightning as pl
 
+from helpers import evaluate_distractors
 from helpers.cli_settings import TRAIN
 
 pytestmark = pytest.mark.timeout(7200)  # the long form
@@ -52,7 +53,7 @@ def held():
 def test_an_evaluation_with_half_a_million_distractors_stays_inside_its_bound(long):
     """In a process of its own, whose memory nothing else has used. The matrix of distances would take 7 GB, here 0.7 GB."""
     distractors = 500_000 if long else 35_000
-    script = Path(__file__).with_name("evaluate_distractors.py")
+    script = Path(evaluate_distractors.__file__)
     done = subprocess.run([sys.executable, script, str(distractors)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -1,5 +1,7 @@
 """What the tests of video datasets share: frames without content, and Torchreid's lists."""
 
+import pytest
+
 from helpers.datasets import loading
 
 SPLITS = ("train", "query", "gallery")
@@ -33,6 +35,8 @@ def facts(samples, ordered=True):
 
 
 def torchreid_lists(dataset, root, **options):
-    """Torchreid's splits, the oracle; it writes into the root."""
-    data = dataset(root=str(root), verbose=False, transform=str, **options)
+    """Torchreid's splits, the oracle; it writes into the root. A dataset is named by its module and class."""
+    module, name = dataset.split(".")
+    reader = getattr(pytest.importorskip(f"torchreid.reid.data.datasets.video.{module}"), name)
+    data = reader(root=str(root), verbose=False, transform=str, **options)
     return {split: getattr(data, split) for split in SPLITS}

@@ -5,10 +5,15 @@ import warnings
 
 import pytest
 import torch
-from torchreid.reid import losses as torchreid_losses
 
 from reidlit.losses import CrossEntropy, Triplet, WeightedSum
 from reidlit.models import ReIDOutput
+
+
+@pytest.fixture(scope="module")
+def torchreid_losses():
+    """The oracle's."""
+    return pytest.importorskip("torchreid.reid.losses")
 
 
 def output(features, logits=None):
@@ -21,7 +26,7 @@ def random_batch(people=4, images=4, dim=16, seed=0):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_cross_entropy_is_torchreids(smoothing):
+def test_cross_entropy_is_torchreids(smoothing, torchreid_losses):
     logits, pid = torch.randn(8, 5), torch.randint(0, 5, (8,))
     theirs = torchreid_losses.CrossEntropyLoss(5, use_gpu=False, label_smooth=smoothing > 0)(logits, pid)
     ours = CrossEntropy(smoothing)(output(torch.zeros(8, 2), logits), pid)
@@ -29,7 +34,7 @@ def test_cross_entropy_is_torchreids(smoothing):
 
 
 @pytest.mark.parametrize("pids", [[0, 0, 1, 1, 2, 2], [0, 1, 1, 1, 2, 3]])
-def test_triplet_is_torchreids(pids):
+def test_triplet_is_torchreids(pids, torchreid_losses):
     """Also with anchors that are alone of their identity."""
     features = torch.randn(6, 8, requires_grad=True)
     with warnings.catch_warnings():

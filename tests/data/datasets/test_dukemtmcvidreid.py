@@ -1,7 +1,6 @@
 """DukeMTMC-VideoReID's layouts, both forms of names, and mistakes."""
 
 import pytest
-from torchreid.reid.data.datasets.video.dukemtmcvidreid import DukeMTMCVidReID as TorchreidDuke
 
 from helpers.datasets import ids, loading
 from helpers.video import facts, lists, names, torchreid_lists, touch
@@ -46,7 +45,7 @@ def test_splits(nested, form, tmp_path):
 def test_the_same_as_torchreid(form, tmp_path):
     lay_out(tmp_path / "dukemtmc-vidreid" / "DukeMTMC-VideoReID", form)
     ours = lists(DukeMTMCVidReID, tmp_path)
-    theirs = torchreid_lists(TorchreidDuke, tmp_path)
+    theirs = torchreid_lists("dukemtmcvidreid.DukeMTMCVidReID", tmp_path)
     assert {split: facts(ours[split]) for split in ours} == {split: facts(theirs[split]) for split in theirs}
     assert sorted(ids(ours["gallery"])) == sorted((pid, camid) for _, pid, camid, _ in theirs["gallery"])
 

@@ -6,7 +6,6 @@ import tarfile
 import numpy as np
 import pytest
 from scipy.io import savemat
-from torchreid.reid.data.datasets.video.ilidsvid import iLIDSVID
 
 from helpers.datasets import ids, loading
 from helpers.video import facts, lists, names, torchreid_lists, touch
@@ -62,7 +61,7 @@ def test_frames_are_in_temporal_order(root):
 
 
 def test_the_same_as_torchreid_but_for_the_order_of_frames(root):
-    theirs, ours = torchreid_lists(iLIDSVID, root, split_id=7), lists(ILIDSVID, root, split_id=7)
+    theirs, ours = torchreid_lists("ilidsvid.iLIDSVID", root, split_id=7), lists(ILIDSVID, root, split_id=7)
     assert {split: facts(ours[split], ordered=False) for split in ours} == {
         split: facts(theirs[split], ordered=False) for split in theirs
     }

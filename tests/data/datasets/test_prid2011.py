@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from torchreid.reid.data.datasets.video import prid2011 as torchreid_prid2011
 
 from helpers.datasets import ids, loading
 from helpers.video import facts, lists, names, torchreid_lists, touch
@@ -63,7 +62,7 @@ def test_a_file_of_splits_counts_and_is_read_as_torchreid_does(tmp_path):
     assert ids(ours["train"]) == [(2, 0), (3, 0), (2, 1), (3, 1)]
     assert ids(ours["query"]) == [(1, 0), (5, 0)]
     assert PRID2011(str(tmp_path), **loading()).split_path == file
-    theirs = torchreid_lists(torchreid_prid2011.PRID2011, tmp_path, split_id=9)
+    theirs = torchreid_lists("prid2011.PRID2011", tmp_path, split_id=9)
     assert {split: facts(ours[split], ordered=False) for split in ours} == {
         split: facts(theirs[split], ordered=False) for split in theirs
     }

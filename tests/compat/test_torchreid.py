@@ -11,7 +11,6 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from torch import nn
-from torchreid.reid import optim as torchreid_optim
 
 from helpers.cli_settings import TINY
 from reidlit.cli import _named
@@ -392,6 +391,7 @@ def test_the_weights_become_those_of_torchreid(pairs, migrate):
         return nn.ModuleDict({"backbone": nn.Linear(4, 4), "classifier": nn.Linear(4, 2)})
 
     theirs, ours = network(), network()
+    torchreid_optim = pytest.importorskip("torchreid.reid.optim")
     their_optimizer = torchreid_optim.build_optimizer(
         theirs,
         optim=told["train.optim"],

@@ -4,8 +4,6 @@ import warnings
 
 import pytest
 import torch
-from torchreid.reid import losses as torchreid_losses
-from torchreid.reid import optim as torchreid_optim
 
 from reidlit.config import option
 from reidlit.engine.optim import build_optimizer
@@ -27,9 +25,10 @@ def batches():
 
 def losses_of_torchreid(loss, model, batches):
     """What its softmax and triplet engines do in a step, with its optimiser."""
-    optimizer = torchreid_optim.build_optimizer(model, optim="amsgrad", lr=3e-4)
-    softmax = torchreid_losses.CrossEntropyLoss(PEOPLE, use_gpu=False, label_smooth=True)
-    triplet = torchreid_losses.TripletLoss(0.3)
+    losses = pytest.importorskip("torchreid.reid.losses")
+    optimizer = pytest.importorskip("torchreid.reid.optim").build_optimizer(model, optim="amsgrad", lr=3e-4)
+    softmax = losses.CrossEntropyLoss(PEOPLE, use_gpu=False, label_smooth=True)
+    triplet = losses.TripletLoss(0.3)
     seen = []
     for image, pid in batches:
         result = model(image)
