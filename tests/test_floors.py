@@ -24,6 +24,7 @@ FLOORS = {
     "losses": 1,
     "metrics": 1,
     "models": 1,
+    "tables": 1,
     "compat": 2,
     "export": 2,
     "visualize": 2,

@@ -6,14 +6,11 @@ import statistics
 import sys
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from scipy import stats
 
 from helpers.cli_settings import TINY, TRAIN
 from reidlit.commands.aggregate import REPEATED, find_runs, group_runs
-from reidlit.metrics.run_statistics import spread
 
 
 @pytest.fixture
@@ -49,46 +46,6 @@ def aggregate(reidlit, tmp_path):
 
 def scored(mAP, **others):
     return {"test/market1501/mAP": mAP} | {f"test/market1501/{name}": value for name, value in others.items()}
-
-
-# --- statistics
-
-
-@pytest.mark.parametrize("level", [0.5, 0.95])
-@pytest.mark.parametrize("n", [2, 3, 20])
-def test_the_interval_is_that_of_a_t_test(n, level):
-    values = np.random.default_rng(n).random(n).tolist()
-    found = spread(values, level)
-    interval = stats.ttest_1samp(values, 0).confidence_interval(level)
-    assert found.n == n
-    assert found.mean == pytest.approx(statistics.mean(values))
-    assert found.std == pytest.approx(statistics.stdev(values))
-    assert found[3:] == pytest.approx((interval.low, interval.high))
-
-
-def test_the_interval_holds_the_mean_as_often_as_it_says():
-    drawn = np.random.default_rng(0).normal(3, 2, (2000, 4))
-    held = [found.low <= 3 <= found.high for found in map(spread, drawn)]
-    assert np.mean(held) == pytest.approx(0.95, abs=0.015)
-
-
-def test_equal_values_have_no_spread():
-    assert spread([0.25, 0.25, 0.25]) == (3, 0.25, 0, 0.25, 0.25)
-
-
-def test_one_value_has_an_unknown_spread():
-    n, mean, *unknown = spread([0.25])
-    assert (n, mean) == (1, 0.25)
-    assert np.isnan(unknown).all()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [(([],), "values"), (([[1.0]],), "values"), (([1.0, float("nan")],), "values"), (([1.0, 2.0], 1.0), "level=1.0")],
-)
-def test_values_that_do_not_fit(arguments, words):
-    with pytest.raises(ValueError, match=words):
-        spread(*arguments)
 
 
 # --- runs of reidlit

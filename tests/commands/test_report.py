@@ -13,7 +13,7 @@ import pytest
 
 from reidlit.commands.report import confused
 from reidlit.data.sample import Sample
-from reidlit.metrics.table import write_table
+from reidlit.tables import write_table
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

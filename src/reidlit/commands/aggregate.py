@@ -17,8 +17,8 @@ from rich.table import Table
 from reidlit.commands._settings import current_run, plain
 from reidlit.console import say
 from reidlit.files import write_json
-from reidlit.metrics.run_statistics import Spread, spread
 from reidlit.runs.finished import FinishedRun, find_runs
+from reidlit.runs.statistics import RunStatistics, run_statistics
 from reidlit.runs.tables import IN_PERCENT
 
 LEVEL = 0.95
@@ -58,7 +58,7 @@ class Group:
     protocols: Sequence[str]
     repeated: Mapping[str, int]
     runs: Sequence[FinishedRun]
-    spreads: Mapping[str, Spread]
+    spreads: Mapping[str, RunStatistics]
 
 
 def run(cfg: DictConfig) -> None:
@@ -126,7 +126,7 @@ def _repeated(runs: Sequence[FinishedRun]) -> dict[str, int]:
     return {key: number for key, number in values.items() if number > 1}
 
 
-def _spreads(runs: Sequence[FinishedRun]) -> dict[str, Spread]:
+def _spreads(runs: Sequence[FinishedRun]) -> dict[str, RunStatistics]:
     first, *others = runs
     for other in others:
         if differing := sorted(first.metrics.keys() ^ other.metrics.keys()):
@@ -136,7 +136,7 @@ def _spreads(runs: Sequence[FinishedRun]) -> dict[str, Spread]:
             )
     values = {name: [each.metrics[name] for each in runs] for name in first.metrics}
     known = {name: [value for value in column if _is_scalar(value)] for name, column in values.items()}
-    return {name: spread(column, LEVEL) for name, column in known.items() if column}
+    return {name: run_statistics(column, LEVEL) for name, column in known.items() if column}
 
 
 def _is_scalar(value: Any) -> bool:
@@ -197,7 +197,7 @@ def _write_csv(file: Path, groups: Sequence[Group]) -> None:
     """A row for each group and metric, with an empty cell for what is not known."""
     with file.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened)
-        writer.writerow(["group", "metric", *Spread._fields])
+        writer.writerow(["group", "metric", *RunStatistics._fields])
         for group, title in zip(groups, titles(groups), strict=True):
             for name, figure in group.spreads.items():
                 writer.writerow([title, name, *("" if math.isnan(value) else value for value in figure)])

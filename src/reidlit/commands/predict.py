@@ -22,7 +22,7 @@ from reidlit.data.transforms import Resize
 from reidlit.engine.attributes import AttributeModule
 from reidlit.engine.joint_attributes import JointAttributeModule
 from reidlit.labels import UNKNOWN
-from reidlit.metrics.table import SUFFIXES, write_table
+from reidlit.tables import SUFFIXES, write_table
 
 PROBABILITY = "_probability"  # how the names of columns end
 

@@ -23,7 +23,7 @@ from reidlit.inference.search.folder_gallery import gallery_of_folder
 from reidlit.inference.search.gallery import Gallery
 from reidlit.labels import UNKNOWN
 from reidlit.metrics import KReciprocal
-from reidlit.metrics.table import write_table
+from reidlit.tables import write_table
 from reidlit.visualize.faces import blurring
 from reidlit.visualize.ranked_list import RankedList, Shown, draw_ranked_lists
 

@@ -20,11 +20,11 @@ from reidlit.engine.attributes import AttributeModule
 from reidlit.engine.base import AnyModule
 from reidlit.inference.features import Features
 from reidlit.metrics import evaluate
-from reidlit.metrics.table import write_table
 from reidlit.runs.figures import protocol_line, retrieval_figures
 from reidlit.runs.result import RunResult, TestResult
 from reidlit.runs.tables import print_results
 from reidlit.spec import build
+from reidlit.tables import write_table
 
 
 def run(cfg: DictConfig) -> float:

@@ -5,15 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+from reidlit.metrics._ranking.types import Floats, Integers
 
 
-class OfEachAttribute(NamedTuple):
+class PerAttributeScores(NamedTuple):
     """Scores of each attribute over the images where it is known; NaN where the images cannot tell.
 
     Attributes:
@@ -56,7 +54,7 @@ class AttributeScores(NamedTuple):
     recall: float
     f1: float
     num_images: int
-    each: OfEachAttribute
+    each: PerAttributeScores
 
     def as_dict(self) -> dict[str, float]:
         """The figures that are logged."""
@@ -173,7 +171,7 @@ class AttributeMetric(Metric):
         """Update only: the scores of a batch by itself mean little."""
         self.update(*args, **kwargs)
 
-    def _each(self) -> OfEachAttribute:
+    def _each(self) -> PerAttributeScores:
         true, found, positive, known = (
             getattr(self, name).cpu().numpy() for name in ("true", "found", "positive", "known")
         )
@@ -181,7 +179,7 @@ class AttributeMetric(Metric):
         true_negative = negative - (found - true)
         recall = _ratio(true, positive)
         precision = np.where((found == 0) & (positive > 0), 0.0, _ratio(true, found))
-        return OfEachAttribute(
+        return PerAttributeScores(
             mA=(recall + _ratio(true_negative, negative)) / 2,
             accuracy=_ratio(true + true_negative, known),
             precision=precision,

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reidlit.metrics._ranking.tiles import Answered, Groups
+from reidlit.metrics._ranking.tiles import GalleryGroups, RankedTile
 from reidlit.metrics._ranking.types import Floats, Integers
 
 
@@ -27,21 +27,20 @@ class CameraPairs(NamedTuple):
 
 
 class CameraPairTable:
-    """Collects `CameraPairs` from blocks."""
+    """Collects `CameraPairs` from tiles."""
 
     def __init__(self, q_camids: Integers, g_camids: Integers) -> None:
         """Start with the cameras of all queries (Q,) and of the gallery (G,)."""
-        self.q_found, self.q_camera = np.unique(q_camids, return_inverse=True)
-        self.groups = Groups.of(g_camids)
-        shape = (len(self.q_found), len(self.groups.labels))
+        self.q_camids, self.q_camera = np.unique(q_camids, return_inverse=True)
+        self.groups = GalleryGroups.of(g_camids)
+        self.shape = (len(self.q_camids), len(self.groups.labels))
         self.ap: list[Floats] = []
         self.hit: list[Floats] = []
         self.cell: list[Integers] = []
-        self.shape = shape
 
-    def add(self, part: Answered) -> None:
-        """Add a block that ranked its matches within `groups`."""
-        rows, _, relevance, (_, ranks, _) = part
+    def add(self, ranked: RankedTile) -> None:
+        """Add a tile whose matches were ranked within `groups`."""
+        rows, _, relevance, (_, ranks, _) = ranked
         # One list for each query and gallery camera that has a match.
         list_of_match = relevance.match_rows * self.shape[1] + self.groups.group[relevance.matches]
         order = np.lexsort([ranks, list_of_match])
@@ -54,13 +53,13 @@ class CameraPairTable:
         self.cell.append(self.q_camera[rows[query]] * self.shape[1] + camera)
 
     def result(self) -> CameraPairs:
-        """The table over all blocks."""
+        """Return the table over all queries."""
         cell = np.concatenate(self.cell)
         count = np.bincount(cell, minlength=self.shape[0] * self.shape[1])
         mean_ap, mean_hit = (
             _mean(np.concatenate(values), cell, count).reshape(self.shape) for values in (self.ap, self.hit)
         )
-        return CameraPairs(self.q_found, self.groups.labels, mean_ap, mean_hit, count.reshape(self.shape))
+        return CameraPairs(self.q_camids, self.groups.labels, mean_ap, mean_hit, count.reshape(self.shape))
 
 
 def _mean(values: Floats, cell: Integers, count: Integers) -> Floats:

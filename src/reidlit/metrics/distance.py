@@ -1,7 +1,8 @@
-"""Distances of a query set to a gallery, given out in blocks of queries: the whole matrix never exists."""
+"""Distances of a query set to a gallery, computed in blocks of queries: the whole matrix never exists."""
 
+import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -10,14 +11,14 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from reidlit.metrics._ranking.device_tiles import DeviceBlock
-from reidlit.metrics._ranking.matmul import ROWS, full_precision, inner_products, least_columns
-from reidlit.metrics._ranking.tiles import Affine, Block, HostBlock
+from reidlit.metrics._ranking.device_tiles import DeviceTile
+from reidlit.metrics._ranking.matmul import full_precision, inner_products, least_columns, padded_rows
+from reidlit.metrics._ranking.tiles import Affine, HostTile, Tile
 from reidlit.metrics.inputs import as_distance_rows, squared_norms
 
 METRICS = ("euclidean", "cosine")
 
-# A product with more rows packs the gallery less often; beyond this it gains nothing, and the block leaves the cache.
+# A product with more rows packs the gallery less often; beyond this it gains nothing, and the tile leaves the cache.
 BLOCK_ROWS = 1008
 BLOCK_BYTES = 384 * 2**20
 # On a device each distance takes up to 40 bytes while its ranks are counted.
@@ -34,51 +35,45 @@ class Distances(Protocol):
 
     @property
     def device(self) -> str:
-        """The type of device that blocks are made on, such as "cpu"."""
+        """The type of device that tiles are made on, such as "cpu"."""
 
-    def block(self, start: int, stop: int) -> Block:
-        """Distances of the queries from `start` to `stop`; valid until the next call."""
+    def block(self, start: int, stop: int) -> Tile:
+        """Return the distances of the queries from `start` to before `stop`; valid until the next call."""
 
 
 def block_rows(num_gallery: int, device: str = "cpu") -> int:
-    """How many queries a block has, by default."""
+    """Return the default number of queries in a block."""
     if device == "cpu":
         return int(np.clip(BLOCK_BYTES // (4 * num_gallery), 1, BLOCK_ROWS))
     return max(1, DEVICE_ENTRIES // num_gallery)
 
 
-class Part(NamedTuple):
-    """A block and the queries that it is of."""
-
-    start: int
-    stop: int
-    block: Block
-
-
-def parts(distances: Distances, size: int | None = None, what: str = "") -> Iterator[Part]:
-    """Go through all queries in blocks.
+def iter_tiles(distances: Distances, size: int | None = None, what: str = "") -> Iterator[tuple[int, int, Tile]]:
+    """Iterate over all queries in blocks.
 
     Args:
-        distances: Whose.
-        size: Queries at a time, by default as many as fit the memory that a block may take.
-        what: Names the job in a progress bar, which shows on a terminal if it takes longer than some seconds.
+        distances: Distances of all queries.
+        size: Queries in a block, by default as many as fit the memory that a tile may take.
+        what: Name of the job in a progress bar, which shows on a terminal if the job takes longer than some seconds.
+
+    Yields:
+        The first query of a block, the query after its last, and their distances.
     """
     num_queries, num_gallery = distances.shape
     if size is None:
-        size = block_rows(num_gallery, distances.device)
-        size = -(-num_queries // -(-num_queries // size))  # equal sizes, but for the last:
-        size = -(-size // ROWS) * ROWS  # a product has as many rows anyway
+        num_blocks = math.ceil(num_queries / block_rows(num_gallery, distances.device))
+        size = padded_rows(math.ceil(num_queries / num_blocks))  # blocks of equal size, except for the last
     starts = tqdm(range(0, num_queries, size), desc=what, unit="block", delay=SHOW_AFTER, disable=None, leave=False)
     for start in starts:
         stop = min(start + size, num_queries)
-        yield Part(start, stop, distances.block(start, stop))
+        yield start, stop, distances.block(start, stop)
 
 
 class EmbeddingDistances:
     """Distances of embeddings, in fp32 whatever comes in, on the device of the gallery."""
 
     def __init__(self, query: Tensor, gallery: Tensor, metric: str = "euclidean") -> None:
-        """Prepare the gallery's share of the work, which is done once for all blocks.
+        """Prepare what all tiles share.
 
         Args:
             query: (Q, D).
@@ -101,22 +96,22 @@ class EmbeddingDistances:
         self.device = gallery.device.type
         self._buffer = np.empty(0, np.float32)
 
-    def block(self, start: int, stop: int, first: int = 0) -> Block:
+    def block(self, start: int, stop: int, first: int = 0) -> Tile:
         """As in `Distances`; to the gallery from `first` on."""
         query, gallery = self.query[start:stop], self.gallery[first:]
         base, offset = self.base[start:stop], self.offset[first:]
         factor = -1.0 if self.cosine else -2.0
         if query.device.type == "cpu":
             affine = Affine(base.numpy(), offset.numpy(), factor)
-            return HostBlock(self._product(query.numpy(), gallery.numpy()), affine)
+            return HostTile(self._product(query.numpy(), gallery.numpy()), affine)
         with full_precision(query.device.type):
             product = query @ gallery.T
-        return DeviceBlock(product.mul_(factor).add_(base[:, None] + offset))
+        return DeviceTile(product.mul_(factor).add_(base[:, None] + offset))
 
     def _product(self, query: NDArray[np.float32], gallery: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Inner products (B, G), padded so that every size of block and share takes the same way through the library."""
+        """Inner products (B, G), padded so that every size of block and slice takes the same way through the library."""
         rows, dim = query.shape
-        padded, columns = -(-rows // ROWS) * ROWS, max(len(gallery), least_columns(dim))
+        padded, columns = padded_rows(rows), max(len(gallery), least_columns(dim))
         if self._buffer.size < padded * columns:
             self._buffer = np.empty(padded * columns, np.float32)
         inner = self._buffer[: padded * columns].reshape(padded, columns)
@@ -125,8 +120,8 @@ class EmbeddingDistances:
         return np.ascontiguousarray(inner[:rows, : len(gallery)])
 
 
-class GivenDistances:
-    """Distances of a matrix that the caller has; only a block at a time is copied, so it may be a memory map."""
+class MatrixDistances:
+    """Distances of a matrix that the caller has; only a tile at a time is copied, so it may be a memory map."""
 
     device = "cpu"
 
@@ -135,15 +130,15 @@ class GivenDistances:
         self.matrix = matrix
         self.shape = (matrix.shape[0], matrix.shape[1])
 
-    def block(self, start: int, stop: int) -> Block:
+    def block(self, start: int, stop: int) -> Tile:
         """As in `Distances`."""
-        return HostBlock(as_distance_rows(self.matrix, start, stop))
+        return HostTile(as_distance_rows(self.matrix, start, stop))
 
 
 def pairwise_distance(query: Tensor, gallery: Tensor, metric: str = "euclidean") -> Tensor:
     """Distance of every query to every gallery embedding, in fp32 whatever comes in.
 
-    The result is (Q, G): for large sets go through `parts(EmbeddingDistances(...))`.
+    The result is (Q, G): for large sets iterate over `iter_tiles(EmbeddingDistances(...))`.
 
     Args:
         query: (Q, D).
@@ -165,13 +160,13 @@ def pairwise_distance(query: Tensor, gallery: Tensor, metric: str = "euclidean")
     distances = EmbeddingDistances(query, gallery, metric)
     if 0 in distances.shape:
         return torch.empty(distances.shape, device=gallery.device)
-    block = distances.block(0, len(query))
-    return block.values if isinstance(block, DeviceBlock) else torch.from_numpy(block.finished())
+    tile = distances.block(0, len(query))
+    return tile.values if isinstance(tile, DeviceTile) else torch.from_numpy(tile.finished())
 
 
 def _padded(matrix: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
     if len(matrix) == rows:
         return matrix
-    whole = np.zeros((rows, matrix.shape[1]), np.float32)
-    whole[: len(matrix)] = matrix
-    return whole
+    padded = np.zeros((rows, matrix.shape[1]), np.float32)
+    padded[: len(matrix)] = matrix
+    return padded

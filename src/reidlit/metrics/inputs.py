@@ -1,13 +1,16 @@
-"""What users hand to an evaluation, brought to one form or refused with the way out."""
+"""Validation and conversion of the inputs of an evaluation."""
 
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from reidlit.labels import UNKNOWN
 from reidlit.metrics._ranking.types import Integers
+
+LabelArray: TypeAlias = ArrayLike | Tensor
 
 # A squared distance is at most (2 |x|)^2, which must not overflow.
 LARGEST_NORM = float(np.sqrt(np.finfo(np.float32).max) / 2)
@@ -15,6 +18,40 @@ LARGEST_NORM = float(np.sqrt(np.finfo(np.float32).max) / 2)
 # PyTorch works on fewer numbers than 2^15 in one thread. Its other threads would go on spinning for a while and take
 # cores from the product that comes next.
 SERIAL = 2**15 - 1
+
+
+class Labels(NamedTuple):
+    """Identities and cameras of queries (Q,) and gallery (G,); both camids are None if none are given.
+
+    A negative camid is not a camera; each unknown camera has its own.
+    """
+
+    q_pids: Integers
+    g_pids: Integers
+    q_camids: Integers | None
+    g_camids: Integers | None
+
+    @property
+    def known_camids(self) -> tuple[Integers, Integers] | None:
+        """The cameras of queries and gallery, or None unless all of them are known."""
+        if self.q_camids is None or self.g_camids is None or min(self.q_camids.min(), self.g_camids.min()) < 0:
+            return None
+        return self.q_camids, self.g_camids
+
+    @property
+    def has_cameras(self) -> bool:
+        """Whether the camera of any query or gallery entry is known."""
+        return any(camids is not None and camids.max() >= 0 for camids in (self.q_camids, self.g_camids))
+
+
+def check_integer(name: str, value: object, least: int) -> None:
+    """Refuse a value that is not an integer of at least `least`.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"{name}={value} must be an integer of at least {least}")
 
 
 def as_embeddings(name: str, value: ArrayLike | Tensor | None) -> Tensor:
@@ -101,6 +138,43 @@ def as_labels(name: str, value: ArrayLike | Tensor, length: int, of: str) -> Int
     return labels.astype(np.int64)
 
 
+def as_label_set(
+    q_pids: LabelArray,
+    g_pids: LabelArray,
+    q_camids: LabelArray | None,
+    g_camids: LabelArray | None,
+    num_queries: int,
+    num_gallery: int,
+) -> Labels:
+    """Validate the labels of both sets and tell unknown cameras apart.
+
+    Args:
+        q_pids: (Q,) integers.
+        g_pids: (G,) integers.
+        q_camids: (Q,) integers, or None together with `g_camids`.
+        g_camids: (G,) integers.
+        num_queries: Q.
+        num_gallery: G.
+
+    Raises:
+        ValueError: If labels are not integers of the right length, or only one set has camids.
+    """
+    if (q_camids is None) != (g_camids is None):
+        missing = "q_camids" if q_camids is None else "g_camids"
+        raise ValueError(f"{missing} is None while the other camids are given; pass both, or neither")
+    pids = (
+        as_labels("q_pids", q_pids, num_queries, "the query set"),
+        as_labels("g_pids", g_pids, num_gallery, "the gallery"),
+    )
+    if q_camids is None or g_camids is None:
+        return Labels(*pids, None, None)
+    q_cams = _distinct_unknowns(as_labels("q_camids", q_camids, num_queries, "the query set"), 0)
+    g_cams = _distinct_unknowns(as_labels("g_camids", g_camids, num_gallery, "the gallery"), num_queries)
+    if max(q_cams.max(), g_cams.max()) < 0 and not np.isin(q_cams, g_cams).any():
+        return Labels(*pids, None, None)  # no camera, and no query is in the gallery
+    return Labels(*pids, q_cams, g_cams)
+
+
 def as_distance_rows(value: NDArray[Any] | Tensor, start: int, stop: int) -> NDArray[Any]:
     """Rows of a given distance matrix, for the kernels: only these are copied, so the matrix may be a memory map.
 
@@ -135,3 +209,13 @@ def _as_floats(name: str, value: NDArray[Any], dtype: type[np.floating[Any]]) ->
     # Writable and a plain array, because the kernels are compiled for that and torch warns about the rest.
     with np.errstate(over="ignore"):  # what float32 cannot hold is reported by the caller, by its row
         return np.require(value, dtype, ["C", "W", "E"])
+
+
+def _distinct_unknowns(camids: Integers, first: int) -> Integers:
+    """Give each unknown camera its own negative number, counted from `first`, so that no two of them are equal."""
+    unknown = np.flatnonzero(camids == UNKNOWN)
+    if not len(unknown):
+        return camids
+    distinct = camids.copy()
+    distinct[unknown] = np.iinfo(np.int64).min + first + unknown
+    return distinct

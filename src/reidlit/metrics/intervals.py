@@ -41,6 +41,8 @@ def interval(
     order = np.argsort(values) if weights is None else np.lexsort((weights, values))
     values, weights = values[order], None if weights is None else weights[order]
 
+    # scipy.stats.bootstrap gives the same intervals within their random error, but takes 1.2 to 10 times as long and does
+    # not accept a single value or resamples without weight.
     rng = np.random.default_rng(seed)
     rows = max(1, CHUNK // size)
     figures = []

@@ -6,6 +6,7 @@ from typing import Any, Unpack
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, distributed
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
@@ -15,7 +16,7 @@ from reidlit.metrics.scores import Scores
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
+class EmbeddingSet:
     """Queries or gallery as gathered from all ranks, ordered by `index`: embedding (N, D), the others (N,)."""
 
     embedding: Tensor
@@ -37,7 +38,7 @@ class ReIDMetric(Metric):
 
     embedding: list[Tensor]
     label: list[Tensor]
-    collected: tuple[Collected, Collected]  # query and gallery of the last `compute`, for pictures and files
+    collected: tuple[EmbeddingSet, EmbeddingSet]  # query and gallery of the last `compute`, for pictures and files
 
     def __init__(self, **options: Unpack[Options]) -> None:
         """Choose how to evaluate.
@@ -90,8 +91,10 @@ class ReIDMetric(Metric):
             if not rows.any():
                 raise ValueError(f"ReIDMetric has seen no {name} sample; update it with both sets before compute")
         embedding = dim_zero_cat(self.embedding)
-        queries, gallery = _one_of_each(label, is_query, "query"), _one_of_each(label, ~is_query, "gallery")
-        self.collected = _collect(embedding, label, queries), _collect(embedding, label, gallery)
+        self.collected = (
+            _embedding_set(embedding, label, is_query, "query"),
+            _embedding_set(embedding, label, ~is_query, "gallery"),
+        )
         query, gallery = self.collected
         labels = (query.pid, gallery.pid, query.camid, gallery.camid)
         return evaluate(query.embedding, gallery.embedding, *labels, **self.options)
@@ -118,19 +121,18 @@ class ReIDMetric(Metric):
         super().sync(dist_sync_fn, process_group, should_sync, distributed_available)
 
 
-def _collect(embedding: Tensor, label: np.ndarray[Any, np.dtype[np.int64]], rows: np.ndarray[Any, Any]) -> Collected:
-    pid, camid, index = (torch.from_numpy(label[rows, column]) for column in range(3))
-    return Collected(embedding[torch.from_numpy(rows).to(embedding.device)], pid, camid, index)
-
-
-def _one_of_each(label: np.ndarray[Any, np.dtype[np.int64]], chosen: np.ndarray[Any, Any], name: str) -> Any:
-    """Rows of `label` that are chosen, by ascending index, the first of each index."""
-    rows = np.flatnonzero(chosen)
-    _, first, which = np.unique(label[rows, 2], return_index=True, return_inverse=True)
-    other = (label[rows] != label[rows[first]][which]).any(axis=1)
-    if other.any():
+def _embedding_set(
+    embedding: Tensor, label: NDArray[np.int64], is_member: NDArray[np.bool_], name: str
+) -> EmbeddingSet:
+    """Return the samples of a set by ascending index, each once although samplers repeat some."""
+    members = np.flatnonzero(is_member)
+    _, first, which = np.unique(label[members, 2], return_index=True, return_inverse=True)
+    differs = (label[members] != label[members[first]][which]).any(axis=1)
+    if differs.any():
         raise ValueError(
-            f"index {label[rows[other.argmax()], 2]} of the {name} set stands for samples with different pid or camid; "
-            "number the samples of each set without repetition, and evaluate each dataset with its own ReIDMetric"
+            f"index {label[members[differs.argmax()], 2]} of the {name} set stands for samples with different pid or "
+            "camid; number the samples of each set without repetition, and evaluate each dataset with its own ReIDMetric"
         )
-    return rows[first]
+    rows = members[first]
+    pid, camid, index = (torch.from_numpy(label[rows, column]) for column in range(3))
+    return EmbeddingSet(embedding[torch.from_numpy(rows).to(embedding.device)], pid, camid, index)

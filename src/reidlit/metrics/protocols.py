@@ -1,35 +1,17 @@
-"""Evaluation protocols: which gallery entries count for a query, and which are left out."""
+"""Evaluation protocols: matches and junk of each query, galleries of one image per identity, and averaged identities."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from reidlit.metrics._ranking.relevance import Relevance
+from reidlit.metrics._ranking.tiles import RankedTile
 from reidlit.metrics._ranking.types import Integers
 
 PROTOCOLS = ("market1501", "cuhk03", "multi_query", "centroid")
-
-
-class Relevance(NamedTuple):
-    """The gallery entries that are a match or junk of each query; every other entry is a distractor.
-
-    `matches` (M,) and `junk` (J,) are gallery indices, query after query and ascending within a query; query i owns
-    `matches[match_offsets[i]:match_offsets[i + 1]]`, and likewise of the junk.
-    """
-
-    matches: Integers
-    match_offsets: Integers
-    junk: Integers
-    junk_offsets: Integers
-
-    @property
-    def match_rows(self) -> Integers:
-        """(M,) the query of each match."""
-        return np.repeat(np.arange(len(self.match_offsets) - 1), np.diff(self.match_offsets))
-
-    @property
-    def junk_rows(self) -> Integers:
-        """(J,) the query of each junk entry."""
-        return np.repeat(np.arange(len(self.junk_offsets) - 1), np.diff(self.junk_offsets))
 
 
 class CrossCamera:
@@ -62,3 +44,107 @@ class CrossCamera:
             is_match = self.g_camids[entries] != np.repeat(q_camids, counts)
         match_offsets = np.concatenate([[0], np.cumsum(is_match)])[offsets]
         return Relevance(entries[is_match], match_offsets, entries[~is_match], offsets - match_offsets)
+
+
+class SingleShotRanks:
+    """Collects the rank of each query's match in random galleries that hold one image per identity.
+
+    Each draw puts the gallery in a random order and keeps the first image of each identity, for a query's own identity
+    the first that is not junk: so every query meets the same gallery, whatever the other queries are. The draws have
+    their own random generator.
+
+    Source: Wei Li et al., "DeepReID: Deep Filter Pairing Neural Network for Person Re-Identification", CVPR 2014.
+    """
+
+    def __init__(self, num_queries: int, g_pids: Integers, repeats: int, seed: int) -> None:
+        """Draw the galleries.
+
+        Args:
+            num_queries: Q.
+            g_pids: (G,) identities, including those of distractors.
+            repeats: Number of draws.
+            seed: Random seed of the draws.
+        """
+        generator = np.random.default_rng(seed)
+        orders = [generator.permutation(len(g_pids)) for _ in range(repeats)]
+        self.g_pids = g_pids
+        self.positions = [np.argsort(order) for order in orders]  # of each gallery entry in the order
+        self.kept = [order[np.unique(g_pids[order], return_index=True)[1]] for order in orders]
+        self.ranks = np.zeros((num_queries, repeats), np.int64)
+
+    def add(self, ranked: RankedTile) -> None:
+        """Add a tile."""
+        rows, tile, relevance, _ = ranked
+        valid = np.flatnonzero(np.diff(relevance.match_offsets))
+        for repeat, (position, kept) in enumerate(zip(self.positions, self.kept, strict=True)):
+            # Matches by query, then by position: the first of each query is the one that stays.
+            order = np.lexsort([position[relevance.matches], relevance.match_rows])
+            match = relevance.matches[order[relevance.match_offsets[valid]]]
+            distance = tile.at(valid, match)[:, None]
+            others = tile.columns(kept)[valid]
+            closer = (others < distance) | ((others == distance) & (kept < match[:, None]))
+            closer &= self.g_pids[kept] != self.g_pids[match][:, None]
+            self.ranks[rows[valid], repeat] = 1 + closer.sum(axis=1)
+
+    def result(self) -> Integers:
+        """Return the ranks (Q, repeats) of each query's match, from 1; 0 without a match."""
+        return self.ranks
+
+
+class MeanEmbeddings(NamedTuple):
+    """Averaged embeddings (P, D), and the identity and camera of each, (P,)."""
+
+    embedding: Tensor
+    pids: Integers
+    camids: Integers | None
+
+
+def pool_identities(embedding: Tensor, pids: Integers, camids: Integers | None) -> MeanEmbeddings:
+    """Average the embeddings of each identity, or of each identity and camera where cameras are given.
+
+    Args:
+        embedding: (N, D) float32.
+        pids: (N,).
+        camids: (N,), or None.
+
+    Returns:
+        The averages, ascending by label.
+    """
+    labels = pids[:, None] if camids is None else np.stack([pids, camids], axis=1)
+    labels, group = np.unique(labels, axis=0, return_inverse=True)
+    index = torch.from_numpy(group.reshape(-1)).to(embedding.device)
+    total = torch.zeros(len(labels), embedding.shape[1], dtype=torch.float64, device=embedding.device)
+    # In chunks, because double precision takes twice the memory.
+    for chunk, chunk_index in zip(torch.split(embedding, 2**14), torch.split(index, 2**14), strict=True):
+        total.index_add_(0, chunk_index, chunk.double())
+    mean = (total / index.bincount(minlength=len(labels))[:, None]).float()
+    return MeanEmbeddings(mean, labels[:, 0], None if camids is None else labels[:, 1])
+
+
+def centroid_galleries(
+    gallery: Tensor, g_pids: Integers, q_camids: Integers | None, g_camids: Integers | None, num_queries: int
+) -> Iterator[tuple[Integers, MeanEmbeddings]]:
+    """Replace the gallery by one centroid per identity, without the images that the query's own camera took.
+
+    Source: Mikolaj Wieczorek, Barbara Rychalska, Jacek Dabrowski, "On the Unreasonable Effectiveness of Centroids in
+    Image Retrieval", ICONIP 2021.
+
+    Args:
+        gallery: (G, D) float32.
+        g_pids: (G,).
+        q_camids: (Q,), or None if no cameras are known: then every image counts.
+        g_camids: (G,), or None like `q_camids`.
+        num_queries: Q.
+
+    Yields:
+        For each camera that has queries, these queries (B,) as rows of the query set, and their gallery. A camera that
+        took the whole gallery is left out.
+    """
+    if q_camids is None or g_camids is None:
+        yield np.arange(num_queries), pool_identities(gallery, g_pids, None)
+        return
+    for camera in np.unique(q_camids):
+        others = np.flatnonzero(g_camids != camera)
+        if len(others):
+            embedding = gallery[torch.from_numpy(others).to(gallery.device)]
+            yield np.flatnonzero(q_camids == camera), pool_identities(embedding, g_pids[others], None)

@@ -7,21 +7,18 @@ from typing import Any, NamedTuple, TypeAlias, TypedDict, Unpack
 import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
-from torch.nn import functional
+from torch.nn.functional import normalize
 
-from reidlit.labels import UNKNOWN
-from reidlit.metrics._ranking.pair_counts import PairCounts
-from reidlit.metrics._ranking.rank_scores import AP_FORMULAS, RankScores, RankScoring
-from reidlit.metrics._ranking.tiles import Answered, Questions
-from reidlit.metrics._ranking.types import Integers
+from reidlit.metrics._ranking.rank_scores import AP_FORMULAS, RankScoring
+from reidlit.metrics._ranking.tiles import RankedTile, RankingRequest
+from reidlit.metrics._ranking.types import Floats, Integers
 from reidlit.metrics.camera_pairs import CameraPairTable
-from reidlit.metrics.distance import METRICS, Distances, EmbeddingDistances, GivenDistances, parts
-from reidlit.metrics.identity_pooling import centroid_galleries, pool
-from reidlit.metrics.inputs import as_labels, as_pair
+from reidlit.metrics.distance import METRICS, Distances, EmbeddingDistances, MatrixDistances, iter_tiles
+from reidlit.metrics.inputs import LabelArray, Labels, as_label_set, as_pair, check_integer
 from reidlit.metrics.nearest import NearestLists
-from reidlit.metrics.protocols import PROTOCOLS, CrossCamera
+from reidlit.metrics.protocols import PROTOCOLS, CrossCamera, SingleShotRanks, centroid_galleries, pool_identities
 from reidlit.metrics.scores import Scores
-from reidlit.metrics.single_shot import SingleShot
+from reidlit.metrics.verification import PairCounts
 
 PostProcessing: TypeAlias = Callable[[Tensor, Tensor], "tuple[Tensor, Tensor] | Distances"]
 
@@ -42,24 +39,44 @@ class Options(TypedDict, total=False):
     seed: int
 
 
-class Labels(NamedTuple):
-    """Identities and cameras of queries (Q,) and gallery (G,); both camids are None where none are given.
+DEFAULTS: Options = {
+    "metric": "euclidean",
+    "normalize": False,
+    "protocol": "market1501",
+    "ap": "step",
+    "max_rank": 50,
+    "postprocess": (),
+    "verification": False,
+    "camera_pairs": False,
+    "top_k": 0,
+    "repeats": 10,
+    "seed": 0,
+}
 
-    A negative camid is no camera; see `_apart`.
-    """
 
-    q_pids: Integers
-    g_pids: Integers
-    q_camids: Integers | None
-    g_camids: Integers | None
+class Embeddings(NamedTuple):
+    """Query (Q, D) and gallery (G, D) embeddings, float32 and on one device."""
+
+    query: Tensor
+    gallery: Tensor
 
 
-class Ranking(NamedTuple):
-    """Some queries, as rows (B,) of the query set, and the gallery that they are ranked against."""
+class QueryGroup(NamedTuple):
+    """Queries, as rows (B,) of the query set, and the gallery that they are ranked against."""
 
     rows: Integers
     distances: Distances
     labels: Labels
+
+
+class Collectors(NamedTuple):
+    """Collectors of the results of all tiles; None for results that are not requested."""
+
+    scores: RankScoring
+    single_shot: SingleShotRanks | None
+    pairs: PairCounts | None
+    cameras: CameraPairTable | None
+    lists: NearestLists | None
 
 
 def evaluate(
@@ -94,7 +111,7 @@ def evaluate(
             metric ("euclidean"): or "cosine", as in `pairwise_distance`.
             normalize (False): Scale the embeddings to unit length first.
             protocol ("market1501"): Gallery entries with the query's pid and camid are left out. "cuhk03": likewise,
-                and the CMC is the mean over draws of a gallery with one image an identity (`SingleShot`).
+                and the CMC is the mean over draws of a gallery with one image an identity (`SingleShotRanks`).
                 "multi_query": queries of one pid and camid are averaged into one. "centroid": the gallery entries of an
                 identity, without those of the query's camera, are averaged into one (`centroid_galleries`);
                 comparable with no other protocol.
@@ -119,140 +136,72 @@ def evaluate(
     check_options(options)
     if block_size is not None and block_size < 1:
         raise ValueError(f"block_size={block_size} must be at least 1, or None to choose it by memory")
-    if distance is None:
-        embeddings = as_pair(query, gallery)
-        labels = _labels(q_pids, g_pids, q_camids, g_camids, len(embeddings[0]), len(embeddings[1]))
-        labels, rankings = _rank_embeddings(*embeddings, labels, options)
-    else:
-        given = _given(distance, options)
-        labels = _labels(q_pids, g_pids, q_camids, g_camids, *given.shape)
-        rankings = iter([Ranking(np.arange(given.shape[0]), given, labels)])
-
-    num_queries = len(labels.q_pids)
-    scoring = RankScoring(num_queries, options.get("ap", "step"))
-    shots = pairs = cameras = lists = None
-    if options.get("protocol") == "cuhk03":
-        shots = SingleShot(num_queries, labels.g_pids, options.get("repeats", 10), options.get("seed", 0))
-    if options.get("verification"):
-        pairs = PairCounts(num_queries)
-    has_images = options.get("protocol") != "centroid"
-    if options.get("camera_pairs") and has_images and (known := _all_cameras(labels)):
-        cameras = CameraPairTable(*known)
-    if options.get("top_k") and has_images:
-        lists = NearestLists(num_queries, len(labels.g_pids), options["top_k"])
-    questions = Questions(None if cameras is None else cameras.groups, 0 if lists is None else lists.k)
-    collectors = [collector for collector in (scoring, shots, pairs, cameras, lists) if collector is not None]
-    for ranking in rankings:
-        relevance_of = CrossCamera(ranking.labels.g_pids, ranking.labels.g_camids)
-        for start, stop, block in parts(ranking.distances, block_size, "evaluation"):
-            q_cams = None if ranking.labels.q_camids is None else ranking.labels.q_camids[start:stop]
-            relevance = relevance_of(ranking.labels.q_pids[start:stop], q_cams)
-            if pairs is not None:
-                questions = questions._replace(histogram=pairs.histogram_for(block))
-            part = Answered(ranking.rows[start:stop], block, relevance, block.answer(relevance, questions))
-            for collector in collectors:
-                collector.add(part)
-
-    found = scoring.result()
-    valid = found.num_matches > 0
-    shot_ranks = None if shots is None else shots.result()
-    return Scores(
-        **_averages(found, valid, shot_ranks, options.get("max_rank", 50)),
-        **_counts(labels, valid),
-        **found._asdict(),
-        shot_ranks=shot_ranks,
-        verification=None if pairs is None else pairs.result(),
-        camera_pairs=None if cameras is None else cameras.result(),
-        nearest=None if lists is None else lists.result(),
-    )
+    options = DEFAULTS | options
+    source, labels = _read_inputs(query, gallery, distance, (q_pids, g_pids, q_camids, g_camids), options)
+    source, labels = _postprocess(source, labels, options)
+    groups = _apply_protocol(source, labels, options)
+    collectors = _rank(groups, _collectors(labels, options), block_size)
+    return _scores(collectors, labels, options)
 
 
 def check_options(options: Options) -> None:
     """Refuse options that `evaluate` would refuse, before an epoch is spent on embeddings.
 
     Raises:
-        ValueError: An unknown option or value.
+        ValueError: If an option is unknown or its value is not allowed.
     """
-    unknown = set(options) - set(Options.__annotations__)
+    unknown = set(options) - set(DEFAULTS)
     if unknown:
-        raise ValueError(f"evaluate has no option {sorted(unknown)}; choose of {', '.join(Options.__annotations__)}")
-    choices = {"metric": METRICS, "protocol": PROTOCOLS, "ap": AP_FORMULAS}
-    for name, allowed in choices.items():
-        value = options.get(name, allowed[0])
-        if value not in allowed:
-            raise ValueError(f"{name}={value!r} is unknown; choose one of {', '.join(allowed)}")
-    least = {"max_rank": 1, "top_k": 0, "repeats": 1, "seed": 0}
-    for name, bound in least.items():
-        value = options.get(name, bound)
-        if not isinstance(value, int) or value < bound:
-            raise ValueError(f"{name}={value} must be an integer from {bound}")
+        raise ValueError(f"evaluate has no option {sorted(unknown)}; choose of {', '.join(DEFAULTS)}")
+    values: dict[str, Any] = {**DEFAULTS, **options}
+    for name, choices in (("metric", METRICS), ("protocol", PROTOCOLS), ("ap", AP_FORMULAS)):
+        if values[name] not in choices:
+            raise ValueError(f"{name}={values[name]!r} is unknown; choose one of {', '.join(choices)}")
+    for name, least in (("max_rank", 1), ("top_k", 0), ("repeats", 1), ("seed", 0)):
+        check_integer(name, values[name], least)
 
 
-def _given(distance: ArrayLike | Tensor, options: Options) -> GivenDistances:
-    for name, needs in (("postprocess", options.get("postprocess")), ("protocol", options.get("protocol"))):
-        if needs and needs not in ("market1501", "cuhk03"):
-            raise ValueError(f"{name}={needs!r} works on embeddings; pass query and gallery instead of distance")
+def _read_inputs(
+    query: ArrayLike | Tensor | None,
+    gallery: ArrayLike | Tensor | None,
+    distance: ArrayLike | Tensor | None,
+    labels: tuple[LabelArray, LabelArray, LabelArray | None, LabelArray | None],
+    options: Options,
+) -> tuple[Embeddings | Distances, Labels]:
+    """Return what is ranked, embeddings or the caller's distances, and the labels."""
+    if distance is None:
+        embeddings = Embeddings(*as_pair(query, gallery))
+        return embeddings, as_label_set(*labels, len(embeddings.query), len(embeddings.gallery))
+    remedy = "works on embeddings; pass query and gallery instead of distance"
+    if options["postprocess"]:
+        raise ValueError(f"postprocess={options['postprocess']!r} {remedy}")
+    if options["protocol"] in ("multi_query", "centroid"):
+        raise ValueError(f"protocol={options['protocol']!r} {remedy}")
     matrix = distance if isinstance(distance, Tensor) else np.asarray(distance)
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise ValueError(f"distance must be (Q, G) and not empty, got shape {tuple(matrix.shape)}")
-    return GivenDistances(matrix)
+    distances = MatrixDistances(matrix)
+    return distances, as_label_set(*labels, *distances.shape)
 
 
-def _labels(
-    q_pids: ArrayLike | Tensor,
-    g_pids: ArrayLike | Tensor,
-    q_camids: ArrayLike | Tensor | None,
-    g_camids: ArrayLike | Tensor | None,
-    num_queries: int,
-    num_gallery: int,
-) -> Labels:
-    if (q_camids is None) != (g_camids is None):
-        missing = "q_camids" if q_camids is None else "g_camids"
-        raise ValueError(f"{missing} is None while the other camids are given; pass both, or neither")
-    pids = (
-        as_labels("q_pids", q_pids, num_queries, "the query set"),
-        as_labels("g_pids", g_pids, num_gallery, "the gallery"),
-    )
-    if q_camids is None or g_camids is None:
-        return Labels(*pids, None, None)
-    q_cams = as_labels("q_camids", q_camids, num_queries, "the query set")
-    g_cams = as_labels("g_camids", g_camids, num_gallery, "the gallery")
-    q_cams, g_cams = _apart(q_cams, 0), _apart(g_cams, num_queries)
-    if max(q_cams.max(), g_cams.max()) < 0 and not np.isin(q_cams, g_cams).any():
-        return Labels(*pids, None, None)  # no camera, and no query is in the gallery
-    return Labels(*pids, q_cams, g_cams)
+def _postprocess(
+    source: Embeddings | Distances, labels: Labels, options: Options
+) -> tuple[Embeddings | Distances, Labels]:
+    """Normalize the embeddings, average the queries for multi_query, and apply the steps.
 
-
-def _apart(camids: Integers, first: int) -> Integers:
-    """The same with a number of its own for each unknown camera, so that no two of them are taken for one."""
-    unknown = np.flatnonzero(camids == UNKNOWN)
-    if not len(unknown):
-        return camids
-    apart = camids.copy()
-    apart[unknown] = np.iinfo(np.int64).min + first + unknown
-    return apart
-
-
-def _all_cameras(labels: Labels) -> tuple[Integers, Integers] | None:
-    """The cameras of queries and gallery, if all are known."""
-    if labels.q_camids is None or labels.g_camids is None or min(labels.q_camids.min(), labels.g_camids.min()) < 0:
-        return None
-    return labels.q_camids, labels.g_camids
-
-
-def _rank_embeddings(
-    query: Tensor, gallery: Tensor, labels: Labels, options: Options
-) -> tuple[Labels, Iterator[Ranking]]:
-    """The labels of the queries as the protocol has them, and their rankings."""
-    metric, protocol = options.get("metric", "euclidean"), options.get("protocol", "market1501")
-    steps = options.get("postprocess", ())
-    if options.get("normalize") or (metric == "cosine" and steps):
-        query, gallery = functional.normalize(query), functional.normalize(gallery)
-    if protocol == "multi_query":
-        query, pids, camids = pool(query, labels.q_pids, labels.q_camids)
+    Returns:
+        The new embeddings, or the distances that the last step returns, and the labels of the queries that remain.
+    """
+    if not isinstance(source, Embeddings):
+        return source, labels
+    query, gallery = source
+    if options["normalize"] or (options["metric"] == "cosine" and options["postprocess"]):
+        query, gallery = normalize(query), normalize(gallery)
+    if options["protocol"] == "multi_query":
+        query, pids, camids = pool_identities(query, labels.q_pids, labels.q_camids)
         labels = labels._replace(q_pids=pids, q_camids=camids)
     distances: Distances | None = None
-    for step in steps:
+    for step in options["postprocess"]:
         if distances is not None:
             raise ValueError("postprocess goes on after a re-ranking, which gives distances; put the re-ranking last")
         result = step(query, gallery)
@@ -260,48 +209,95 @@ def _rank_embeddings(
             query, gallery = result
         else:
             distances = result
-    if protocol == "centroid":
-        if distances is not None:
+    return Embeddings(query, gallery) if distances is None else distances, labels
+
+
+def _apply_protocol(source: Embeddings | Distances, labels: Labels, options: Options) -> Iterator[QueryGroup]:
+    """Yield the queries with the distances to the gallery that the protocol ranks them against."""
+    queries, metric, is_centroid = np.arange(len(labels.q_pids)), options["metric"], options["protocol"] == "centroid"
+    if not isinstance(source, Embeddings):
+        if is_centroid:
             raise ValueError(
                 "postprocess holds a re-ranking, which has no centroids; protocol='centroid' cannot use it"
             )
-        return labels, _rank_centroids(query, gallery, labels, metric)
-    ranking = Ranking(np.arange(len(query)), distances or EmbeddingDistances(query, gallery, metric), labels)
-    return labels, iter([ranking])
+        yield QueryGroup(queries, source, labels)
+    elif not is_centroid:
+        yield QueryGroup(queries, EmbeddingDistances(*source, metric), labels)
+    else:
+        _, g_pids, q_camids, g_camids = labels
+        for rows, centroids in centroid_galleries(source.gallery, g_pids, q_camids, g_camids, len(queries)):
+            distances = EmbeddingDistances(source.query[rows], centroids.embedding, metric)
+            # The images of the query's camera are not in the centroids, so nothing is junk.
+            yield QueryGroup(rows, distances, Labels(labels.q_pids[rows], centroids.pids, None, None))
 
 
-def _rank_centroids(query: Tensor, gallery: Tensor, labels: Labels, metric: str) -> Iterator[Ranking]:
-    for rows, centroids in centroid_galleries(gallery, labels.g_pids, labels.q_camids, labels.g_camids, len(query)):
-        distances = EmbeddingDistances(query[rows], centroids.embedding, metric)
-        # The query's camera is left out of the centroids already.
-        yield Ranking(rows, distances, Labels(labels.q_pids[rows], centroids.pids, None, None))
+def _collectors(labels: Labels, options: Options) -> Collectors:
+    """Create the collectors of the requested results; centroids have neither cameras nor ranked lists."""
+    num_queries, has_images = len(labels.q_pids), options["protocol"] != "centroid"
+    single_shot = pairs = cameras = lists = None
+    if options["protocol"] == "cuhk03":
+        single_shot = SingleShotRanks(num_queries, labels.g_pids, options["repeats"], options["seed"])
+    if options["verification"]:
+        pairs = PairCounts(num_queries)
+    if options["camera_pairs"] and has_images and (camids := labels.known_camids):
+        cameras = CameraPairTable(*camids)
+    if options["top_k"] and has_images:
+        lists = NearestLists(num_queries, len(labels.g_pids), options["top_k"])
+    return Collectors(RankScoring(num_queries, options["ap"]), single_shot, pairs, cameras, lists)
 
 
-def _averages(found: RankScores, valid: Any, shot_ranks: Integers | None, max_rank: int) -> dict[str, Any]:
-    num_valid = int(valid.sum())
+def _rank(groups: Iterator[QueryGroup], collectors: Collectors, block_size: int | None) -> Collectors:
+    """Rank all queries, one tile after the other, and hand each tile to the collectors."""
+    _, _, pairs, cameras, lists = collectors
+    request = RankingRequest(groups=cameras.groups if cameras else None, k=lists.k if lists else 0)
+    for group in groups:
+        q_pids, g_pids, q_camids, g_camids = group.labels
+        relevance_of = CrossCamera(g_pids, g_camids)
+        for start, stop, tile in iter_tiles(group.distances, block_size, "evaluation"):
+            relevance = relevance_of(q_pids[start:stop], None if q_camids is None else q_camids[start:stop])
+            if pairs is not None:
+                request = request._replace(histogram=pairs.histogram_for(tile))
+            ranked = RankedTile(group.rows[start:stop], tile, relevance, tile.rank(relevance, request))
+            for collector in collectors:
+                if collector is not None:
+                    collector.add(ranked)
+    return collectors
+
+
+def _scores(collectors: Collectors, labels: Labels, options: Options) -> Scores:
+    """Average the collected results over the queries that have a match and count the others."""
+    scores = collectors.scores.result()
+    is_valid = scores.num_matches > 0
+    num_valid, num_no_match = int(is_valid.sum()), int((~is_valid).sum())
     if num_valid == 0:
         raise ValueError(
-            f"none of the {len(valid)} queries has a match in the gallery; check that q_pids and g_pids number the "
+            f"none of the {len(is_valid)} queries has a match in the gallery; check that q_pids and g_pids number the "
             "same identities, and, where each identity has one camera only, leave out q_camids and g_camids"
         )
-    ranks = found.first_match[:, None] if shot_ranks is None else shot_ranks
-    hits = np.bincount(ranks[valid].reshape(-1).clip(max=max_rank + 1), minlength=max_rank + 2)
-    return {
-        "cmc": np.cumsum(hits[1 : max_rank + 1]) / ranks[valid].size,
-        # Exact sums, so that the order of the queries does not show in the last bit.
-        "mAP": math.fsum(found.ap[valid]) / num_valid,
-        "mINP": math.fsum(found.inp[valid]) / num_valid,
-        "num_valid": num_valid,
-    }
+    _, single_shot, pairs, cameras, lists = collectors
+    shot_ranks = None if single_shot is None else single_shot.result()
+    ranks = scores.first_match[:, None] if shot_ranks is None else shot_ranks
+    num_absent = int((~np.isin(labels.q_pids, labels.g_pids)).sum())
+    return Scores(
+        cmc=_cmc(ranks[is_valid], options["max_rank"]),
+        # Exact sums, so that the order of the queries does not change the last bit.
+        mAP=math.fsum(scores.ap[is_valid]) / num_valid,
+        mINP=math.fsum(scores.inp[is_valid]) / num_valid,
+        num_valid=num_valid,
+        num_queries=len(is_valid),
+        num_no_match=num_no_match,
+        num_absent=num_absent,
+        num_same_camera=num_no_match - num_absent,
+        has_cameras=labels.has_cameras,
+        **scores._asdict(),
+        shot_ranks=shot_ranks,
+        verification=None if pairs is None else pairs.result(),
+        camera_pairs=None if cameras is None else cameras.result(),
+        nearest=None if lists is None else lists.result(),
+    )
 
 
-def _counts(labels: Labels, valid: Any) -> dict[str, Any]:
-    absent = int((~np.isin(labels.q_pids, labels.g_pids)).sum())
-    no_match = int((~valid).sum())
-    return {
-        "num_queries": len(valid),
-        "num_no_match": no_match,
-        "num_absent": absent,
-        "num_same_camera": no_match - absent,
-        "has_cameras": any(camids is not None and camids.max() >= 0 for camids in (labels.q_camids, labels.g_camids)),
-    }
+def _cmc(ranks: Integers, max_rank: int) -> Floats:
+    """Return the CMC (max_rank,) from the ranks (V, repeats) of the first matches, which start at 1."""
+    hits = np.bincount(ranks.reshape(-1).clip(max=max_rank + 1), minlength=max_rank + 2)
+    return np.cumsum(hits[1 : max_rank + 1]) / ranks.size

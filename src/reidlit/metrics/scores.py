@@ -10,25 +10,9 @@ from reidlit.metrics._ranking.types import Floats, Integers
 from reidlit.metrics.camera_pairs import CameraPairs
 from reidlit.metrics.intervals import interval
 from reidlit.metrics.nearest import Nearest
-from reidlit.metrics.verification import Verification
+from reidlit.metrics.verification import FPRS, VerificationScores
 
 RANKS = (1, 5, 10, 20)
-FPRS = (1e-4, 1e-3)
-
-
-class Verified(NamedTuple):
-    """Verification over all pairs, and each query's share of it.
-
-    Attributes:
-        curve: ROC, AUC and EER.
-        above: (num_queries,) share of the negative pairs that are further apart than one of the query's matches, on
-            average over its matches, a tie counting half; NaN without a match. Their mean over matches is the AUC.
-        accepted: (num_queries, len(FPRS)) how many of the query's matches the threshold at each FPR of `FPRS` accepts.
-    """
-
-    curve: Verification
-    above: Floats
-    accepted: Integers
 
 
 class Scores(NamedTuple):
@@ -72,7 +56,7 @@ class Scores(NamedTuple):
     first_match: Integers
     num_matches: Integers
     shot_ranks: Integers | None = None
-    verification: Verified | None = None
+    verification: VerificationScores | None = None
     camera_pairs: CameraPairs | None = None
     nearest: Nearest | None = None
 

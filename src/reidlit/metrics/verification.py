@@ -4,12 +4,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from reidlit.metrics._ranking.histogram import bin_of, upper_edge
+from reidlit.metrics._ranking.tiles import Histogram, RankedTile, Tile
 from reidlit.metrics._ranking.types import Floats, Integers
 
-COARSE = 80  # bins of the histogram for people
+FPRS = (1e-4, 1e-3)  # false positive rates at which the TPR is reported
+NUM_DISPLAY_BINS = 80  # of the histogram for people
 
 
-class Histogram(NamedTuple):
+class PairHistogram(NamedTuple):
     """Distances of pairs in bins of equal width.
 
     Attributes:
@@ -23,7 +26,7 @@ class Histogram(NamedTuple):
     negative: Integers
 
 
-class Verification(NamedTuple):
+class ROCCurve(NamedTuple):
     """How well a distance tells pairs of the same person from pairs of two persons: the ROC curve and its figures.
 
     A pair is accepted where its distance is at most the threshold. TPR is the share of accepted positive pairs, FPR that
@@ -52,7 +55,7 @@ class Verification(NamedTuple):
     eer_threshold: float
     num_positive: int
     num_negative: int
-    histogram: Histogram
+    histogram: PairHistogram
 
     def tpr_at(self, fpr: float) -> float:
         """The largest TPR of a threshold whose FPR is not above `fpr`; nothing is interpolated.
@@ -89,7 +92,22 @@ class Verification(NamedTuple):
         return float(values[within - 1]) if within else float("nan")  # none: the FPR itself is NaN
 
 
-def roc(upper: Floats, positive: Integers, negative: Integers) -> Verification:
+class VerificationScores(NamedTuple):
+    """Verification over all pairs, and the contribution of each query.
+
+    Attributes:
+        curve: ROC, AUC and EER.
+        above: (num_queries,) fraction of the negative pairs that are further apart than one of the query's matches, on
+            average over its matches, a tie counting half; NaN without a match. Their mean over matches is the AUC.
+        accepted: (num_queries, len(FPRS)) how many of the query's matches the threshold at each FPR of `FPRS` accepts.
+    """
+
+    curve: ROCCurve
+    above: Floats
+    accepted: Integers
+
+
+def roc(upper: Floats, positive: Integers, negative: Integers) -> ROCCurve:
     """ROC curve from histograms of the distances of positive and negative pairs. Pairs in one bin count as tied.
 
     Source: Tom Fawcett, "An Introduction to ROC Analysis", Pattern Recognition Letters 2006; the area as the probability
@@ -133,17 +151,17 @@ def roc(upper: Floats, positive: Integers, negative: Integers) -> Verification:
     changes = np.diff(accepted_negative) > 0
     kept = np.concatenate([[True], changes]) | np.concatenate([changes, [True]])
     figures = (auc, eer, eer_threshold, num_positive, num_negative)
-    return Verification(fpr[kept], tpr[kept], threshold[kept], *figures, _coarse(upper, positive, negative))
+    return ROCCurve(fpr[kept], tpr[kept], threshold[kept], *figures, _display_histogram(upper, positive, negative))
 
 
-def _coarse(upper: Floats, positive: Integers, negative: Integers) -> Histogram:
-    """From the first to the last bin that holds a pair; what has no finite bound counts in the last."""
-    held = upper[(positive + negative > 0) & np.isfinite(upper)]
-    low, high = (float(held[0]), float(held[-1])) if len(held) else (0.0, 1.0)
-    edges = np.linspace(low, high if high > low else low + 1, COARSE + 1)
-    into = np.searchsorted(edges, upper).clip(1, COARSE) - 1
-    counts = (np.bincount(into, minlength=COARSE, weights=each).astype(np.int64) for each in (positive, negative))
-    return Histogram(edges, *counts)
+def _display_histogram(upper: Floats, positive: Integers, negative: Integers) -> PairHistogram:
+    """Bin the pairs from the first to the last bin that holds one; those without a finite bound count in the last."""
+    occupied = upper[(positive + negative > 0) & np.isfinite(upper)]
+    low, high = (float(occupied[0]), float(occupied[-1])) if len(occupied) else (0.0, 1.0)
+    edges = np.linspace(low, high if high > low else low + 1, NUM_DISPLAY_BINS + 1)
+    index = np.searchsorted(edges, upper).clip(1, NUM_DISPLAY_BINS) - 1
+    counts = (np.bincount(index, pairs, NUM_DISPLAY_BINS).astype(np.int64) for pairs in (positive, negative))
+    return PairHistogram(edges, *counts)
 
 
 def _check(upper: Floats, positive: Integers, negative: Integers) -> None:
@@ -157,3 +175,47 @@ def _check(upper: Floats, positive: Integers, negative: Integers) -> None:
     for name, count in (("positive", positive), ("negative", negative)):
         if count.dtype.kind not in "iu" or (count < 0).any():
             raise ValueError(f"{name} must hold counts from 0, got {count.dtype} from {count.min()}")
+
+
+class PairCounts:
+    """Counts all pairs of a query and a gallery entry that are not junk, by distance."""
+
+    histogram: Histogram
+
+    def __init__(self, num_queries: int) -> None:
+        """Start with the number of queries, Q."""
+        self.num_queries = num_queries
+        self.rows: list[Integers] = []
+        self.matches: list[Integers] = []
+        self.junk: list[Integers] = []
+
+    def histogram_for(self, tile: Tile) -> Histogram:
+        """Return the histogram that a tile counts its distances in: one for all, on the device of the first."""
+        if not self.rows:
+            self.histogram = tile.histogram()
+        return self.histogram
+
+    def add(self, ranked: RankedTile) -> None:
+        """Add a tile whose distances were counted in the histogram."""
+        rows, tile, relevance, _ = ranked
+        self.rows.append(rows[relevance.match_rows])
+        self.matches.append(bin_of(tile.at(relevance.match_rows, relevance.matches)))
+        self.junk.append(bin_of(tile.at(relevance.junk_rows, relevance.junk)))
+
+    def result(self) -> VerificationScores:
+        """Return the scores over all pairs."""
+        bins, counts = self.histogram.occupied()
+        rows, matches = np.concatenate(self.rows), np.searchsorted(bins, np.concatenate(self.matches))
+        junk = np.searchsorted(bins, np.concatenate(self.junk))
+        positive = np.bincount(matches, minlength=len(bins))
+        negative = counts - positive - np.bincount(junk, minlength=len(bins))
+        upper = upper_edge(bins)
+        curve = roc(upper, positive, negative)
+        above = (negative[::-1].cumsum()[::-1] - negative / 2) / max(negative.sum(), 1)
+        num_matches = np.bincount(rows, minlength=self.num_queries)
+        total = np.bincount(rows, weights=above[matches], minlength=self.num_queries)
+        accepted = [
+            np.bincount(rows[upper[matches] <= curve.threshold_at(fpr)], minlength=self.num_queries) for fpr in FPRS
+        ]
+        mean = np.where(num_matches > 0, total / np.maximum(num_matches, 1), np.nan)
+        return VerificationScores(curve, mean, np.stack(accepted, axis=1))

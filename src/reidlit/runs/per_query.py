@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from reidlit.data.sample import Sample, first_frame, readable
 from reidlit.data.splits import EvalSet
 from reidlit.metrics import ReIDMetric, Scores
-from reidlit.metrics.table import write_table
+from reidlit.tables import write_table
 
 Columns = dict[str, NDArray[Any]]
 

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from reidlit.metrics import evaluate, pairwise_distance
-from reidlit.metrics._ranking.device_tiles import DeviceBlock
+from reidlit.metrics._ranking.device_tiles import DeviceTile
 from reidlit.metrics._ranking.histogram import BINS, bin_of, upper_edge
 from reidlit.metrics._ranking.match_kernels import CHUNK
+from reidlit.metrics._ranking.relevance import Relevance
 from reidlit.metrics._ranking.row_kernels import PIECE, STRIDE
-from reidlit.metrics._ranking.tiles import Groups, HostBlock, Questions, nothing_relevant
+from reidlit.metrics._ranking.tiles import GalleryGroups, HostTile, RankingRequest
 from reidlit.metrics.distance import EmbeddingDistances
 from reidlit.metrics.protocols import CrossCamera
 
@@ -64,14 +65,14 @@ def compare(device, host, relevance, groups):
     """Ask both for everything."""
     num_query, num_gallery = host.values.shape
     whole = min(num_gallery, 200)
-    nothing = nothing_relevant(num_query)
+    nothing = Relevance.none(num_query)
     for k, leave_out, ranked_in in (
         (1, relevance, groups),
         (3, nothing, None),
         (whole, relevance, None),
         (whole + 5, relevance, groups),
     ):
-        found, expected = (block.answer(leave_out, Questions(ranked_in, k)) for block in (device, host))
+        found, expected = (block.rank(leave_out, RankingRequest(ranked_in, k)) for block in (device, host))
         assert len(found.group_ranks) == (0 if ranked_in is None else len(leave_out.matches))
         for mine, theirs in zip((*found[:2], *found.nearest), (*expected[:2], *expected.nearest), strict=True):
             assert_same(mine, theirs)
@@ -96,10 +97,10 @@ def test_answers_are_those_of_the_host(kind, layout):
     rng = np.random.default_rng(1)
     q_pids, g_pids, q_camids, g_camids = LAYOUTS[layout](rng)
     values = KINDS[kind](rng, (len(q_pids), len(g_pids))).astype(np.float32)
-    relevance, groups = CrossCamera(g_pids, g_camids)(q_pids, q_camids), Groups.of(g_camids)
-    compare(DeviceBlock(torch.from_numpy(values.copy())), HostBlock(values.copy()), relevance, groups)
+    relevance, groups = CrossCamera(g_pids, g_camids)(q_pids, q_camids), GalleryGroups.of(g_camids)
+    compare(DeviceTile(torch.from_numpy(values.copy())), HostTile(values.copy()), relevance, groups)
     without = CrossCamera(g_pids, None)(q_pids, None)
-    compare(DeviceBlock(torch.from_numpy(values.copy())), HostBlock(values.copy()), without, groups)
+    compare(DeviceTile(torch.from_numpy(values.copy())), HostTile(values.copy()), without, groups)
 
 
 def test_layouts_are_what_they_are_called():
@@ -128,9 +129,9 @@ def test_answers_in_long_rows(kind, size):
         values = (values.round(2) if "ties" in kind else values).astype(np.float32)
     else:
         values = KINDS[kind](rng, (5, size)).astype(np.float32)
-    host, device = HostBlock(values.copy()), DeviceBlock(torch.from_numpy(values.copy()))
-    relevance, groups = CrossCamera(g_pids, g_camids)(q_pids, q_camids), Groups.of(g_camids)
-    found, expected = (block.answer(relevance, Questions(groups, 20)) for block in (device, host))
+    host, device = HostTile(values.copy()), DeviceTile(torch.from_numpy(values.copy()))
+    relevance, groups = CrossCamera(g_pids, g_camids)(q_pids, q_camids), GalleryGroups.of(g_camids)
+    found, expected = (block.rank(relevance, RankingRequest(groups, 20)) for block in (device, host))
     assert_same(found.match_ranks, expected.match_ranks)
     assert_same(found.group_ranks, expected.group_ranks)
     for mine, theirs in zip(found.nearest, expected.nearest, strict=True):
@@ -143,8 +144,8 @@ def test_some_distances_are_finished_as_all_are(metric):
     query, gallery = (torch.from_numpy(rng.normal(size=(size, 40)).astype(np.float32)) for size in (30, 500))
     rows, columns = rng.integers(0, 30, 300), rng.integers(0, 500, 300)
     block = EmbeddingDistances(query, gallery, metric).block(0, 30)
-    assert isinstance(block, HostBlock)
-    block.answer(nothing_relevant(30), Questions(k=3))
+    assert isinstance(block, HostTile)
+    block.rank(Relevance.none(30), RankingRequest(k=3))
     some = block.at(rows, columns)
     assert block.affine is not None
     assert_same(some, block.finished()[rows, columns])
@@ -157,18 +158,18 @@ def test_tiny_blocks(seed):
     q_pids, g_pids, q_camids, g_camids = labels(rng, *rng.integers(1, 6, 2), pids=2, cameras=2)
     values = rng.integers(-1, 2, (len(q_pids), len(g_pids))).astype(np.float32)
     relevance = CrossCamera(g_pids, g_camids)(q_pids, q_camids)
-    compare(DeviceBlock(torch.from_numpy(values.copy())), HostBlock(values), relevance, Groups.of(g_camids))
+    compare(DeviceTile(torch.from_numpy(values.copy())), HostTile(values), relevance, GalleryGroups.of(g_camids))
 
 
 def test_histograms_add_up_to_the_same_counts():
     rng = np.random.default_rng(2)
     values = np.concatenate([KINDS[kind](rng, (9, 70)).astype(np.float32) for kind in KINDS])
     blocks = [values[:30], values[30:]]
-    host, device = HostBlock(blocks[0]).histogram(), DeviceBlock(torch.from_numpy(blocks[0])).histogram()
+    host, device = HostTile(blocks[0]).histogram(), DeviceTile(torch.from_numpy(blocks[0])).histogram()
     for values in blocks:
-        nothing = nothing_relevant(len(values))
-        HostBlock(values.copy()).answer(nothing, Questions(histogram=host))
-        DeviceBlock(torch.from_numpy(values.copy())).answer(nothing, Questions(histogram=device))
+        nothing = Relevance.none(len(values))
+        HostTile(values.copy()).rank(nothing, RankingRequest(histogram=host))
+        DeviceTile(torch.from_numpy(values.copy())).rank(nothing, RankingRequest(histogram=device))
     index, count = np.unique(bin_of(np.concatenate(blocks).reshape(-1)), return_counts=True)
     for histogram in (host, device, host):  # asking changes nothing
         bins, counts = histogram.occupied()
@@ -178,9 +179,9 @@ def test_histograms_add_up_to_the_same_counts():
 
 
 QUESTIONS = {
-    "match_ranks": lambda block, relevance, _: block.answer(relevance, Questions()).match_ranks,
-    "group_ranks": lambda block, relevance, groups: block.answer(relevance, Questions(groups)).group_ranks,
-    "nearest": lambda block, relevance, _: block.answer(relevance, Questions(k=5)).nearest[1],
+    "match_ranks": lambda block, relevance, _: block.rank(relevance, RankingRequest()).match_ranks,
+    "group_ranks": lambda block, relevance, groups: block.rank(relevance, RankingRequest(groups)).group_ranks,
+    "nearest": lambda block, relevance, _: block.rank(relevance, RankingRequest(k=5)).nearest[1],
     "nearest distances": lambda block, *_: block.nearest(5)[0],
     "at": lambda block, relevance, _: block.at(relevance.match_rows, relevance.matches),
     "columns": lambda block, *_: block.columns(np.array([3, 1])),
@@ -195,8 +196,8 @@ def test_a_block_of_inner_products_is_finished_once_by_whatever_is_asked_first(m
     rng = np.random.default_rng(3)
     q_pids, g_pids, q_camids, g_camids = labels(rng, 20, 150)
     query, gallery = (torch.from_numpy(rng.normal(size=(size, 5)).astype(np.float32)) for size in (20, 150))
-    relevance, groups = CrossCamera(g_pids, g_camids)(q_pids, q_camids), Groups.of(g_camids)
-    device = DeviceBlock(pairwise_distance(query, gallery, metric))
+    relevance, groups = CrossCamera(g_pids, g_camids)(q_pids, q_camids), GalleryGroups.of(g_camids)
+    device = DeviceTile(pairwise_distance(query, gallery, metric))
     host = EmbeddingDistances(query, gallery, metric).block(0, 20)
     for question in (first, *QUESTIONS):
         ask = QUESTIONS[question]
@@ -211,7 +212,7 @@ class OnDevice:
         self.shape = tuple(self.values.shape)
 
     def block(self, start, stop):
-        return DeviceBlock(self.values[start:stop].clone())
+        return DeviceTile(self.values[start:stop].clone())
 
 
 def assert_equal_scores(a, b):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reidlit.metrics._ranking import matmul as product
+from reidlit.metrics._ranking import matmul
 
 
 def uneven(query, gallery, out):
@@ -14,29 +14,29 @@ def uneven(query, gallery, out):
 
 @pytest.fixture(autouse=True)
 def _choose_anew():
-    product._library.cache_clear()
+    matmul._library.cache_clear()
     yield
-    product._library.cache_clear()
+    matmul._library.cache_clear()
 
 
 def test_the_chosen_library_rounds_alike():
-    assert product.rounds_alike(product._library())
+    assert matmul.rounds_alike(matmul._library())
 
 
 def test_another_is_chosen_where_the_place_shows(monkeypatch):
-    assert not product.rounds_alike(uneven)
-    monkeypatch.setattr(product, "by_numpy", uneven)
-    if product.rounds_alike(product.by_torch):
-        assert product._library() is product.by_torch
-    monkeypatch.setattr(product, "by_torch", uneven)
-    product._library.cache_clear()
-    assert product._library() is uneven  # none is exact, so the faster
+    assert not matmul.rounds_alike(uneven)
+    monkeypatch.setattr(matmul, "by_numpy", uneven)
+    if matmul.rounds_alike(matmul.by_torch):
+        assert matmul._library() is matmul.by_torch
+    monkeypatch.setattr(matmul, "by_torch", uneven)
+    matmul._library.cache_clear()
+    assert matmul._library() is uneven  # none is exact, so the faster
 
 
-@pytest.mark.parametrize("multiply", [product.by_numpy, product.by_torch])
+@pytest.mark.parametrize("multiply", [matmul.by_numpy, matmul.by_torch])
 def test_both_libraries_multiply(multiply):
     rng = np.random.default_rng(0)
-    query, gallery = (rng.standard_normal((size, 64), np.float32) for size in (product.ROWS, product.least_columns(64)))
+    query, gallery = (rng.standard_normal((size, 64), np.float32) for size in (matmul.ROWS, matmul.least_columns(64)))
     out = np.empty((len(query), len(gallery)), np.float32)
     multiply(query, gallery, out)
     np.testing.assert_allclose(out, query.astype(np.float64) @ gallery.T.astype(np.float64), atol=1e-4)

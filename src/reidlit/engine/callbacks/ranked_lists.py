@@ -18,7 +18,7 @@ from reidlit.data.sample import Sample, first_frame, readable
 from reidlit.engine.base import AnyModule
 from reidlit.metrics import ReIDMetric, Scores
 from reidlit.metrics.nearest import nearest
-from reidlit.metrics.table import write_table
+from reidlit.tables import write_table
 from reidlit.visualize.faces import blurring
 from reidlit.visualize.ranked_list import RankedList, Shown, draw_ranked_lists
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from reidlit.inference.search.faiss_index import FaissIndex
 from reidlit.inference.search.store import GalleryRows, Integers, Piece
-from reidlit.metrics.distance import EmbeddingDistances, parts
+from reidlit.metrics.distance import EmbeddingDistances, iter_tiles
 from reidlit.metrics.inputs import as_labels
 from reidlit.metrics.nearest import Nearest
 from reidlit.metrics.rerank.k_reciprocal import KReciprocal
@@ -54,8 +54,8 @@ def exact(rows: GalleryRows, query: Tensor, k: int, metric: str, allowed: Mask |
         if own is not None and not own.any():
             continue
         distances.turn_to(piece, own)
-        for start, stop, block in parts(distances, what="search"):
-            distance, index = block.nearest(min(k, len(piece.embedding)))
+        for start, stop, tile in iter_tiles(distances, what="search"):
+            distance, index = tile.nearest(min(k, len(piece.embedding)))
             held = Nearest(found.distance[start:stop], found.indices[start:stop])
             held.distance[:], held.indices[:] = _nearest_of(
                 np.concatenate([held.distance, distance], axis=1),

@@ -1,65 +1,65 @@
-"""A block of distances that stays on its device: the answers of `HostBlock` by PyTorch operations."""
+"""Tiles of distances that stay on their device: the results of `HostTile` by PyTorch operations."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from reidlit.metrics._ranking.histogram import BINS
+from reidlit.metrics._ranking.histogram import BINS, counts_by_bin
 from reidlit.metrics._ranking.match_kernels import SHIFT
-from reidlit.metrics._ranking.tiles import Answers, Groups, Questions, Values, in_order
+from reidlit.metrics._ranking.relevance import Relevance
+from reidlit.metrics._ranking.tiles import GalleryGroups, RankingRequest, TileRanking, Values
 from reidlit.metrics._ranking.types import Integers
-from reidlit.metrics.protocols import Relevance
 
 LAST = torch.iinfo(torch.int64).max
 
 
-class DeviceBlock:
-    """A block in the memory of a GPU, or of any device of PyTorch; only what is asked for leaves it."""
+class DeviceTile:
+    """A tile in the memory of a GPU, or of any device of PyTorch; only requested results leave it."""
 
     def __init__(self, values: Tensor) -> None:
         """Take over distances (B, G) float32 without NaN."""
         self.values = values
 
-    def answer(self, relevance: Relevance, questions: Questions) -> Answers:
-        """As in `Block`."""
-        groups, k, histogram = questions
+    def rank(self, relevance: Relevance, request: RankingRequest) -> TileRanking:
+        """As in `Tile`."""
+        groups, k, histogram = request
         if isinstance(histogram, DeviceHistogram):
             histogram.add(self.values)
         elif histogram is not None:
-            raise TypeError("a block on a device counts in a histogram on that device")
+            raise TypeError("a tile on a device counts in a histogram on that device")
         keys = stable_keys(self.values)
         rows, matches = self._tensor(relevance.match_rows), self._tensor(relevance.matches)
         own = keys[rows, matches]
         group_ranks = own[:0] if groups is None else self._group_ranks(keys, rows, matches, own, groups)
         keys[self._tensor(relevance.junk_rows), self._tensor(relevance.junk)] = LAST  # behind every match
         ranks = ranks_among(keys, rows, own)
-        return Answers(ranks.cpu().numpy(), group_ranks.cpu().numpy(), self._nearest(keys, k))
+        return TileRanking(ranks.cpu().numpy(), group_ranks.cpu().numpy(), self._nearest(keys, k))
 
     def nearest(self, k: int) -> tuple[Values, Integers]:
-        """As in `Block`."""
+        """As in `Tile`."""
         return self._nearest(stable_keys(self.values), k)
 
     def at(self, rows: Integers, columns: Integers) -> Values:
-        """As in `Block`."""
+        """As in `Tile`."""
         return np.asarray(self.values[self._tensor(rows), self._tensor(columns)].cpu().numpy())
 
     def columns(self, columns: Integers) -> Values:
-        """As in `Block`."""
+        """As in `Tile`."""
         return np.asarray(self.values[:, self._tensor(columns)].cpu().numpy())
 
     def largest(self) -> Values:
-        """As in `Block`."""
+        """As in `Tile`."""
         return np.asarray(self.values.amax(dim=1).cpu().numpy())
 
     def finished(self) -> Values:
-        """As in `Block`."""
+        """As in `Tile`."""
         return np.asarray(self.values.cpu().numpy())
 
     def histogram(self) -> "DeviceHistogram":
-        """As in `Block`."""
+        """As in `Tile`."""
         return DeviceHistogram(self.values.device)
 
-    def _group_ranks(self, keys: Tensor, rows: Tensor, matches: Tensor, own: Tensor, groups: Groups) -> Tensor:
+    def _group_ranks(self, keys: Tensor, rows: Tensor, matches: Tensor, own: Tensor, groups: GalleryGroups) -> Tensor:
         group = self._tensor(groups.group)[matches]
         ranks = torch.empty_like(own)
         for label in range(len(groups.labels)):
@@ -69,13 +69,14 @@ class DeviceBlock:
         return ranks
 
     def _nearest(self, keys: Tensor, k: int) -> tuple[Values, Integers]:
-        """The nearest, from keys (B, G) that are LAST for what is left out; these are changed."""
+        """Return the nearest entries from keys (B, G) that are LAST for what is left out; the keys are changed."""
         keys[self.values == torch.inf] = LAST
         size = min(k, keys.shape[1])
-        found = keys.topk(size, dim=1, largest=False).values
-        index = (found & 0xFFFFFFFF).masked_fill(found == LAST, 0)
-        distance = self.values.gather(1, index).masked_fill(found == LAST, torch.inf)
-        index = index.masked_fill(found == LAST, -1)
+        smallest = keys.topk(size, dim=1, largest=False).values
+        is_absent = smallest == LAST
+        index = (smallest & 0xFFFFFFFF).masked_fill(is_absent, 0)
+        distance = self.values.gather(1, index).masked_fill(is_absent, torch.inf)
+        index = index.masked_fill(is_absent, -1)
         padding = ((0, 0), (0, k - size))
         return (
             np.pad(distance.cpu().numpy(), padding, constant_values=np.inf),
@@ -101,7 +102,7 @@ class DeviceHistogram:
     def occupied(self) -> tuple[Integers, Integers]:
         """As in `Histogram`."""
         leading = self.total.nonzero().squeeze(1)
-        return in_order(leading.cpu().numpy(), self.total[leading].cpu().numpy())
+        return counts_by_bin(leading.cpu().numpy(), self.total[leading].cpu().numpy())
 
 
 def ordered_bits(values: Tensor) -> Tensor:

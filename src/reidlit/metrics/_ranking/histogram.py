@@ -39,3 +39,12 @@ def upper_edge(index: Integers) -> Floats:
     key = np.minimum(key, np.float32(np.inf).view(np.int32)).astype(np.int32)  # beyond are no numbers
     bits = np.where(key < 0, key ^ 0x7FFFFFFF, key).astype(np.int32)
     return np.asarray(bits.view(np.float32), np.float64)
+
+
+def counts_by_bin(leading: Integers, counts: Integers) -> tuple[Integers, Integers]:
+    """Return bins (N,), ascending, and their counts (N,), from counts by leading bits of the distances."""
+    bins = ascending(leading)
+    order = bins.argsort(kind="stable")  # nearly sorted
+    bins, counts = bins[order], counts[order]
+    first = np.flatnonzero(np.diff(bins, prepend=-1))  # both zeros share a bin
+    return bins[first], np.add.reduceat(counts, first) if len(first) else counts

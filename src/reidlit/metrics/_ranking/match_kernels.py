@@ -1,4 +1,4 @@
-"""Numba kernels over a block of distances: none sorts a row, and all are plain loops, which compile in a second.
+"""Numba kernels over a tile of distances: none sorts a row, and all are plain loops, which compile in a second.
 
 Only a match that is far from its query is compared with each entry of the gallery, 16 to an instruction.
 """
@@ -162,13 +162,13 @@ def group_ranks_in_row(
 
 @jit()
 def leading_bits(distance: Any) -> np.uint32:
-    """The bits of a distance as float32 that name its bin (`bins`)."""
+    """The bits of a distance as float32 that name its bin (`histogram`)."""
     return np.uint32(np.float32(distance).view(np.uint32) >> np.uint32(SHIFT))
 
 
 @jit()
 def count_bins(row: NDArray[Any], counts: NDArray[np.uint32], touched: NDArray[np.bool_]) -> None:
-    """Add a row to a histogram of distances over bins of equal leading bits (`bins`).
+    """Add a row to a histogram of distances over bins of equal leading bits (`histogram`).
 
     Args:
         row: (G,) distances without NaN.
@@ -197,7 +197,7 @@ def count_bins(row: NDArray[Any], counts: NDArray[np.uint32], touched: NDArray[n
 
 
 @jit()
-def answer(
+def rank_rows(
     values: NDArray[Any],
     start: int,
     stop: int,
@@ -211,21 +211,21 @@ def answer(
     distances: NDArray[Any],
     indices: Integers,
 ) -> None:
-    """Answer all that is asked of some rows, one row after the other, while it is in the cache.
+    """Rank some rows of a tile, one row after the other, while it is in the cache.
 
-    Each query is treated by itself: neither the block nor the threads change a result.
+    Each query is treated by itself: neither the tile nor the threads change a result.
 
     Args:
         values: (B, G) distances without NaN, or inner products to be finished; not changed.
-        start: First row to answer for.
+        start: First row to rank.
         stop: Row after the last.
         affine: base (B,), offset (G,) and factor for `finish_row`; empty arrays where the rows are finished.
         relevance: matches (M,), query after query, query i owning `matches[offsets[i]:offsets[i + 1]]`; their offsets
             (B + 1,); junk (J,) and its offsets likewise.
         ranks: (M,) is set to the ranks of the matches among the gallery without the junk, from 1.
         groups: `order`, `place`, `group` and `group_offsets` as for `group_ranks_in_row`.
-        group_ranks: (M,) is set to the ranks of the matches in their groups; empty if not asked for.
-        counts: As for `count_bins`; empty if not asked for.
+        group_ranks: (M,) is set to the ranks of the matches in their groups; empty if not requested.
+        counts: As for `count_bins`; empty if not requested.
         touched: Likewise.
         distances: (B, k) filled with infinity, is set to the nearest distances without the junk; k may be 0.
         indices: (B, k) filled with -1, is set to their gallery indices.

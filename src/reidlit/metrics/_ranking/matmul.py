@@ -1,5 +1,6 @@
 """Inner products that round alike wherever a query stands, by the fastest library that can do that."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -19,7 +20,7 @@ Product: TypeAlias = Callable[[Matrix, Matrix, Matrix], None]
 # Libraries round otherwise in the last rows of a product, where these do not fill the 12 or 16 that are computed at once,
 # and where it is small altogether. So a product has as many rows as both divide, and is never small.
 ROWS = 48
-TILE = 256
+LEAST_COLUMNS = 256
 LARGE = 2_000_000
 # The limit belongs to the process: two threads that set and restored it in turn would leave it behind.
 _ONE_PRODUCT = Lock()
@@ -31,8 +32,13 @@ def inner_products(query: Matrix, gallery: Matrix, out: Matrix) -> None:
 
 
 def least_columns(dim: int) -> int:
-    """How many columns a product has at least, for embeddings of `dim` numbers."""
-    return max(TILE, -(-LARGE // (ROWS * dim)))
+    """Return the least number of columns of a product, for embeddings of `dim` numbers."""
+    return max(LEAST_COLUMNS, math.ceil(LARGE / (ROWS * dim)))
+
+
+def padded_rows(rows: int) -> int:
+    """Return the least multiple of `ROWS` that is not below `rows`."""
+    return math.ceil(rows / ROWS) * ROWS
 
 
 @cache
@@ -49,7 +55,8 @@ def rounds_alike(multiply: Product) -> bool:
     """Whether equal embeddings have equal products, wherever they stand."""
     rng = np.random.default_rng(0)
     query, gallery = (
-        np.repeat(rng.standard_normal((1, 512), np.float32), size, axis=0) for size in (2 * ROWS, 3 * TILE + 11)
+        np.repeat(rng.standard_normal((1, 512), np.float32), size, axis=0)
+        for size in (2 * ROWS, 3 * LEAST_COLUMNS + 11)
     )
     out = np.empty((len(query), len(gallery)), np.float32)
     multiply(query, gallery, out)

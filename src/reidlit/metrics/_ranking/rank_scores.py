@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reidlit.metrics._ranking.tiles import Answered
+from reidlit.metrics._ranking.tiles import RankedTile
 from reidlit.metrics._ranking.types import Floats, Integers
 
 AP_FORMULAS = ("step", "trapezoid")
@@ -27,7 +27,7 @@ class RankScores(NamedTuple):
 
 
 class RankScoring:
-    """Collects `RankScores` from blocks."""
+    """Collects `RankScores` from tiles."""
 
     def __init__(self, num_queries: int, ap: str) -> None:
         """Start with the number of queries, Q, and one of `AP_FORMULAS`."""
@@ -39,9 +39,9 @@ class RankScoring:
             num_matches=np.zeros(num_queries, np.int64),
         )
 
-    def add(self, part: Answered) -> None:
-        """Add a block."""
-        rows, _, relevance, (ranks, _, _) = part
+    def add(self, ranked: RankedTile) -> None:
+        """Add a tile."""
+        rows, _, relevance, (ranks, _, _) = ranked
         ranks = ranks[np.lexsort([ranks, relevance.match_rows])]
         count = np.diff(relevance.match_offsets)
         nth = np.arange(len(ranks)) - np.repeat(relevance.match_offsets[:-1], count) + 1
@@ -58,5 +58,5 @@ class RankScoring:
         self.scores.num_matches[rows] = count
 
     def result(self) -> RankScores:
-        """The scores of all blocks."""
+        """Return the scores of all queries."""
         return self.scores

@@ -9,6 +9,7 @@ from reidlit.metrics._ranking.numba_cache import jit
 from reidlit.metrics._ranking.types import Integers
 
 Rows = NDArray[np.float32]
+Sparse = tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]], Rows]
 
 
 @jit()
@@ -113,12 +114,8 @@ def blend(
     largest: Rows,
     power: float,
     lambda_value: float,
-    q_offsets: NDArray[np.integer[Any]],
-    q_columns: NDArray[np.integer[Any]],
-    q_values: Rows,
-    g_offsets: NDArray[np.integer[Any]],
-    g_rows: NDArray[np.integer[Any]],
-    g_values: Rows,
+    query_codes: Sparse,
+    gallery_codes: Sparse,
 ) -> None:
     """Turn squared distances into `lambda * distance + (1 - lambda) * Jaccard distance`, in place.
 
@@ -127,13 +124,11 @@ def blend(
         largest: (B,) squared distance, by which a query's others are divided.
         power: Of the quotient.
         lambda_value: Share of the distance.
-        q_offsets: (B + 1,) where the sparse row of each query begins in `q_columns` and `q_values`.
-        q_columns: Samples that a query is encoded by.
-        q_values: With which weight.
-        g_offsets: (N + 1,) where the gallery entries that a sample encodes begin in `g_rows` and `g_values`.
-        g_rows: Gallery indices.
-        g_values: With which weight.
+        query_codes: Offsets (B + 1,), samples and weights: for each query the samples that encode it.
+        gallery_codes: Offsets (N + 1,), gallery indices and weights: for each sample the gallery entries that it encodes.
     """
+    q_offsets, q_columns, q_values = query_codes
+    g_offsets, g_rows, g_values = gallery_codes
     share, rest = values.dtype.type(lambda_value), values.dtype.type(1 - lambda_value)
     for i in range(len(values)):
         row = values[i]

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from reidlit.metrics._ranking.types import Integers
-from reidlit.metrics.inputs import as_pair
+from reidlit.metrics.inputs import as_pair, check_integer
 from reidlit.metrics.nearest import nearest_others
 from reidlit.metrics.rerank.expansion import weighted_sum
 
@@ -29,11 +29,10 @@ class NeighbourCentralisation:
             k2: Neighbours of such a neighbour that the sample must be among.
 
         Raises:
-            ValueError: k1 or k2 is below 1.
+            ValueError: If k1 or k2 is not an integer of at least 1.
         """
-        for name, k in (("k1", k1), ("k2", k2)):
-            if k < 1:
-                raise ValueError(f"{name}={k} must be at least 1")
+        check_integer("k1", k1, 1)
+        check_integer("k2", k2, 1)
         self.k1 = k1
         self.k2 = k2
 

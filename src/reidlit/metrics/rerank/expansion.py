@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag, normalize
 
 from reidlit.metrics._ranking.types import Integers
-from reidlit.metrics.inputs import as_pair
+from reidlit.metrics.inputs import as_pair, check_integer
 from reidlit.metrics.nearest import nearest, nearest_others
 
 
@@ -37,10 +37,9 @@ class QueryExpansion:
                 are expanded by the gallery as it was before.
 
         Raises:
-            ValueError: k is below 1, alpha is negative or not finite.
+            ValueError: If k is not an integer of at least 1, or alpha is negative or not finite.
         """
-        if k < 1:
-            raise ValueError(f"k={k} must be at least 1")
+        check_integer("k", k, 1)
         if not 0 <= alpha < math.inf:
             raise ValueError(f"alpha={alpha} must be finite and at least 0")
         self.k = k

@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from reidlit.metrics._ranking.tiles import HostBlock
+from reidlit.metrics._ranking.tiles import HostTile
 from reidlit.metrics._ranking.types import Integers
-from reidlit.metrics.inputs import as_pair
+from reidlit.metrics.inputs import as_pair, check_integer
 from reidlit.metrics.nearest import nearest
 
 LAYERS = 2
@@ -33,12 +33,12 @@ class GNNReranking:
             k2: Samples that a row is the sum of, itself counted; 1 leaves the layers out.
 
         Raises:
-            ValueError: k1 or k2 is below 1, or k2 is above k1.
+            ValueError: If k1 or k2 is not an integer of at least 1, or k2 is above k1.
         """
-        if k1 < 1:
-            raise ValueError(f"k1={k1} must be at least 1")
-        if not 1 <= k2 <= k1:
-            raise ValueError(f"k2={k2} must be at least 1 and at most k1={k1}")
+        check_integer("k1", k1, 1)
+        check_integer("k2", k2, 1)
+        if k2 > k1:
+            raise ValueError(f"k2={k2} must be at most k1={k1}")
         self.k1 = k1
         self.k2 = k2
 
@@ -86,13 +86,13 @@ class GraphDistances:
         self._query = query
         self._gallery = gallery.T.tocsr()  # else every product would convert it again
 
-    def block(self, start: int, stop: int) -> HostBlock:
+    def block(self, start: int, stop: int) -> HostTile:
         """Distances (stop - start, G) float32 of the queries from start to before stop.
 
         Rounding can make the distance of equal features slightly negative.
         """
         similarity: NDArray[np.float32] = (self._query[start:stop] @ self._gallery).toarray(order="C")
-        return HostBlock(np.subtract(1, similarity, out=similarity))
+        return HostTile(np.subtract(1, similarity, out=similarity))
 
 
 def _graph(index: Integers, weight: NDArray[np.float32]) -> sparse.csr_array:

@@ -9,12 +9,12 @@ from scipy import sparse
 from torch import Tensor
 
 from reidlit.metrics._ranking.reciprocal_kernels import blend, encode, set_sizes
-from reidlit.metrics._ranking.self_neighbours import nearest_of_all
 from reidlit.metrics._ranking.threads import share
-from reidlit.metrics._ranking.tiles import Block, HostBlock
+from reidlit.metrics._ranking.tiles import HostTile, Tile
 from reidlit.metrics._ranking.types import Integers
-from reidlit.metrics.distance import EmbeddingDistances, parts
-from reidlit.metrics.inputs import as_pair
+from reidlit.metrics.distance import EmbeddingDistances, iter_tiles
+from reidlit.metrics.inputs import as_pair, check_integer
+from reidlit.metrics.nearest import nearest_of_all
 
 
 class KReciprocal:
@@ -39,9 +39,8 @@ class KReciprocal:
         Raises:
             ValueError: A parameter is out of range.
         """
-        for name, value in (("k1", k1), ("k2", k2)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value} must be an integer from 1")
+        check_integer("k1", k1, 1)
+        check_integer("k2", k2, 1)
         if not 0 <= lambda_value <= 1:
             raise ValueError(f"lambda_value={lambda_value} must be from 0 to 1")
         if not 0 < exponent < math.inf:
@@ -61,7 +60,7 @@ class KReciprocal:
 
 
 class KReciprocalDistances:
-    """Re-ranked `Distances`, made a block at a time."""
+    """Re-ranked `Distances`, computed one tile at a time."""
 
     device = "cpu"
 
@@ -76,27 +75,26 @@ class KReciprocalDistances:
         self.shape = (len(query), len(gallery))
         self.options = options
         self.power = options.exponent / 2  # of the squared distance
-        everyone = torch.cat([query, gallery])
-        neighbours, largest = nearest_of_all(everyone, max(options.k1 + 1, options.k2))
+        samples = torch.cat([query, gallery])
+        neighbours, largest = nearest_of_all(samples, max(options.k1 + 1, options.k2))
         self.largest = np.maximum(largest, np.finfo(np.float32).tiny)  # all embeddings may be equal
-        codes = self._encode(everyone.cpu().numpy(), neighbours)
+        codes = self._encode(samples.cpu().numpy(), neighbours)
         self.query_codes = codes[: len(query)].tocsr()
         self.gallery_codes = codes[len(query) :].tocsc()
         self.distances = EmbeddingDistances(query, gallery)
 
-    def block(self, start: int, stop: int) -> Block:
+    def block(self, start: int, stop: int) -> Tile:
         """As in `Distances`."""
         values = self.distances.block(start, stop).finished()
-        queries, gallery = self.query_codes[start:stop], self.gallery_codes
-        share(
-            len(values),
-            lambda own: blend(
-                *(values[own], self.largest[start:stop][own], self.power, self.options.lambda_value),
-                *(queries.indptr[own.start : own.stop + 1], queries.indices, queries.data),
-                *(gallery.indptr, gallery.indices, gallery.data),
-            ),
-        )
-        return HostBlock(values)
+        largest, queries = self.largest[start:stop], self.query_codes[start:stop]
+        gallery_codes = (self.gallery_codes.indptr, self.gallery_codes.indices, self.gallery_codes.data)
+
+        def blend_rows(own: slice) -> None:
+            query_codes = (queries.indptr[own.start : own.stop + 1], queries.indices, queries.data)
+            blend(values[own], largest[own], self.power, self.options.lambda_value, query_codes, gallery_codes)
+
+        share(len(values), blend_rows)
+        return HostTile(values)
 
     def _encode(self, embedding: NDArray[np.float32], neighbours: Integers) -> sparse.csr_array:
         """Codes (N, N), sparse."""
@@ -107,12 +105,11 @@ class KReciprocalDistances:
         share(count, lambda own: set_sizes(lists, half, own.start, sizes[own]))
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         columns, values = np.empty(offsets[-1], np.int64), np.empty(offsets[-1], np.float32)
-        share(
-            count,
-            lambda own: encode(
-                *(embedding, lists, half, self.largest, self.power, offsets), *(own.start, own.stop, columns, values)
-            ),
-        )
+
+        def encode_rows(own: slice) -> None:
+            encode(embedding, lists, half, self.largest, self.power, offsets, own.start, own.stop, columns, values)
+
+        share(count, encode_rows)
         codes = sparse.csr_array((values, columns, offsets), shape=(count, count))
         if options.k2 == 1:
             return codes
@@ -151,6 +148,6 @@ def rerank(
     options = KReciprocal(k1, k2, lambda_value, exponent)
     distances = options(*as_pair(query, gallery))
     matrix = np.empty(distances.shape, np.float32)
-    for start, stop, block in parts(distances, what="re-ranking"):
-        matrix[start:stop] = block.finished()
+    for start, stop, tile in iter_tiles(distances, what="re-ranking"):
+        matrix[start:stop] = tile.finished()
     return matrix

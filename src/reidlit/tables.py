@@ -1,0 +1,78 @@
+"""Tables of results, as Parquet or CSV files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reidlit.files import atomic_path
+
+SUFFIXES = (".parquet", ".csv")
+
+
+def write_table(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+    """Write columns to a table atomically. NaN stays NaN and does not become a missing value.
+
+    Args:
+        path: A .parquet or .csv file in an existing folder; a previous file is replaced.
+        columns: Arrays (N,) of numbers, booleans or strings by column name, or arrays (N, k), each of which becomes a
+            column of lists in Parquet and the columns `name_1` to `name_k` in CSV.
+
+    Raises:
+        ValueError: If the suffix is not supported, there is no column, the columns differ in length or have an
+            unsupported shape or type, or two columns of a CSV file would have the same name.
+    """
+    # Imported here because few runs write a table and pyarrow is slow to import.
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"path={path} must end in {' or '.join(SUFFIXES)}")
+    _check(columns)
+    if path.suffix == ".csv":
+        columns, write = _without_lists(columns), pyarrow.csv.write_csv
+    else:
+        write = pyarrow.parquet.write_table
+    table = pa.table({name: _arrow_array(column) for name, column in columns.items()})
+    with atomic_path(path) as part:
+        write(table, part)
+
+
+def _check(columns: Mapping[str, NDArray[Any]]) -> None:
+    if not columns:
+        raise ValueError("columns is empty; give at least one column")
+    for name, column in columns.items():
+        if column.ndim not in (1, 2) or column.dtype.kind not in "biufU":
+            raise ValueError(
+                f"column {name!r} must be (N,) or (N, k) numbers, booleans or strings, got shape {column.shape} of "
+                f"{column.dtype}"
+            )
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"columns must be of one length, got {lengths}")
+
+
+def _without_lists(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Split each (N, k) column into k columns, because CSV has no lists."""
+    flat: list[tuple[str, NDArray[Any]]] = []
+    for name, column in columns.items():
+        if column.ndim == 1:
+            flat.append((name, column))
+        else:
+            flat.extend((f"{name}_{k}", values) for k, values in enumerate(column.T, start=1))
+    names = [name for name, _ in flat]
+    if len(set(names)) < len(names):
+        raise ValueError(f"columns would give CSV two columns of one name, in {names}; rename one")
+    return dict(flat)
+
+
+def _arrow_array(column: NDArray[Any]) -> Any:
+    import pyarrow as pa
+
+    if column.ndim == 1:
+        return pa.array(column)
+    offsets = pa.array(np.arange(len(column) + 1) * column.shape[1], pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.array(column.ravel()))
