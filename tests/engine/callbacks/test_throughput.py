@@ -1,7 +1,6 @@
 """The gradient norm and the rate of images, by hand and from the log."""
 
 import csv
-import time
 
 import pytest
 import pytorch_lightning as pl
@@ -11,7 +10,7 @@ from pytorch_lightning.plugins import MixedPrecision
 from torch import nn
 from torch.utils.data import DataLoader
 
-from reidlit.engine.callbacks.throughput import GradientNorm, ImageRate
+from reidlit.engine.callbacks.throughput import GradientNorm, Throughput
 
 IMAGES = [
     {"index": torch.tensor(n), "image": torch.randn(4, generator=torch.Generator().manual_seed(n))} for n in range(24)
@@ -21,15 +20,14 @@ IMAGES = [
 class Regression(pl.LightningModule):
     """Two layers, of which one has no gradient."""
 
-    def __init__(self, optimizer, pause=0.0):
+    def __init__(self, optimizer):
         super().__init__()
         torch.manual_seed(0)
         self.layer, self.unused = nn.Linear(4, 3), nn.Linear(2, 2)
-        self.optimizer, self.pause = optimizer, pause
+        self.optimizer = optimizer
         self.norms = []
 
     def training_step(self, batch):
-        time.sleep(self.pause)
         return self.layer(batch["image"]).square().mean()
 
     def configure_optimizers(self):
@@ -90,8 +88,9 @@ def test_norm_of_scaled_gradients_is_that_of_the_loss(fused, tmp_path):
     assert norms[1] == pytest.approx(norms[0], rel=2e-2)  # half precision
 
 
-def test_rate_of_images_leaves_the_first_batch_out(tmp_path):
-    rows = fit(Regression(sgd, pause=0.02), tmp_path, [ImageRate()])
+def test_throughput_excludes_the_first_batch_of_an_epoch(tmp_path):
+    """Four images per batch, logged every second step."""
+    ends = iter([0.0, 1.0, 3.0, 4.0, 8.0, 9.0, 100.0, 101.0, 103.0, 104.0, 108.0, 109.0])
+    rows = fit(Regression(sgd), tmp_path, [Throughput(clock=lambda: next(ends))])
     logged = [float(row["train/images_per_second"]) for row in rows if row["train/images_per_second"]]
-    assert len(logged) == 6
-    assert all(20 < rate < 4 / 0.02 for rate in logged)
+    assert logged == pytest.approx([4 / 1, 8 / 3, 8 / 5] * 2)

@@ -1,4 +1,4 @@
-"""Averages of the weights over the training, which validation, tests and checkpoints use instead of the last weights."""
+"""Averages of the weights over training, which validation, tests and checkpoints use instead of the latest weights."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -6,64 +6,69 @@ from itertools import islice
 from typing import Any, cast
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, update_bn
+from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn, update_bn
 
 from reidlit.data.sample import Batch
 from reidlit.engine.reid import ReIDModule
 
-Share = Callable[[Tensor | int], float]
+Update = Callable[[Any, Any, Tensor | int], None]
 
 
 class _Averaging(WeightAveraging):
-    """Lightning's averaging, mended in three points.
+    """Lightning's `WeightAveraging` with three fixes.
 
-    Until the average begins it is the current model; Lightning's is the untrained one, also at the end of a run that ends
-    before. Integers, such as counts of batches, are copied, not averaged. The average lies on the device of the model.
+    - The average starts on the device of the model; Lightning copies the model before it is moved there.
+    - Integer buffers, such as counts of batches, are copied; torch's averages of them are truncated, or an error.
+    - Until the first update, validation, checkpoints and the end of training use the current weights; Lightning uses the
+      untrained weights.
 
     Args:
-        share: of the current weights in the average, by how many went into it before.
+        update: Function of torch that updates averaged tensors, given the current ones and the number of updates so far.
     """
 
-    _average_model: AveragedModel | None
-
-    def __init__(self, share: Share) -> None:
-        super().__init__(use_buffers=True, multi_avg_fn=_towards(share))
-
-    @property
-    def average(self) -> AveragedModel:
-        """There from the start of a fit."""
-        if self._average_model is None:
-            raise RuntimeError("Weights are averaged in training only.")
-        return self._average_model
+    def __init__(self, update: Update) -> None:
+        super().__init__(use_buffers=True, multi_avg_fn=_copying_integers(update))
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Copy the model, which is not on its device yet."""
+        """Create the averaged model on the device that the model will be moved to."""
         self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the average in the place of the current weights."""
-        self._follow(pl_module)
+        """Swap the current weights for their average."""
+        self._follow_before_start(pl_module)
         super().on_validation_epoch_start(trainer, pl_module)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Store the average as the weights, and the current weights beside it for resuming."""
-        self._follow(pl_module)
+        """Store the average as the weights, and the current weights separately for resuming."""
+        self._follow_before_start(pl_module)
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave the average in the model."""
-        self._follow(pl_module)
+        """Copy the average into the model."""
+        self._follow_before_start(pl_module)
         super().on_train_end(trainer, pl_module)
 
-    def _follow(self, pl_module: pl.LightningModule) -> None:
+    def _follow_before_start(self, pl_module: pl.LightningModule) -> None:
         if self._average_model is not None and self._average_model.n_averaged == 0:
             self._average_model.module.load_state_dict(pl_module.state_dict())
+
+
+def _copying_integers(update: Update) -> Update:
+    """Restrict an update to floating-point tensors; integer tensors are copied."""
+
+    def update_or_copy(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        if averaged[0].is_floating_point():
+            update(averaged, current, int(count))
+            return
+        for target, source in zip(averaged, current, strict=True):
+            target.copy_(source)
+
+    return update_or_copy
 
 
 class EMA(_Averaging):
@@ -71,16 +76,16 @@ class EMA(_Averaging):
 
     Source: Polyak, Juditsky, "Acceleration of Stochastic Approximation by Averaging", SIAM Journal on Control and
     Optimization 1992; with exponential weights as in Tarvainen, Valpola, "Mean Teachers are Better Role Models", NeurIPS
-    2017. Batch-norm statistics are averaged like weights. The first update copies.
+    2017. Batch-norm statistics are averaged like weights. The first update copies the weights.
 
     Args:
-        decay: what is kept of the average at an update. It looks back over about 1 / (1 - decay) updates, so a run should be
-            several times as long.
-        every_n_steps: of the optimiser, from one update to the next.
-        start_step: of the optimiser, after which the average begins.
+        decay: Weight of the previous average in an update. The average covers about 1 / (1 - decay) updates, so a run should
+            be several times as long.
+        every_n_steps: Number of optimizer steps between two updates.
+        start_step: Number of optimizer steps before the first update.
 
     Raises:
-        ValueError: if a number is out of range.
+        ValueError: If an argument is out of range.
     """
 
     def __init__(self, decay: float = 0.999, every_n_steps: int = 1, start_step: int = 0) -> None:
@@ -92,10 +97,10 @@ class EMA(_Averaging):
             )
         self.every_n_steps = every_n_steps
         self.start_step = start_step
-        super().__init__(lambda _: 1 - decay)
+        super().__init__(get_ema_multi_avg_fn(decay))
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        """After which steps, counted from zero."""
+        """Return True after every `every_n_steps`-th step from `start_step` on, counted from zero."""
         since = -1 if step_idx is None else step_idx - self.start_step
         return since >= 0 and since % self.every_n_steps == 0
 
@@ -104,15 +109,15 @@ class SWA(_Averaging):
     """Stochastic weight averaging: the mean of the weights at the ends of the last epochs.
 
     Source: Izmailov, Podoprikhin, Garipov, Vetrov, Wilson, "Averaging Weights Leads to Wider Optima and Better
-    Generalization", UAI 2018. The learning rate is the schedule's, and should stay high to the end. After the last epoch
-    the batch-norm statistics of the averaged model are computed anew, in one pass over the training batches; those of
-    checkpoints and validations before that are the mean of the epochs' statistics.
+    Generalization", UAI 2018. The learning rate follows the schedule and should stay high to the end. After the last epoch,
+    one pass over the training batches recomputes the batch-norm statistics of the averaged model; checkpoints and validations
+    before that use the mean of the epochs' statistics.
 
     Args:
-        start: share of the epochs after which the average begins.
+        start: Fraction of the epochs after which averaging starts.
 
     Raises:
-        ValueError: if the share is out of range, or in training, if there is no last epoch.
+        ValueError: If `start` is out of range; in training, if the number of epochs is not limited.
     """
 
     def __init__(self, start: float = 0.75) -> None:
@@ -120,50 +125,52 @@ class SWA(_Averaging):
             raise ValueError(f"swa.start={start} must be 0 or more and below 1.")
         self.start = start
         self._start_epoch = 0
-        super().__init__(lambda count: 1 / (float(count) + 1))
+        super().__init__(get_swa_multi_avg_fn())
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Work out the first epoch of the average."""
+        """Compute the first averaged epoch."""
         if stage == "fit":
             if trainer.max_epochs is None or trainer.max_epochs < 0:
                 raise ValueError(
-                    f"trainer.max_epochs={trainer.max_epochs}: swa.start={self.start} is a share of them, so set a number."
+                    f"trainer.max_epochs={trainer.max_epochs} must be a number of epochs: swa.start={self.start} is a "
+                    "fraction of it."
                 )
             self._start_epoch = int(trainer.max_epochs * self.start)
         super().setup(trainer, pl_module, stage)
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        """After which epochs, counted from zero."""
+        """Return True after every epoch from the start of averaging on."""
         return epoch_idx is not None and epoch_idx >= self._start_epoch
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Average, and after the last epoch compute the batch-norm statistics, before checkpoints are written."""
+        """Average, and after the last epoch recompute the batch-norm statistics, before checkpoints are written."""
         super().on_train_epoch_end(trainer, pl_module)
-        if _ends(trainer) and self.average.n_averaged > 0:
-            self._compute_statistics(trainer)
-
-    def _compute_statistics(self, trainer: pl.Trainer) -> None:
-        strategy, count = trainer.strategy, trainer.num_training_batches
-        for model in cast("ReIDModule", self.average.module).networks:
-            batches: Iterable[Batch] = trainer.train_dataloader or ()
-            if math.isfinite(count):
-                batches = islice(batches, int(count))
-            with trainer.precision_plugin.forward_context():
-                update_bn((strategy.batch_to_device(batch) for batch in batches), _OfBatch(model))
-            for name, buffer in model.named_buffers():
-                if name.endswith(("running_mean", "running_var")):  # each rank has seen its own batches
-                    buffer.copy_(strategy.reduce(buffer, reduce_op="mean"))
+        average = self._average_model
+        if average is not None and average.n_averaged > 0 and _is_last_epoch(trainer):
+            for model in cast("ReIDModule", average.module).networks:
+                _recompute_statistics(model, trainer)
 
 
-def _ends(trainer: pl.Trainer) -> bool:
-    """Whether the training ends with this epoch."""
+def _is_last_epoch(trainer: pl.Trainer) -> bool:
     epochs = trainer.max_epochs is not None and trainer.current_epoch + 1 >= trainer.max_epochs
     steps = 0 <= trainer.max_steps <= trainer.global_step
     return epochs or steps or trainer.should_stop
 
 
+def _recompute_statistics(model: nn.Module, trainer: pl.Trainer) -> None:
+    """Compute the batch-norm statistics of `model` in one pass over the training batches."""
+    batches: Iterable[Batch] = trainer.train_dataloader or ()
+    if math.isfinite(trainer.num_training_batches):
+        batches = islice(batches, int(trainer.num_training_batches))
+    with trainer.precision_plugin.forward_context():
+        update_bn((trainer.strategy.batch_to_device(batch) for batch in batches), _OfBatch(model))
+    for name, buffer in model.named_buffers():
+        if name.endswith(("running_mean", "running_var")):  # each rank has seen only its own batches
+            buffer.copy_(trainer.strategy.reduce(buffer, reduce_op="mean"))
+
+
 class _OfBatch(nn.Module):
-    """A model as a function of a batch."""
+    """Adapter that calls a model with a batch."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -171,16 +178,3 @@ class _OfBatch(nn.Module):
 
     def forward(self, batch: Batch) -> object:
         return self.model(batch["image"], batch["camid"], batch.get("frames"))
-
-
-def _towards(share: Share) -> Callable[[Any, Any, Tensor | int], None]:
-    """Moves tensors of one kind, averaged ones, by a share towards the current ones."""
-
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, share(count))
-        else:
-            torch._foreach_copy_(averaged, current)
-
-    return update

@@ -1,16 +1,20 @@
-"""Writing checkpoints so that a full disk or a kill never leaves half of one."""
+"""Checkpoints: atomic writing, resuming at the end of an epoch, and saving when a run is told to stop."""
 
 import io
 import os
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from reidlit.files import atomic_path
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, flushes to the disk, then renames: a checkpoint is whole or the old one stays."""
+    """Checkpoint files that are complete and flushed to the disk before they replace the previous file."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
@@ -18,21 +22,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write `checkpoint` to `path`.
 
         Raises:
-            OSError: if it cannot be written, with what remains.
+            OSError: If it cannot be written; the message says what remains.
         """
         target = Path(path)
-        part = target.with_name(f"{target.name}.part")
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
+            with atomic_path(target) as part, part.open("wb") as file:
                 file.write(buffer.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(target)
         except OSError as error:
-            part.unlink(missing_ok=True)
             raise OSError(
                 error.errno,
                 f"the checkpoint {target} ({buffer.getbuffer().nbytes / 1e6:.1f} MB) cannot be written: "
@@ -43,7 +44,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read what `save_checkpoint` has written, to go on from it."""
+        """Read a checkpoint to resume from."""
         checkpoint: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only)
         if "fit_loop" in checkpoint.get("loops", {}):
             _end_epoch(checkpoint["loops"]["fit_loop"])
@@ -51,10 +52,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def _end_epoch(loop: dict[str, Any]) -> None:
-    """Let a checkpoint that was written after the last batch of an epoch be one of the epoch's end.
+    """Turn the state after the last batch of an epoch into the state at the end of the epoch.
 
-    Lightning goes on from the first too, but does not count the epoch that follows as begun: if that is stopped in its middle
-    and gone on with once more, steps are done twice.
+    Lightning resumes from the former too, but does not count the next epoch as started: if that epoch is interrupted and
+    resumed again, some steps are repeated.
     """
     batches, epochs = loop["epoch_loop.batch_progress"], loop["epoch_progress"]
     is_after_batch = batches["current"]["completed"] == batches["current"]["processed"] - 1
@@ -66,3 +67,30 @@ def _end_epoch(loop: dict[str, Any]) -> None:
     for counts in (epochs["total"], epochs["current"]):
         counts["processed"] += 1
     loop["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
+
+
+class SaveOnStop(pl.Callback):
+    """Saves a checkpoint on SIGTERM, which schedulers send before they kill a run.
+
+    Lightning first finishes the current batch. A step that accumulates the gradients of several batches cannot be resumed in
+    its middle; in that case the previous checkpoint is kept.
+
+    Args:
+        path: Checkpoint file, the same as at the end of an epoch.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+        self.between_steps = False
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Record whether an optimizer step has ended with this batch."""
+        last = batch_idx + 1 == trainer.num_training_batches
+        self.between_steps = last or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Save if training was stopped by SIGTERM between two steps."""
+        if isinstance(exception, SIGTERMException) and self.between_steps and trainer.training:
+            trainer.save_checkpoint(self.path)

@@ -1,7 +1,7 @@
-"""How training goes, step by step: the size of the gradient and the rate of images."""
+"""Callbacks that log the gradient norm and the throughput of training."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,47 +10,53 @@ from pytorch_lightning.strategies import FSDPStrategy
 from torch import Tensor
 from torch.optim import Optimizer
 
+from reidlit.engine.callbacks.lightning_internals import is_logged, pending_scaler
+
 
 class GradientNorm(pl.Callback):
-    """Logs the Euclidean norm of all gradients together as `train/grad_norm`, whenever the loggers look.
+    """Logs the Euclidean norm of all gradients as `train/grad_norm` at every step that the loggers record.
 
-    It is that of the whole batch on all devices, before clipping. With mixed precision in fp16 it is that of the unscaled
-    gradients; those of an optimiser that unscales by itself (fused) are divided by the scale here. A step that LossWatch
-    leaves out has none.
+    It is the norm over the whole batch on all devices, before clipping, and of unscaled gradients in fp16 mixed precision. A
+    step that NaNGuard skips has no norm.
     """
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Look, if it is time."""
-        if not _is_time(trainer, trainer.global_step + 1):
+        """Log the norm if the step is logged."""
+        if not is_logged(trainer, trainer.global_step + 1):
             return
-        each = (parameter for group in optimizer.param_groups for parameter in group["params"])
-        gradients = [parameter.grad for parameter in each if parameter.grad is not None]
-        divided = isinstance(trainer.strategy, FSDPStrategy)  # then each rank holds a part
-        if not gradients and not divided:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        sharded = isinstance(trainer.strategy, FSDPStrategy)  # then each rank has a part of the gradients
+        if not gradients and not sharded:
             return
         norm = torch.nn.utils.get_total_norm(gradients).to(trainer.strategy.root_device)
-        if divided:
+        if sharded:
             norm = trainer.strategy.reduce(norm.square(), reduce_op="sum").sqrt()
-        scaler = getattr(trainer.precision_plugin, "scaler", None)
-        if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+        scaler = pending_scaler(trainer, optimizer)
+        if scaler is not None:
             norm = norm / scaler.get_scale()
         pl_module.log("train/grad_norm", norm)
 
 
-class ImageRate(pl.Callback):
-    """Logs the images that were trained on in a second, on all devices, as `train/images_per_second`.
+class Throughput(pl.Callback):
+    """Logs the number of training images per second, on all devices, as `train/images_per_second`.
 
-    From one look of the loggers to the next within an epoch, without its first batch, which waits for the workers.
+    It is measured between two steps that the loggers record within an epoch, without the epoch's first batch, which waits for
+    the workers.
+
+    Args:
+        clock: Function that returns the time in seconds; `None` means `time.perf_counter`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock or time.perf_counter
         self._since: float | None = None
         self._images = 0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin with the first batch."""
+        """Start measuring with the first batch."""
         self._since = None
 
     def on_train_batch_end(
@@ -61,18 +67,12 @@ class ImageRate(pl.Callback):
         batch: Mapping[str, Tensor],
         batch_idx: int,
     ) -> None:
-        """Count, and log if it is time."""
-        now = time.perf_counter()
+        """Count the images, and log their rate if the step is logged."""
+        now = self._clock()
         if self._since is None:
             self._since, self._images = now, 0
             return
         self._images += len(batch["index"]) * trainer.world_size
-        if _is_time(trainer, trainer.global_step) and now > self._since:
+        if is_logged(trainer, trainer.global_step) and now > self._since:
             pl_module.log("train/images_per_second", self._images / (now - self._since), batch_size=len(batch["index"]))
             self._since, self._images = now, 0
-
-
-def _is_time(trainer: pl.Trainer, step: int) -> bool:
-    """Whether the loggers look at a step of the optimiser, counted from 1."""
-    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by its logger connector
-    return bool(every) and step % every == 0
