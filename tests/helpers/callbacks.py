@@ -13,10 +13,10 @@ class BestOfRank(pl.Callback):
         self.folder = Path(folder)
         self.scores = []
 
-    def on_validation_end(self, trainer, pl_module):
+    def on_validation_end(self, trainer, _module):
         self.scores.append(float(trainer.callback_metrics["val/mAP"]))
 
-    def on_fit_end(self, trainer, pl_module):
+    def on_fit_end(self, trainer, _module):
         (best,) = [callback for callback in trainer.checkpoint_callbacks if callback.monitor]
         seen = {"scores": self.scores, "best_score": float(best.best_model_score), "best_path": best.best_model_path}
         (self.folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(seen))

@@ -59,7 +59,7 @@ def test_a_network_is_needed_only_where_it_is_asked_for(tmp_path):
 
 def test_an_account_without_an_answer_falls_back_to_files(tmp_path):
     account = {"WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
-    assert "W&B did not answer" in log([("run", account, None)], tmp_path).stderr
+    assert "W&B did not respond" in log([("run", account, None)], tmp_path).stderr
     (run,) = runs(tmp_path / "run")
     assert column(run, "train/loss") == {3: 1.0}
 

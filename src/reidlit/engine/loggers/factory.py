@@ -1,14 +1,15 @@
-"""Loggers without surprises."""
+"""The loggers that the options of `logger` build, and their end."""
 
+import json
 from collections.abc import Sequence
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Literal
 
 from pytorch_lightning.loggers import CSVLogger, Logger
 
 from reidlit.engine.loggers.run_name import options, run_name, sweep
-from reidlit.engine.loggers.wandb import WandbRun
+from reidlit.engine.loggers.wandb import RUN_FILE, WandbRun
 
 
 def wandb_logger(
@@ -25,61 +26,64 @@ def wandb_logger(
     resume: bool = True,
     ckpt_path: str | None = None,
 ) -> WandbRun:
-    """A W&B logger that never prompts; see `WandbRun`.
+    """Build the W&B logger; `offline` and `log_model` are described in `WandbRun`.
 
     Args:
-        save_dir: where the run's files go.
-        project: of the run on W&B.
-        entity: the user or team on W&B; `None` for the account's own.
-        offline: write files only, for `wandb sync`. `None`: as WANDB_MODE says, else offline unless an account is set up on
-            this machine.
-        name: of the run; `None`: its model, data, loss and seed.
-        group: under which W&B shows runs together; `None`: the folder of the sweep that it is a job of, if it is.
-        tags: to find it by; `None`: its model, data, loss and experiment.
+        save_dir: Folder for the run's files.
+        project: Project on W&B.
+        entity: User or team on W&B; `None` means the default of the account.
+        offline: Whether to write files only.
+        name: Run name; `None` means its model, data, loss and seed.
+        group: Group of runs on W&B; `None` means the folder of the sweep, if the run is a job of one.
+        tags: Tags of the run; `None` means its model, data, loss and experiment.
         job_type: `train` or another command.
-        seed: for the name.
-        log_model: keep checkpoints as artifacts: true when the run ends, `all` whenever one is written.
-        resume: whether to go on with the W&B run that `ckpt_path` is of.
-        ckpt_path: the checkpoint that training is resumed from, or `last`.
+        seed: Random seed, for the run name.
+        log_model: Whether to log checkpoints as artifacts.
+        resume: Whether to resume the W&B run that wrote `ckpt_path`.
+        ckpt_path: Checkpoint that training resumes from, or `last`.
 
     Raises:
-        ValueError: if `log_model` is something else.
+        ValueError: If `log_model` is invalid.
     """
     if log_model not in (False, True, "all"):
         raise ValueError(f"logger.wandb.log_model={log_model} must be false, true or all.")
-    chosen = options()
-    found = [chosen[each] for each in ("model", "data", "loss", "experiment") if each in chosen]
+    run_id = None
+    if resume and ckpt_path and job_type in (None, "train"):
+        file = Path(save_dir) / "checkpoints" / "last.ckpt" if ckpt_path == "last" else Path(ckpt_path).expanduser()
+        run_id = _previous_id(file.resolve().parents[1], project)
+    if tags is None:
+        chosen = options()
+        tags = [chosen[each] for each in ("model", "data", "loss", "experiment") if each in chosen]
     return WandbRun(
         save_dir,
-        project,
         offline,
         log_model,
-        resumed=_run_of(ckpt_path, save_dir) if resume and ckpt_path and job_type in (None, "train") else None,
+        project=project,
+        id=run_id,
         entity=entity,
         name=name or run_name(seed),
         group=group or sweep(),
-        tags=list(dict.fromkeys(found)) if tags is None else tags,
+        tags=list(dict.fromkeys(tags)) or None,
         job_type=job_type,
     )
 
 
-def _run_of(ckpt_path: str, save_dir: str) -> Path:
-    """The folder of the run that has written a checkpoint, `<run>/checkpoints/<file>`."""
-    return Path(save_dir) if ckpt_path == "last" else Path(ckpt_path).expanduser().resolve().parents[1]
+def _previous_id(run: Path, project: str) -> str | None:
+    """Return the id of the W&B run of a run folder; None if it has no run in this project."""
+    file = run / RUN_FILE
+    previous = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return str(previous["id"]) if previous.get("project") == project else None
 
 
 def csv_logger(save_dir: str) -> CSVLogger:
-    """A CSV logger in `csv/`, or in `csv_2/` and so on where an earlier part of a resumed run has logged already."""
-    version = next(
-        f"csv_{n}" if n > 1 else "csv"
-        for n in count(1)
-        if not (Path(save_dir) / (f"csv_{n}" if n > 1 else "csv")).exists()
-    )
+    """Build a CSV logger for the folder `csv`, or for `csv_2` and so on if earlier parts of a resumed run exist."""
+    names = chain(["csv"], (f"csv_{number}" for number in count(2)))
+    version = next(name for name in names if not (Path(save_dir) / name).exists())
     return CSVLogger(save_dir=save_dir, name="", version=version)
 
 
 def finish(loggers: Sequence[Logger]) -> None:
-    """End the run of each W&B logger, so that a sweep's next job in this process begins its own and the file is whole."""
+    """End the run of each W&B logger, so that its file is complete and the next job of a sweep starts its own."""
     for logger in loggers:
         if isinstance(logger, WandbRun):
             logger.end()

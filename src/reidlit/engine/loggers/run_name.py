@@ -1,4 +1,4 @@
-"""What tells a run from others: its options, the settings that differ, its name and its sweep."""
+"""A run's name, chosen options, distinguishing settings and sweep, for loggers that compare runs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,62 +8,65 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 Scalar = str | int | float | bool
-NAMED = ("model", "data", "loss")  # options in a run's name
-# Shown of every run, whether they were given or not.
-ALWAYS = (
-    *("seed", "data.height", "data.width", "data.batch_size", "optimizer.lr"),
-    *("trainer.max_epochs", "trainer.precision"),
+NAMED = ("model", "data", "loss")  # option groups in a run's name
+ALWAYS = (  # settings that are logged whether they were given or not
+    "seed",
+    "data.height",
+    "data.width",
+    "data.batch_size",
+    "optimizer.lr",
+    "trainer.max_epochs",
+    "trainer.precision",
 )
-ASIDE = ("logger", "callbacks", "hydra", "ckpt_path", "test", "score_untrained")  # change nothing of what is learnt
+IGNORED = ("logger", "callbacks", "hydra", "ckpt_path", "test", "score_untrained")  # they do not affect what is learnt
 
 
 def options() -> dict[str, str]:
-    """The chosen option of each group of the configuration, such as `model: osnet_x1_0`; empty without Hydra."""
+    """Return the chosen option of each config group, such as `model: osnet_x1_0`; empty without Hydra."""
     if not HydraConfig.initialized():
         return {}
-    choices = HydraConfig.get().runtime.choices
-    return {
-        str(group): str(name)
-        for group, name in choices.items()
-        if name and not str(group).startswith(("hydra", *ASIDE))
-    }
+    choices = {str(group): name for group, name in HydraConfig.get().runtime.choices.items()}
+    return {group: str(name) for group, name in choices.items() if name and not group.startswith(IGNORED)}
 
 
 def essentials(config: Mapping[str, Any]) -> dict[str, Scalar]:
-    """Few values that tell a run from others: its options, what was set on the command line, and a few that always count.
+    """Return the few values that distinguish a run: its options, its overrides, and the settings in `ALWAYS`.
 
     Args:
-        config: the whole configuration, nested.
+        config: Complete, nested configuration.
     """
-    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    names = [str(item).partition("=")[0].lstrip("+~") for item in given]
-    found: dict[str, Scalar] = dict(options())
-    for name in (*ALWAYS, *names):
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    names = [str(override).partition("=")[0].lstrip("+~") for override in overrides]
+    values: dict[str, Scalar] = dict(options())
+    for name in [*ALWAYS, *names]:
         value = _value(config, name)
-        if name.partition(".")[0] not in ASIDE and value is not None and name not in found:
-            found[name] = value if isinstance(value, Scalar) else str(value)
-    return found
+        if name.partition(".")[0] not in IGNORED and value is not None and name not in values:
+            values[name] = value if isinstance(value, Scalar) else str(value)
+    return values
 
 
 def run_name(seed: int | None) -> str | None:
-    """A run's name of its options, its seed and its number in a sweep; None without Hydra."""
+    """Return a name made of a run's options, its seed and its number in a sweep; None without Hydra."""
     chosen = options()
     parts = [chosen[group] for group in NAMED if group in chosen]
     if not parts:
         return None
-    number = [f"job{HydraConfig.get().job.num}"] if sweep() else []
-    return "-".join([*parts, *([] if seed is None else [f"seed{seed}"]), *number])
+    if seed is not None:
+        parts.append(f"seed{seed}")
+    if sweep():
+        parts.append(f"job{HydraConfig.get().job.num}")
+    return "-".join(parts)
 
 
 def sweep() -> str | None:
-    """The name of the folder of the sweep that this run is a job of."""
+    """Return the folder name of the sweep that this run is a job of, or None."""
     if not HydraConfig.initialized() or HydraConfig.get().mode is not RunMode.MULTIRUN:
         return None
     return Path(HydraConfig.get().sweep.dir).resolve().name
 
 
 def _value(config: Mapping[str, Any], name: str) -> Any:
-    """What a dotted name stands for; None for a whole group, or if there is nothing."""
+    """Return the value of a dotted name; None if it is missing or a group."""
     value: Any = config
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
