@@ -1,4 +1,4 @@
-"""What a sweep leaves: a table of its jobs, and a picture of what their settings have done."""
+"""The table of a sweep's jobs, their settings and their scores."""
 
 import csv
 import sys
@@ -31,26 +31,13 @@ class SweepSummary(Callback):
         say(f"If this sweep is cut, go on with it: reidlit {command} {RESUME}{config.hydra.sweep.dir}")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002 Hydra passes more
-        """Print the table, write it and the picture; end with status 1 if a job has failed."""
+        """Print and write the table of the jobs; end with status 1 if a job has failed."""
         folder = Path(config.hydra.sweep.dir)
         jobs = sorted(SweepFolder(folder).jobs(), key=_worse)
         varied = varied_settings(jobs)
         print_jobs(jobs, varied)
-        files = {"summary": folder / "summary.csv"}
-        write_csv(files["summary"], jobs, varied)
-        scored = [job.result.scored for job in jobs if job.result.score is not None]
-        names = dict.fromkeys(result.named(str(result.headline)) for result in scored if result is not None)
-        if varied and names:
-            # Here, so that a run that is no sweep does not wait for matplotlib.
-            from reidlit.visualize.parallel_coordinates import parallel_coordinates
-
-            files["picture"] = folder / "parallel.svg"
-            axes = {name: [job.settings.get(name, "default") for job in jobs] for name in varied}
-            percents = [None if (value := job.result.score) is None else 100 * value for job in jobs]
-            picture = parallel_coordinates(axes, percents, f"{' or '.join(map(str, names))} (%)")
-            files["picture"].write_text(picture, encoding="utf-8")
-        for name, file in files.items():
-            say(f"{name}: {file}")
+        write_csv(folder / "summary.csv", jobs, varied)
+        say(f"summary: {folder / 'summary.csv'}")
         if any(name == "seed" or name.endswith(("split_id", "split_seed")) for name in varied):
             say(f"mean and spread over seeds and splits: reidlit aggregate {folder}")
         if failed := [job for job in jobs if job.status != "finished"]:
