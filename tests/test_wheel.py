@@ -26,7 +26,7 @@ def site(tmp_path_factory):
 def test_wheel_has_conf_and_nothing_else_at_the_top(site):
     assert (site / "reidlit/conf/train.yaml").is_file()
     assert (site / "reidlit/conf/model/osnet_x1_0.yaml").is_file()
-    assert {path.name.split("-")[0] for path in site.iterdir()} == {"reidlit", "hydra_plugins"}
+    assert {path.name.split("-")[0] for path in site.iterdir()} == {"reidlit"}
 
 
 def test_wheel_works_outside_the_repository(site, tmp_path):

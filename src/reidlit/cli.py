@@ -89,6 +89,7 @@ def _launch(name: str, argv: list[str]) -> None:
     from hydra.types import RunMode
 
     from reidlit.runs.sweep import resumed_arguments
+    from reidlit.commands._optuna_sweeper import register
 
     here = str(Path.cwd())
 
@@ -115,6 +116,7 @@ def _launch(name: str, argv: list[str]) -> None:
         sys.argv = [argv[0], *resumed_arguments(name, _named(name, argv[2:]))]
     except (ValueError, OSError) as error:
         sys.exit(f"reidlit {name}: {error}")
+    register()
     try:
         hydra.main(config_path=str(CONFIG_DIR), config_name=name, version_base="1.3")(run)()
     except KeyboardInterrupt:  # while a launcher waits for its jobs

@@ -7,7 +7,6 @@ import time
 from importlib.util import find_spec
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from helpers.cli_settings import TRAIN
@@ -40,9 +39,6 @@ def test_a_failed_job_leaves_the_others_alone_and_a_sweep_is_gone_on_with(reidli
     assert float(found["1"]["test/synthetic/mAP"]) == metrics["test/synthetic/mAP"]
     assert (found["0"]["status"], found["0"]["optimizer.lr"]) == ("failed", "abc")
     assert "seed" not in found["0"]  # which does not vary
-    picture = (sweep / "parallel.svg").read_text()
-    assert "optimizer.lr" in picture
-    assert "failed" in picture
     assert f"{100 * metrics['test/synthetic/mAP']:.2f}" in result.out
 
     # Gone on with: what has finished is not touched, what has failed is tried again.
@@ -172,35 +168,6 @@ def test_a_failed_trial_is_left_out_of_the_search(reidlit, tmp_path):
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(tmp_path / "sweep" / "optuna.log")))
     study = optuna.load_study(study_name="reidlit", storage=storage)
     assert [trial.state.name for trial in study.trials] == ["FAIL"] * 2
-    assert not (tmp_path / "sweep" / "parallel.svg").exists()
-
-
-@pytest.mark.skipif(not find_spec("optuna"), reason="needs reidlit[sweep]")
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ("a=x,y", ("CategoricalDistribution", {"choices": ("x", "y")})),
-        ("a=choice([1,2],x)", ("CategoricalDistribution", {"choices": ("[1,2]", "x")})),
-        ("a=range(1,8,3)", ("IntDistribution", {"low": 1, "high": 7, "step": 3, "log": False})),
-        ("a=range(0.1,0.45,0.1)", ("FloatDistribution", {"low": 0.1, "high": 0.4, "step": 0.1, "log": False})),
-        ("a=interval(0,1)", ("FloatDistribution", {"low": 0.0, "high": 1.0, "step": None, "log": False})),
-        ("a=int(interval(1,8))", ("IntDistribution", {"low": 1, "high": 8, "step": 1, "log": False})),
-        ("a=tag(log,interval(1e-5,1))", ("FloatDistribution", {"low": 1e-5, "high": 1.0, "step": None, "log": True})),
-        ("a=tag(log,interval(0,1))", "a=tag(log,interval(0,1)) cannot be searched"),
-        ("a=range(3,1)", "a=range(3,1) cannot be searched"),
-        ("a=tag(normal,interval(0,1))", "the tag normal is unknown; there is log"),
-    ],
-)
-def test_what_can_be_searched(given, expected):
-    from hydra_plugins.reidlit_optuna.sweeper import distribution
-
-    override = OverridesParser.create().parse_override(given)
-    if isinstance(expected, str):
-        with pytest.raises(ValueError, match=expected.replace("(", r"\(").replace(")", r"\)")):
-            distribution(override)
-    else:
-        found = distribution(override)
-        assert (type(found).__name__, found._asdict()) == expected
 
 
 # --- bad input

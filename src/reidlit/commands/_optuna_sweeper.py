@@ -1,7 +1,7 @@
-"""A search by Optuna that can be cut and gone on with.
+"""`hydra/sweeper=optuna`: a resumable search by Optuna.
 
-The published hydra-optuna-sweeper needs Optuna below 3, whose storages do not work with today's SQLAlchemy, and numbers the
-jobs from 0 again where it goes on.
+The published hydra-optuna-sweeper needs Optuna below 3, whose storages do not work with current versions of SQLAlchemy, and
+restarts the numbering of the jobs when a search is resumed.
 """
 
 import math
@@ -23,23 +23,35 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.study import Study
 
-WAYS = (
+TARGET = "hydra_plugins.reidlit_optuna.sweeper.OptunaSweeper"  # in conf/hydra/sweeper and in the folders of sweeps
+SPACES = (
     "a choice (resnet18,resnet50), range(1,9,2), interval(0.1,0.5), int(interval(1,8)) or tag(log,interval(1e-5,1e-2))"
 )
 
 
-class OptunaSweeper(Sweeper):
-    """Searches for the settings with the highest mAP. Jobs that fail count as trials; Optuna leaves them out.
+def register() -> None:
+    """Make the sweeper available to Hydra in this process.
 
-    The trials are kept in `optuna.log` in the folder of the sweep, a trial's job in the folder of its number.
+    A package below the namespace `hydra_plugins` would be found without this, but by every Hydra application in the
+    environment. Hydra accepts only sweepers whose `_target_` is in that namespace, so the class is registered by such a name.
+    """
+    plugins = Plugins.instance()
+    plugins.register(OptunaSweeper)
+    plugins.class_name_to_class[TARGET] = OptunaSweeper
+
+
+class OptunaSweeper(Sweeper):
+    """Searches for the settings with the highest mAP. Failed jobs count as trials; Optuna ignores them.
+
+    The trials are stored in `optuna.log` in the folder of the sweep, the job of each trial in the folder of its number.
 
     Source: Akiba et al., "Optuna: A Next-generation Hyperparameter Optimization Framework", KDD 2019.
 
     Args:
-        n_trials: how many in all, those before a cut included.
-        n_jobs: how many are given to the launcher at a time; more than one needs hydra/launcher=joblib or submitit.
-        sampler: the spec of an Optuna sampler.
-        params: settings and what to search them in, as on the command line, which wins.
+        n_trials: Total number of trials, including those before an interruption.
+        n_jobs: Number of jobs per call of the launcher; more than one needs hydra/launcher=joblib or submitit.
+        sampler: Spec of an Optuna sampler.
+        params: Search space of each setting, in the syntax of the command line, which takes precedence.
     """
 
     def __init__(
@@ -52,17 +64,17 @@ class OptunaSweeper(Sweeper):
         self.hydra_context: HydraContext
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """What Hydra passes before the sweep."""
+        """Store what Hydra passes before the sweep, and create the launcher."""
         self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
-        """Run the trials that are still to be run.
+        """Run the remaining trials.
 
         Args:
-            arguments: the settings of the command line, fixed ones and those to search.
+            arguments: Overrides of the command line, fixed ones and search spaces.
         """
         from reidlit.commands._errors import explained
 
@@ -78,7 +90,7 @@ class OptunaSweeper(Sweeper):
         overrides = {item.get_key_element(): item for item in parser.parse_overrides([*given, *arguments])}
         space = {key: distribution(item) for key, item in overrides.items() if item.is_sweep_override()}
         if not space:
-            raise ValueError(f"hydra/sweeper=optuna has no setting to search: give one as {WAYS}.")
+            raise ValueError(f"hydra/sweeper=optuna has no setting to search: give one as {SPACES}.")
         fixed = [
             f"{key}={item.get_value_element_as_str()}" if not item.is_delete() else str(item.input_line)
             for key, item in overrides.items()
@@ -96,8 +108,8 @@ class OptunaSweeper(Sweeper):
         return returned
 
     def _study(self) -> "Study":
-        """The study in the folder of the sweep, new or gone on with."""
-        import optuna  # here, because every Hydra application in the environment imports this file
+        """Create the study in the folder of the sweep, or load it."""
+        import optuna  # an optional dependency
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
@@ -105,10 +117,12 @@ class OptunaSweeper(Sweeper):
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / "optuna.log"
         if not log.is_file() and any(folder.glob("*/metrics.json")):
-            raise ValueError(f"hydra.sweep.dir={folder} holds finished jobs, but their optuna.log is lost: start anew.")
+            raise ValueError(
+                f"hydra.sweep.dir={folder} holds finished jobs, but their optuna.log is lost: start a new sweep."
+            )
         OmegaConf.save(self.config, folder / "multirun.yaml")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        # A file to which lines are appended, and no database: it also works on the network drives of clusters.
+        # An append-only file instead of a database: it also works on the network drives of clusters.
         study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(log))),
             sampler=instantiate(self.sampler),
@@ -121,27 +135,27 @@ class OptunaSweeper(Sweeper):
         return study
 
     def _next(self, study: "Study", space: Mapping[str, "BaseDistribution"]) -> dict[int, dict[str, Any]]:
-        """The next trials' settings by number: those that were cut first. Their numbers follow each other."""
+        """Return the settings of the next trials by consecutive number; interrupted trials come first."""
         from optuna.trial import TrialState
 
-        cut = {}
+        interrupted = {}
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if trial.params.keys() == space.keys():
-                cut[trial.number] = dict(trial.params)
-            else:  # it was cut while its settings were drawn
+                interrupted[trial.number] = dict(trial.params)
+            else:  # the interruption came while its settings were sampled
                 study.tell(trial.number, state=TrialState.FAIL)
-        if cut:
-            return dict(list(cut.items())[: self.n_jobs])
+        if interrupted:
+            return dict(list(interrupted.items())[: self.n_jobs])
         count = min(self.n_jobs, self.n_trials - len(study.get_trials(deepcopy=False)))
         asked = [study.ask(dict(space)) for _ in range(count)]
         return {trial.number: dict(trial.params) for trial in asked}
 
 
 def distribution(override: Override) -> "BaseDistribution":
-    """What Optuna draws a setting from. Choices are texts, as they stand on the command line.
+    """Return the distribution that Optuna samples a setting from. Choices are texts, as written on the command line.
 
     Raises:
-        ValueError: if a tag is unknown, or Optuna does not take the bounds.
+        ValueError: If a tag is unknown, or Optuna rejects the bounds.
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -162,7 +176,7 @@ def distribution(override: Override) -> "BaseDistribution":
             return IntDistribution(low, high, log, step or 1)
         return FloatDistribution(low, high, log, step)
     except (ValueError, IndexError) as error:  # IndexError: a range without a value
-        raise ValueError(f"{override.input_line} cannot be searched ({error}): give {WAYS}.") from error
+        raise ValueError(f"{override.input_line} cannot be searched ({error}): give {SPACES}.") from error
 
 
 def _tell(study: "Study", number: int, value: Any) -> None:
