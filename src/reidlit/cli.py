@@ -88,8 +88,8 @@ def _launch(name: str, argv: list[str]) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from reidlit.runs.sweep import resumed_arguments
     from reidlit.commands._optuna_sweeper import register
+    from reidlit.runs.sweep import resumed_arguments
 
     here = str(Path.cwd())
 
