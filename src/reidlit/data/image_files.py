@@ -40,6 +40,31 @@ def list_images_below(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(found)]
 
 
+def images_in_folder(folder: str | Path, argument: str = "images") -> list[Path]:
+    """List the image files at any depth below a folder that a user named; see `list_images_below`.
+
+    Args:
+        folder: Folder as the user wrote it; a leading `~` is expanded.
+        argument: Name of the setting, for messages.
+
+    Returns:
+        Sorted paths, at least one.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If `folder` is not a folder or contains no image files.
+    """
+    path = Path(folder).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"{argument}={folder} does not exist: give a folder of images.")
+    if not path.is_dir():
+        raise ValueError(f"{argument}={folder} is not a folder: give a folder of images.")
+    images = list_images_below(path)
+    if not images:
+        raise ValueError(f"{argument}={folder} contains no image files ({', '.join(SUFFIXES)}).")
+    return images
+
+
 def natural(name: str) -> tuple[list[str | int], str]:
     """A key to sort names by: numbers in them count by value, so that 2.jpg comes before 10.jpg."""
     parts: list[str | int] = list(NUMBER.split(name))  # text and numbers in turn

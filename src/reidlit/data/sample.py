@@ -1,9 +1,13 @@
 """What a dataset lists and what a loader yields."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, NotRequired, TypedDict
 
 from torch import Tensor
+
+from reidlit.labels import UNKNOWN
 
 
 class Sample(NamedTuple):
@@ -16,6 +20,11 @@ class Sample(NamedTuple):
     pid: int
     camid: int
     dsetid: int = 0
+
+
+def unlabelled_samples(paths: Iterable[str | Path]) -> list[Sample]:
+    """Return samples of image files whose identities and cameras are unknown, in the order of `paths`."""
+    return [Sample(str(path), UNKNOWN, UNKNOWN) for path in paths]
 
 
 @dataclass(frozen=True, slots=True)
