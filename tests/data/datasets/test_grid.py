@@ -76,7 +76,7 @@ def test_partitions_that_do_not_serve(tmp_path):
         splits(tmp_path, 2)
     file = base / "features_and_partitions.mat"
     file.write_bytes(file.read_bytes()[:300])
-    with pytest.raises(ValueError, match=r"is no readable MATLAB file"):
+    with pytest.raises(ValueError, match=r"is not a readable MATLAB file"):
         splits(tmp_path, 0)
     file.unlink()
     with pytest.raises(FileNotFoundError, match=r"features_and_partitions.mat does not exist"):

@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 from typing import ClassVar, Unpack
 
+import numpy as np
+
 from reidlit.data.datamodule import Loading, ReIDDataModule, Split, Statistics
 from reidlit.data.image_files import list_images
 from reidlit.data.matlab import read_mat
@@ -79,7 +81,7 @@ def _people_to_train(partitions: Path, split_id: int) -> set[int]:
         raise FileNotFoundError(f"{partitions} does not exist; it holds the splits. Unpack the archive again.")
     splits = read_mat(partitions, ["trainIdxAll"])["trainIdxAll"]
     try:
-        return {int(pid) for pid in splits[split_id]["personIdx"].ravel()}
+        return {int(pid) for pid in np.ravel(splits[split_id]["personIdx"])}
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"{partitions} does not hold trainIdxAll{{{split_id + 1}}}.personIdx ({error!r}). Unpack the archive again."
