@@ -44,7 +44,7 @@ class ILIDSVID(VideoDataModule):
     folder = "ilids-vid"
     licence = "research use; the footage is that of the UK Home Office's i-LIDS"
     paper = "Wang et al., Person Re-Identification by Video Ranking, ECCV 2014"
-    url = "http://www.eecs.qmul.ac.uk/~xiatian/iLIDS-VID/iLIDS-VID.tar"
+    url = "https://www.eecs.qmul.ac.uk/~xiatian/iLIDS-VID/iLIDS-VID.tar"
     source = f"Its authors give it at {url}."
     statistics: ClassVar[dict[Split, Statistics]] = {
         "train": Statistics(150, 300, 2),

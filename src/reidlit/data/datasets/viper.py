@@ -41,7 +41,7 @@ class VIPeR(ReIDDataModule):
     folder = "viper"
     licence = "research use; no further terms of its authors are known"
     paper = "Gray et al., Evaluating Appearance Models for Recognition, Reacquisition, and Tracking, PETS 2007"
-    url = "http://users.soe.ucsc.edu/~manduchi/VIPeR.v1.0.zip"
+    url = "https://users.soe.ucsc.edu/~manduchi/VIPeR.v1.0.zip"
     source = f"Its authors give it at {url}."
     statistics: ClassVar[dict[Split, Statistics]] = {
         "train": Statistics(316, 632, 2),
