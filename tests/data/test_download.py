@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import requests
 
-from reidlit.data import download
+from reidlit.data import disk_space, download
 from reidlit.data.download import fetch, file_name
 
 CONTENT = bytes(range(256)) * 1000
@@ -161,8 +161,8 @@ def test_a_web_page_is_no_archive(server, tmp_path):
 
 
 def test_more_than_the_disk_holds(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: SimpleNamespace(free=200_000))
-    with pytest.raises(OSError, match=r"has 0\.0 GB to fetch, but the disk"):
+    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda _: SimpleNamespace(free=200_000))
+    with pytest.raises(OSError, match=r"needs at least 0\.0 GB, but the disk"):
         fetch(f"{server.url}/file", tmp_path / "a.zip")
     assert names(tmp_path) == []
 

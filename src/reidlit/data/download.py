@@ -1,8 +1,6 @@
 """Downloads of archives over http and https."""
 
-import errno
 import logging
-import shutil
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,6 +12,7 @@ from requests.exceptions import InvalidSchema
 from tqdm import tqdm
 
 from reidlit import __version__
+from reidlit.data.disk_space import check_free_space
 
 CHUNK = 1 << 16  # bytes
 TIMEOUT = 30.0  # seconds without a byte
@@ -83,13 +82,8 @@ def _check_response(response: Response, *_: Any, target: Path, **__: Any) -> Non
         raise ValueError(
             f"{response.url} gives a web page, not a file. Open it in a browser, and fetch there what it offers."
         )
-    size, free = int(headers.get("Content-Length") or 0), shutil.disk_usage(target.parent).free
-    if response.ok and size > free:
-        raise OSError(
-            errno.ENOSPC,
-            f"{response.url} has {size / 1e9:,.1f} GB to fetch, but the disk of {target.parent} has {free / 1e9:,.1f} GB "
-            "free. Make room or give another data.root.",
-        )
+    if response.ok:
+        check_free_space(target.parent, int(headers.get("Content-Length") or 0), response.url)
 
 
 def _explained(url: str, error: RequestException) -> OSError:
