@@ -33,8 +33,8 @@ from torchreid.reid.data.transforms import build_transforms
 from torchreid.reid.utils.tools import read_image
 
 from reidlit.data.decode import decode
-from reidlit.data.pipeline import select
 from reidlit.data.transforms import Random2DTranslation, RandomErasing, Resize, resize
+from reidlit.data.transforms.pipeline import select
 
 HEIGHT, WIDTH, BATCH = 256, 128, 64
 LIBRARY = {

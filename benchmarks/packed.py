@@ -31,7 +31,7 @@ from loader import HEIGHT, LIBRARY, RECIPES, WIDTH, Job, cpu, draw, in_batches, 
 from reidlit.data.decode import decode
 from reidlit.data.images import Read
 from reidlit.data.packed import Form, Packed, pack
-from reidlit.data.pipeline import select
+from reidlit.data.transforms.pipeline import select
 
 WORKERS = 4
 MIB = 2**20

@@ -32,8 +32,8 @@ from loader import HEIGHT, LIBRARY, RECIPES, WIDTH, Figures, Job, cpu, measure, 
 from reidlit.data.clips import Clips
 from reidlit.data.decode import decode
 from reidlit.data.frame_sampling import even
-from reidlit.data.pipeline import select
 from reidlit.data.sample import Draw, Sample
+from reidlit.data.transforms.pipeline import select
 
 FRAMES, SEQ_LEN, BATCH = 59, 15, 8
 SIZES = {"mars": (256, 128), "market1501": (128, 64)}  # of the files, height and width

@@ -12,9 +12,9 @@ from helpers.datasets import draw, loading
 from reidlit.data.clips import Clips, TrackletBatches
 from reidlit.data.datasets.multi import Multi, MultiVideo
 from reidlit.data.frame_sampling import dense, eval_clips, even, scattered, segments, training_clip
-from reidlit.data.pipeline import Pipeline
 from reidlit.data.sample import Draw, Sample
 from reidlit.data.transforms import RandomErasing, Resize
+from reidlit.data.transforms.pipeline import Pipeline
 from reidlit.data.video import VideoDataModule
 
 SIZES = [(1, 1), (1, 8), (5, 8), (8, 8), (9, 8), (29, 15), (920, 15)]

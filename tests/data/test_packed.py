@@ -21,9 +21,9 @@ from reidlit.data import packed
 from reidlit.data.decode import decode
 from reidlit.data.images import Images
 from reidlit.data.packed import ROWS, Packed, pack, pack_name, pack_once
-from reidlit.data.pipeline import Pipeline
 from reidlit.data.sample import Draw, Sample
 from reidlit.data.transforms import PadCrop, Random2DTranslation, RandomErasing, RandomPatch, Resize
+from reidlit.data.transforms.pipeline import Pipeline
 
 FORMS = ("encoded", "decoded")
 COUNT = ROWS + 44  # more than one block

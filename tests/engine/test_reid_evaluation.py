@@ -19,7 +19,7 @@ import torch
 from reidlit.data.splits import EvalSet
 from reidlit.data.datasets.synthetic import Synthetic
 from reidlit.data.transforms import Resize
-from reidlit.data.pipeline import Pipeline
+from reidlit.data.transforms.pipeline import Pipeline
 from reidlit.engine.reid import ReIDModule
 from reidlit.runs.result import RunResult
 from reidlit.runs.tables import print_results

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from reidlit.data.pipeline import Pipeline
 from reidlit.data.samplers import RandomBatches
 from reidlit.data.transforms import Resize
+from reidlit.data.transforms.pipeline import Pipeline
 
 
 def loading(**changes):

@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from reidlit.commands._errors import wrong_types_named
 from reidlit.data.attribute_data import AttributeDataModule
 from reidlit.data.datamodule import ReIDDataModule, count
-from reidlit.data.pipeline import select
 from reidlit.data.sample import Sample
+from reidlit.data.transforms.pipeline import select
 from reidlit.data.video import VideoLoading
 
 RECIPES = ("train", "test")  # of conf/transforms; its other keys are steps

@@ -16,11 +16,11 @@ from reidlit.commands._settings import checkpoint_path, current_run
 from reidlit.console import say
 from reidlit.data.image_files import list_images_below
 from reidlit.data.images import Images
-from reidlit.data.pipeline import Pipeline
 from reidlit.data.sample import Sample, readable
 from reidlit.data.transforms import Resize
 from reidlit.engine.attributes import AttributeModule
 from reidlit.engine.joint_attributes import JointAttributeModule
+from reidlit.data.transforms.pipeline import Pipeline
 from reidlit.labels import UNKNOWN
 from reidlit.tables import SUFFIXES, write_table
 

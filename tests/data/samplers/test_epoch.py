@@ -1,10 +1,7 @@
-"""Batch samplers: exact length, shares of the ranks, what decides the order."""
+"""All batch samplers: exact length, parts of the ranks, what determines the order."""
 
 import random
-import time
-from collections import Counter
 from functools import partial
-from itertools import combinations
 
 import numpy as np
 import pytest
@@ -13,11 +10,17 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
-from helpers.samplers import UNEVEN, batches, indices, listing
-from reidlit.data.domain_samplers import DatasetBatches, DomainBatches, WeightedBatches
-from reidlit.data.identity_samplers import CameraIdentityBatches, IdentityBatches
-from reidlit.data.sample import Draw, Sample
-from reidlit.data.samplers import RandomBatches, SequentialBatches, distinct_batches
+from helpers.samplers import UNEVEN, batches, indices
+from reidlit.data.sample import Draw
+from reidlit.data.samplers import (
+    CameraIdentityBatches,
+    DatasetBatches,
+    DomainBatches,
+    IdentityBatches,
+    RandomBatches,
+    SequentialBatches,
+    WeightedBatches,
+)
 
 SAMPLERS = {
     "random": RandomBatches,
@@ -105,92 +108,6 @@ class TestAll:
     def test_negative_epoch(self, make):
         with pytest.raises(ValueError, match="epoch=-1"):
             make(UNEVEN, 16, seed=0).set_epoch(-1)
-
-    def test_many_samples_take_no_time(self, make, many):
-        assert least_time(lambda: make(many, 64, seed=0)) < 1
-        sampler = make(many[:32_621], 64, seed=0)  # the size of MSMT17
-        assert least_time(lambda: list(sampler)) < 0.2
-
-
-@pytest.fixture(scope="module")
-def many():
-    """Half a million samples of 20,000 identities, 15 cameras, 2 datasets."""
-    return [Sample("x.jpg", i * 7919 % 20_000, i % 15, i % 2) for i in range(500_000)]
-
-
-def least_time(call):
-    """Seconds of processor time, of the fastest of three calls."""
-    times = []
-    for _ in range(3):
-        start = time.process_time()
-        call()
-        times.append(time.process_time() - start)
-    return min(times)
-
-
-def test_random_epoch_has_no_repeat_and_leaves_out_others():
-    samples = listing([25])
-    sampler = RandomBatches(samples, 8, seed=0)
-    seen = [[draw.index for batch in batches(sampler, epoch) for draw in batch] for epoch in range(40)]
-    assert all(len(epoch) == len(set(epoch)) == 24 for epoch in seen)
-    assert len({next(iter(set(range(25)) - set(epoch))) for epoch in seen}) > 10
-
-
-def test_random_keeps_the_rest():
-    sampler = RandomBatches(listing([26]), 8, seed=0, drop_last=False, rank=1, world_size=2)
-    drawn = batches(sampler)
-    assert [len(batch) for batch in drawn] == [4, 4, 4, 1]
-    assert len(sampler) == 4
-    with pytest.raises(ValueError, match="last batch of 1"):
-        RandomBatches(listing([25]), 8, seed=0, drop_last=False, world_size=2)
-
-
-def test_random_is_uniform():
-    sampler = RandomBatches(listing([20]), 10, seed=0)
-    first = Counter(batches(sampler, epoch)[0][0].index for epoch in range(2000))
-    assert len(first) == 20
-    assert all(60 < count < 145 for count in first.values())  # 100 +- 4.6 sigma
-
-
-def test_sequential_is_the_list():
-    samples = listing([26])
-    assert indices(SequentialBatches(samples, 8, seed=0), 3) == [[*range(i, min(i + 8, 26))] for i in (0, 8, 16, 24)]
-    assert indices(SequentialBatches(samples, 8, seed=0, drop_last=True)) == [[*range(i, i + 8)] for i in (0, 8, 16)]
-    assert indices(SequentialBatches(samples, 8, seed=0, rank=1, world_size=2))[2:] == [[20, 21, 22, 23], [25]]
-    with pytest.raises(ValueError, match=r"last batch of 2 samples, which 4 devices .*drop_last=true"):
-        SequentialBatches(samples, 8, seed=0, world_size=4)
-
-
-@pytest.mark.parametrize(
-    ("counts", "size"),
-    [([3, 3, 3], 3), ([5, 5, 1, 1, 1, 1, 1], 3), ([4, 3, 2, 1, 0], 1), ([6, 6, 6, 6, 6, 5, 1], 6), ([1] * 12, 4)],
-)
-def test_distinct_batches_fit_even_where_there_is_no_choice(counts, size):
-    for seed in range(50):
-        drawn = distinct_batches(np.array(counts), size, np.random.default_rng(seed))
-        assert drawn.shape == (sum(counts) // size, size)
-        assert all(len(set(batch)) == size for batch in drawn.tolist())
-        assert np.bincount(drawn.ravel(), minlength=len(counts)).tolist() == counts
-
-
-def test_distinct_batches_are_drawn_in_proportion():
-    rng = np.random.default_rng(0)
-    first = [distinct_batches(np.array([4, 4, 3, 2, 1]), 2, rng)[0].tolist() for _ in range(4000)]
-    # Naive: two of the 14 tickets, of different owners
-    owners = [0] * 4 + [1] * 4 + [2] * 3 + [3] * 2 + [4]
-    naive = Counter()
-    for _ in range(4000):
-        one = owners[rng.integers(14)]
-        other = [owner for owner in owners if owner != one]
-        naive.update([(one, other[rng.integers(len(other))])])
-    drawn = Counter(map(tuple, map(sorted, first)))
-    for pair in combinations(range(5), 2):
-        assert abs(drawn[pair] - naive[pair] - naive[pair[::-1]]) < 160  # 4 sigma: 40 * 4
-
-
-def test_distinct_batches_have_no_order():
-    drawn = distinct_batches(np.array([400] + [1] * 400), 2, np.random.default_rng(0))
-    assert 160 < np.count_nonzero(drawn[:, 0] == 0) < 240  # though the first thing is in every batch
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from helpers.samplers import UNEVEN, batches, indices, listing
-from reidlit.data.identity_samplers import CameraIdentityBatches, IdentityBatches
 from reidlit.data.sample import Sample
+from reidlit.data.samplers import CameraIdentityBatches, IdentityBatches
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -7,8 +7,8 @@ from fractions import Fraction
 import pytest
 
 from helpers.samplers import batches, indices
-from reidlit.data.domain_samplers import DatasetBatches, DomainBatches, WeightedBatches
 from reidlit.data.sample import Sample
+from reidlit.data.samplers import DatasetBatches, DomainBatches, WeightedBatches
 
 SIZES = {0: 1, 2: 3, 3: 8, 5: 13, 6: 40, 9: 100}  # by camera; numbers with gaps
 CAMERAS = [Sample("x.jpg", 0, camid) for i in range(100) for camid, size in SIZES.items() if i < size]

@@ -9,7 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from reidlit.data.transforms import Array, Donor, ImageStep, RandomPatch, check_image
+from reidlit.data.transforms.occlusion import RandomPatch
+from reidlit.data.transforms.step import Array, Donor, ImageStep, check_image
 
 
 @runtime_checkable

@@ -1,0 +1,121 @@
+"""Batch samplers of P identities with K images each."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reidlit.data.sample import Sample
+from reidlit.data.samplers.draws import distinct_batches
+from reidlit.data.samplers.epoch import EpochBatches, multiple
+
+
+@dataclass(eq=False, repr=False)
+class IdentityBatches(EpochBatches):
+    """Batches of P identities with K images each; see `EpochBatches` for the other arguments.
+
+    Hermans et al., "In Defense of the Triplet Loss for Person Re-Identification", arXiv 2017. As in Torchreid, an epoch
+    cuts every identity's shuffled images into groups of K and fills batches with groups of distinct identities, so that
+    an identity with many images occurs often. Torchreid draws until fewer than P identities are left, so the length of
+    its epochs is unknown in advance. Here an epoch always has the largest number of batches that the groups allow: an
+    identity that would otherwise remain alone is drawn in time. The few groups beyond a full batch are left out, different
+    ones in every epoch. An identity with fewer than K images forms one group, in which its images recur.
+
+    Ranks receive whole identities if `world_size` divides P.
+
+    Args:
+        num_instances: K, the number of images of an identity in a batch; must divide `batch_size`.
+
+    Raises:
+        ValueError: If K does not divide the batch, or there are fewer than P identities.
+    """
+
+    num_instances: int = 4
+    by_camera: ClassVar[bool] = False
+
+    def _prepare(self, samples: Sequence[Sample]) -> int:
+        size = self.num_instances
+        if size < 1 or self.batch_size % size:
+            raise ValueError(
+                f"num_instances={size} must divide batch_size={self.batch_size}; take "
+                f"data.batch_size={multiple(self.batch_size, math.lcm(max(size, 1), self.world_size))}, or another "
+                "sampler.num_instances."
+            )
+        self.num_identities = self.batch_size // size  # P
+        pids = np.array([sample.pid for sample in samples], dtype=np.int64)
+        _, identity, sizes = np.unique(pids, return_inverse=True, return_counts=True)
+        if len(sizes) < self.num_identities:
+            raise ValueError(
+                f"batch_size={self.batch_size} with num_instances={size} needs {self.num_identities} identities; "
+                f"the training set has {len(sizes)}. Lower data.batch_size or raise sampler.num_instances."
+            )
+        groups = np.maximum(sizes // size, 1)
+        batches = int(groups.sum()) // self.num_identities
+        # An identity occurs at most once in a batch. The bound falls until the groups that it admits fill the batches.
+        while (fitting := int(np.minimum(groups, batches).sum()) // self.num_identities) < batches:
+            batches = fitting
+        self._groups = np.minimum(groups, batches)
+        cameras = np.array([sample.camid if self.by_camera else 0 for sample in samples], dtype=np.int64)
+        unknown = cameras < 0
+        cameras[unknown] = cameras.max() + 1 + np.arange(np.count_nonzero(unknown))
+        # Packs: the images of an identity under a camera, identity after identity.
+        packs, self._pack = np.unique(np.stack((identity, cameras)), axis=1, return_inverse=True)
+        self._pack_identity = packs[0]
+        return batches * self.batch_size
+
+    def _order(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        shuffled = np.lexsort((rng.random(len(self._pack)), self._pack))
+        packs = np.split(shuffled, np.cumsum(np.bincount(self._pack))[:-1])
+        if self.by_camera:  # the order of the cameras of each identity
+            packs = [packs[i] for i in np.lexsort((rng.random(len(packs)), self._pack_identity))]
+        of_identity: list[list[list[int]]] = [[] for _ in self._groups]
+        for identity, pack in zip(self._pack_identity.tolist(), packs, strict=True):
+            of_identity[identity].append(pack.tolist())
+        groups = [deal_in_turns(cameras, self.num_instances) for cameras in of_identity]
+        owners = np.repeat(np.arange(len(groups)), self._groups)
+        kept = rng.permutation(owners)[: self.epoch_size // self.num_instances]
+        identities = distinct_batches(np.bincount(kept, minlength=len(groups)), self.num_identities, rng)
+        return np.array([index for identity in identities.ravel().tolist() for index in next(groups[identity])])
+
+
+@dataclass(eq=False, repr=False)
+class CameraIdentityBatches(IdentityBatches):
+    """Batches of P identities with K images each, from as many cameras as possible; arguments as for `IdentityBatches`.
+
+    A query must find the same person under another camera, so the positive pairs of a batch should cross cameras. The
+    batches, and the number of times an identity occurs, are those of `IdentityBatches`; only the choice of its images
+    differs. The cameras of an identity, in an order drawn every epoch, take turns, and each turn takes the next of the
+    camera's shuffled images, starting over after the last. A camera that has given all its images to a group is passed
+    over until the next group. Hence a group has min(K, C) of the identity's C cameras; the numbers of their images differ
+    by at most one, unless a camera has no more; an image occurs twice in a group only if the identity has fewer than K;
+    and an image of a camera with few images occurs in several groups of an epoch, while others wait for another epoch.
+
+    An image with an unknown camera (camid below 0) counts as its own camera.
+    """
+
+    by_camera = True
+
+
+def deal_in_turns(cameras: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
+    """Yield groups of one identity's images without end, its cameras taking turns.
+
+    Args:
+        cameras: Images of each camera.
+        size: Size of a group, in which images recur if there are fewer.
+    """
+    distinct = min(size, sum(map(len, cameras)))
+    given = [0] * len(cameras)
+    turn = 0
+    while True:
+        group: list[int] = []
+        before = given.copy()
+        while len(group) < distinct:
+            images, count = cameras[turn], given[turn]
+            if count - before[turn] < len(images):
+                group.append(images[count % len(images)])
+                given[turn] += 1
+            turn = (turn + 1) % len(cameras)
+        yield (group * -(-size // distinct))[:size]
