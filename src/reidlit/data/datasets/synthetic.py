@@ -4,7 +4,7 @@ from typing import Unpack
 
 from reidlit.data.datamodule import Loading, ReIDDataModule, Split
 from reidlit.data.sample import Sample
-from reidlit.data.synthetic.walkers import Walkers
+from reidlit.data.synthetic.pedestrians import Pedestrians
 
 
 class Synthetic(ReIDDataModule):
@@ -31,7 +31,7 @@ class Synthetic(ReIDDataModule):
     name = "synthetic"
     folder = "synthetic"
     licence = "MIT, as the code that draws it"
-    paper = "none; drawn by reidlit.data.synthetic.walkers"
+    paper = "none; drawn by reidlit.data.synthetic.pedestrians"
     source = "It is drawn where it is used."
 
     def __init__(
@@ -52,7 +52,7 @@ class Synthetic(ReIDDataModule):
         if shots < 2:
             raise ValueError(f"data.shots={shots} must be 2 or more: one image is the query, the others the gallery.")
         self.num_train = num_identities - num_test
-        self.walkers = Walkers(num_identities, num_cameras, shots, image_height, image_width, drawing_seed)
+        self.walkers = Pedestrians(num_identities, num_cameras, shots, image_height, image_width, drawing_seed)
         self.version = f"seed{drawing_seed}_{image_height}x{image_width}"
 
     def prepare_data(self) -> None:

@@ -4,8 +4,9 @@ from typing import Unpack
 
 from reidlit.data.attribute_data import AttributeDataModule, AttributeRow, AttributeTable
 from reidlit.data.datamodule import Loading
-from reidlit.data.synthetic.drawing import Colour, Person
-from reidlit.data.synthetic.walkers import Walkers
+from reidlit.data.synthetic.drawing import Colour
+from reidlit.data.synthetic.pedestrians import Pedestrians
+from reidlit.data.synthetic.people import Person
 from reidlit.labels import UNKNOWN
 
 DARK = 90  # gray level below which clothes are dark
@@ -35,7 +36,7 @@ class SyntheticAttributes(AttributeDataModule):
     name = "synthetic_attributes"
     folder = "synthetic"
     licence = "MIT, as the code that draws it"
-    paper = "none; drawn by reidlit.data.synthetic.walkers"
+    paper = "none; drawn by reidlit.data.synthetic.pedestrians"
     source = "It is drawn where it is used."
 
     def __init__(
@@ -57,7 +58,7 @@ class SyntheticAttributes(AttributeDataModule):
                 f"data.num_val={num_val} and data.num_test={num_test} must be 1 or more and leave some of "
                 f"data.num_identities={num_identities} to train on."
             )
-        self.walkers = Walkers(num_identities, num_cameras, shots, image_height, image_width, drawing_seed)
+        self.walkers = Pedestrians(num_identities, num_cameras, shots, image_height, image_width, drawing_seed)
         ends = {"train": num_identities - num_val - num_test, "val": num_identities - num_test, "test": num_identities}
         self.ends = ends
         self.version = f"seed{drawing_seed}_{image_height}x{image_width}"

@@ -5,7 +5,7 @@ from typing import Unpack
 from reidlit.data.datamodule import Split
 from reidlit.data.sample import Sample
 from reidlit.data.synthetic.motion import Tracklets
-from reidlit.data.synthetic.walkers import Walkers
+from reidlit.data.synthetic.pedestrians import Pedestrians
 from reidlit.data.video import VideoDataModule, VideoLoading
 
 
@@ -60,7 +60,7 @@ class SyntheticVideo(VideoDataModule):
         if frames < 1:
             raise ValueError(f"data.frames={frames} must be 1 or more.")
         self.num_train = num_identities - num_test
-        walkers = Walkers(num_identities, num_cameras, shots, image_height, image_width, drawing_seed)
+        walkers = Pedestrians(num_identities, num_cameras, shots, image_height, image_width, drawing_seed)
         self.walkers, self.tracklets = walkers, Tracklets(walkers, frames)
         self.version = f"seed{drawing_seed}_{image_height}x{image_width}_{frames}frames"
 

@@ -1,89 +1,67 @@
-"""What hides a drawn person in some frames of its tracklet: passers-by, and things of the scene that it walks behind."""
+"""Things and passers-by in front of a synthetic pedestrian."""
 
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
-from reidlit.data.synthetic.cameras import draw_pole
-from reidlit.data.synthetic.drawing import Colour, Image, Point, scaled
-from reidlit.data.synthetic.gait import Gait, Walk
-from reidlit.data.synthetic.walkers import WARDROBE, draw_identity, pick
+from reidlit.data.synthetic.drawing import Colour, Image, pick, scaled
+from reidlit.data.synthetic.people import WARDROBE, Gait, draw_identity
+from reidlit.data.synthetic.walking import Walk
 
-FRAMES_APART = 6  # one thing to pass in so many frames, in the mean
+# Draws something on a part of the scene, given the part's left and top edges in pixels of the scene and the frame.
+Occluder = Callable[[Image, int, int, int], None]
+Leaf = tuple[float, float, float, float]  # x, y and radius in pixels, brightness
+
+FRAMES_APART = 6  # mean number of frames between two things that a person passes
 MOST = 3  # things to pass in a tracklet
-BRISK = (
-    (1.0, 1.4),
-    (0.35, 0.5),
-    (0.1, 0.8),
-)  # the gait of passers-by: pace, stride, elbow; they are gone in some frames
-SLOW = 0.08  # body heights a frame; whoever drifts less would stay behind a thing for half of the tracklet
+BRISK = ((1.0, 1.4), (0.35, 0.5), (0.1, 0.8))  # pace, stride, elbow of passers-by, who disappear after some frames
+SLOW = 0.08  # body heights per frame; a slower person would stay behind a thing for half of the tracklet
 
 
-class Occluder(Protocol):
-    """Something before the person."""
-
-    def draw(self, canvas: Image, left: int, top: int, frame: int) -> None:
-        """Draws it on a part of the scene whose corner is at (`left`, `top`), in pixels of the scene."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pillar:
-    """A post or a pillar; lengths are pixels of the scene."""
-
-    x: float
-    wide: float
-    colour: Colour
-
-    def draw(self, canvas: Image, left: int, top: int, frame: int) -> None:
-        """See `Occluder`."""
-        del top, frame
-        full = canvas.shape[1]
-        draw_pole(canvas, (self.x - left) / full, self.wide / full, self.colour)
+def draw_pole(image: Image, x: float, width: float, colour: Colour) -> None:
+    """Draw a lit post from the top to the bottom; `x` and `width` are fractions of the image's width."""
+    full = image.shape[1]
+    left, right = int((x - width / 2) * full), int((x + width / 2) * full)
+    lit = (2 * left + right) // 3
+    image[:, max(0, left) : max(0, right)] = scaled(colour, 0.75)
+    image[:, max(0, left) : max(0, lit)] = colour
 
 
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """A bench or a railing of some length, whose upper edge is `high` above the ground `y`."""
-
-    x: float
-    y: float
-    wide: float
-    high: float
-    colour: Colour
-
-    def draw(self, canvas: Image, left: int, top: int, frame: int) -> None:
-        """See `Occluder`."""
-        del frame
-        start, ground, slat = self.x - self.wide / 2 - left, self.y - top, self.high / 5
-        for part in (0.1, 0.85):
-            self._plank(canvas, (start + part * self.wide, ground - self.high), (0.05 * self.wide, self.high), 0.6)
-        for row in range(3):
-            self._plank(canvas, (start, ground - self.high + 1.4 * row * slat), (self.wide, slat), 1 - 0.15 * row)
-
-    def _plank(self, canvas: Image, corner: Point, size: Point, light: float) -> None:
-        x, y = corner
-        opposite = (int(x + size[0]), int(y + size[1]))
-        cv2.rectangle(canvas, (int(x), int(y)), opposite, scaled(self.colour, light), -1)
+def draw_railing(image: Image, top: float, colour: Colour) -> None:
+    """Draw the slats of a bench or a railing across the image, from `top` down, a fraction of the height from above."""
+    height, width = image.shape[:2]
+    thick, start = max(2, height // 22), int(top * height)
+    for row in range(3):
+        y = start + row * (thick * 3 // 2)
+        image[y : y + thick] = scaled(colour, 1.0 - 0.15 * row)
+    for x in (width // 8, width * 7 // 8):
+        image[start:, x - thick // 2 : x + thick // 2] = scaled(colour, 0.6)
 
 
-@dataclass(frozen=True, slots=True)
-class Bush:
-    """Leaves, each (x, y, radius, brightness)."""
+def draw_bench(image: Image, left: float, ground: float, wide: float, high: float, colour: Colour) -> None:
+    """Draw a bench of `wide` x `high` pixels on the ground."""
+    top = ground - high
+    planks = [(left + part * wide, top, 0.05 * wide, high, 0.6) for part in (0.1, 0.85)]
+    planks += [(left, top + 1.4 * row * (high / 5), wide, high / 5, 1 - 0.15 * row) for row in range(3)]
+    for x, y, across, down, light in planks:
+        cv2.rectangle(image, (int(x), int(y)), (int(x + across), int(y + down)), scaled(colour, light), -1)
 
-    leaves: tuple[tuple[float, float, float, float], ...]
-    colour: Colour
 
-    def draw(self, canvas: Image, left: int, top: int, frame: int) -> None:
-        """See `Occluder`."""
-        del frame
-        for x, y, radius, light in self.leaves:
-            cv2.circle(canvas, (int(x - left), int(y - top)), int(radius), scaled(self.colour, light), -1)
+def draw_leaves(image: Image, leaves: Iterable[Leaf], colour: Colour, left: float = 0, top: float = 0) -> None:
+    """Draw leaves on an image with the corner (`left`, `top`)."""
+    for x, y, radius, light in leaves:
+        cv2.circle(image, (int(x - left), int(y - top)), int(radius), scaled(colour, light), -1)
+
+
+def leaf_colour(rng: np.random.Generator) -> Colour:
+    """Return a green."""
+    return (int(rng.integers(50, 90)), int(rng.integers(100, 130)), 60)
 
 
 def draw_passer_by(rng: np.random.Generator, walk: Walk, meeting: float, nearer: float) -> Walk:
-    """Returns a stranger who comes across the person's way and is at the same place of the image in frame `meeting`."""
+    """Return the walk of a stranger who crosses the person's way and is at the same place of the image in frame `meeting`."""
     seed = int(rng.integers(1 << 31))
     drift = walk.drift(meeting)
     side = -np.sign(drift) if abs(drift) > SLOW * walk.unit else float(pick(rng, (-1, 1)))
@@ -101,31 +79,35 @@ def draw_passer_by(rng: np.random.Generator, walk: Walk, meeting: float, nearer:
 
 
 def draw_thing(rng: np.random.Generator, walk: Walk, meeting: float) -> Occluder:
-    """Returns a pillar, a bench or a bush that the person walks behind in frame `meeting`."""
+    """Return a pillar, a bench or a bush that the person walks behind in frame `meeting`."""
     x, y, unit = walk.place(meeting).x, walk.y, walk.unit
     kind = pick(rng, ("pillar", "pillar", "bench", "bush"))
     if kind == "pillar":
-        return Pillar(x, unit * float(rng.uniform(0.12, 0.35)), pick(rng, WARDROBE[:6]))
+        wide, paint = unit * float(rng.uniform(0.12, 0.35)), pick(rng, WARDROBE[:6])
+        return lambda canvas, left, _top, _frame: draw_pole(
+            canvas, (x - left) / canvas.shape[1], wide / canvas.shape[1], paint
+        )
     if kind == "bench":
-        high, wide = unit * float(rng.uniform(0.3, 0.5)), unit * float(rng.uniform(0.5, 0.9))
-        return Bench(x, y + 0.02 * unit, wide, high, pick(rng, WARDROBE[1:6]))
-    high = float(rng.uniform(0.4, 0.8))
-    spots = rng.random((50, 4)) - (0.5, 0, 0, 0)
-    spots = spots * (0.5, high, 0.04, 0.6) + (0, -0.03, 0.04, 0.6)
-    leaves = tuple(
-        (x + unit * across, y - unit * up, unit * radius, light) for across, up, radius, light in spots.tolist()
-    )
-    return Bush(leaves, (int(rng.integers(50, 90)), int(rng.integers(100, 130)), 60))
+        high, long = unit * float(rng.uniform(0.3, 0.5)), unit * float(rng.uniform(0.5, 0.9))
+        paint, ground = pick(rng, WARDROBE[1:6]), y + 0.02 * unit
+        return lambda canvas, left, top, _frame: draw_bench(
+            canvas, x - long / 2 - left, ground - top, long, high, paint
+        )
+    height = float(rng.uniform(0.4, 0.8))
+    spots = (rng.random((50, 4)) - (0.5, 0, 0, 0)) * (0.5, height, 0.04, 0.6) + (0, -0.03, 0.04, 0.6)
+    leaves = [(x + unit * across, y - unit * up, unit * radius, light) for across, up, radius, light in spots.tolist()]
+    green = leaf_colour(rng)
+    return lambda canvas, left, top, _frame: draw_leaves(canvas, leaves, green, left, top)
 
 
 def draw_occluders(rng: np.random.Generator, walk: Walk, length: int) -> list[Occluder]:
-    """Returns what hides the person in a tracklet of `length` frames, the nearest to the camera last."""
-    found: list[Occluder] = []
+    """Return the occluders of a person in a tracklet of `length` frames, the nearest to the camera last."""
+    occluders: list[Occluder] = []
     swift = min(abs(walk.drift(frame)) for frame in range(length)) > SLOW * walk.unit
     for _ in range(min(MOST, int(rng.poisson(length / FRAMES_APART)))):
         meeting = float(rng.uniform(-1, length))
         if swift and rng.random() < 0.45:
-            found.append(draw_thing(rng, walk, meeting))
+            occluders.append(draw_thing(rng, walk, meeting))
         else:
-            found.append(draw_passer_by(rng, walk, meeting, nearer=float(rng.uniform(1.02, 1.2))))
-    return found
+            occluders.append(draw_passer_by(rng, walk, meeting, nearer=float(rng.uniform(1.02, 1.2))).draw)
+    return occluders

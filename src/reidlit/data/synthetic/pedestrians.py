@@ -1,0 +1,225 @@
+"""Synthetic pedestrians: a small re-identification problem without a download, for the demo and the tests.
+
+Identities share a limited wardrobe, so look-alikes exist, and cameras differ in place, colours, sharpness and the side from
+which they see people. Colours alone therefore do not tell identities apart, and a network has something to learn.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from reidlit.data.synthetic.cameras import Camera, Look
+from reidlit.data.synthetic.drawing import Image, generator, pick
+from reidlit.data.synthetic.figures import Place, Pose, draw_person
+from reidlit.data.synthetic.occluders import draw_leaves, draw_pole, draw_railing, leaf_colour
+from reidlit.data.synthetic.people import WARDROBE, Person, draw_identity, shade
+from reidlit.files import atomic_write
+
+# Version of the pictures: raise it with every change that alters them, so that old files are not mixed with new ones.
+VERSION = 1
+NOTE = "walkers.json"  # records the settings with which a folder was written
+
+
+class Key(NamedTuple):
+    """Names one picture or tracklet. All numbers count from 0."""
+
+    pid: int
+    camid: int
+    shot: int
+
+
+def draw_pose(rng: np.random.Generator, heading: float) -> Pose:
+    """Return a pose of a person who walks along `heading`, or comes from the other side."""
+    return Pose(
+        yaw=heading + math.pi * int(rng.integers(2)) + float(rng.normal(0.0, 0.35)),
+        phase=float(rng.uniform(0.0, 2 * math.pi)),
+        stride=float(rng.uniform(0.1, 0.5)),
+        elbow=float(rng.uniform(0.1, 0.8)),
+    )
+
+
+def draw_place(rng: np.random.Generator, height: int, width: int) -> Place:
+    """Return the place of a person in a crop of `height` x `width` pixels by a slightly inaccurate detector."""
+    unit = min(height, 2 * width) * float(rng.uniform(0.8, 1.0))
+    x = width * float(0.5 + np.clip(rng.normal(0.0, 0.06), -0.15, 0.15))
+    return Place(x, height * 0.5 + unit * (0.5 + float(rng.uniform(-0.05, 0.05))), unit)
+
+
+def draw_clutter(canvas: Image, rng: np.random.Generator) -> None:
+    """Draw up to three things of any colour behind the person."""
+    height, width = canvas.shape[:2]
+    for _ in range(int(rng.integers(4))):
+        x, y, wide, high = rng.random(4).tolist()
+        left, top = int((1.2 * x - 0.2) * width), int((0.2 + 0.6 * y) * height)
+        corner = (left + int((0.1 + 0.25 * wide) * width), top + int((0.05 + 0.25 * high) * height))
+        cv2.rectangle(canvas, (left, top), corner, shade(rng, pick(rng, WARDROBE)), -1)
+
+
+def draw_occluder(canvas: Image, rng: np.random.Generator, heading: float) -> None:
+    """Draw, in a third of the shots, something in front of the person: a post, a bench, a bush or a passer-by."""
+    height, width = canvas.shape[:2]
+    chance = float(rng.random())
+    if chance < 0.09:
+        draw_pole(canvas, float(rng.uniform(0.15, 0.85)), float(rng.uniform(0.06, 0.16)), pick(rng, WARDROBE[:6]))
+    elif chance < 0.17:
+        draw_railing(canvas, float(rng.uniform(0.6, 0.85)), pick(rng, WARDROBE[1:6]))
+    elif chance < 0.25:
+        green, x, top = leaf_colour(rng), float(rng.uniform(0, 1)), float(rng.uniform(0.55, 0.8))
+        leaves = [
+            (
+                (x + 0.7 * (across - 0.5)) * width,
+                (top + (1.05 - top) * down) * height,
+                max(2, (0.05 + 0.05 * size) * width),
+                0.6 + 0.6 * size,
+            )
+            for across, down, size in rng.random((24, 3)).tolist()
+        ]
+        draw_leaves(canvas, leaves, green)
+    elif chance < 0.33:
+        unit = min(height, 2 * width) * float(rng.uniform(0.9, 1.15))
+        x = width * (0.5 + float(rng.uniform(0.36, 0.55)) * pick(rng, (-1, 1)))
+        stranger = draw_identity(int(rng.integers(1 << 31)), 0)
+        draw_person(canvas, stranger, draw_pose(rng, heading), Place(x, height * 0.5 + unit * 0.52, unit))
+
+
+def claim(folder: Path, settings: dict[str, int]) -> None:
+    """Make `folder` and record the settings in it.
+
+    Raises:
+        ValueError: If the folder was written with other settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    note = folder / NOTE
+    if not note.exists():
+        atomic_write(note, json.dumps(settings).encode())
+    elif (present := json.loads(note.read_text())) != settings:
+        raise ValueError(
+            f"folder {folder} holds pictures drawn with {present}, not {settings}: delete it or name another"
+        )
+
+
+def write_missing(files: Sequence[Path], draw: Callable[[], Sequence[Image]]) -> None:
+    """Draw pictures and write those whose JPEG files do not exist yet, each atomically."""
+    missing = {file for file in files if not file.exists()}
+    if missing:
+        for file, picture in zip(files, draw(), strict=True):
+            if file in missing:
+                _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
+                atomic_write(file, data.tobytes())
+
+
+class Pedestrians:
+    """Pictures of synthetic pedestrians, drawn on demand.
+
+    A picture depends on the seed, its key and the size, not on previous drawings or on the numbers of identities, cameras and
+    shots.
+
+    Args:
+        num_identities: Number of identities, at least 1.
+        num_cameras: Number of cameras, at least 2, since re-identification is across cameras.
+        shots: Pictures of each identity by each camera, at least 1.
+        height: Height of a picture in pixels, at least 32.
+        width: Width of a picture in pixels, at least 16.
+        seed: At least 0; another seed is another world, with other people and other cameras.
+
+    Attributes:
+        cameras: The cameras, by `camid`.
+
+    Raises:
+        ValueError: If an argument is smaller than allowed.
+    """
+
+    def __init__(
+        self,
+        num_identities: int = 96,
+        num_cameras: int = 6,
+        shots: int = 4,
+        height: int = 128,
+        width: int = 64,
+        seed: int = 0,
+    ) -> None:
+        self.num_identities, self.num_cameras, self.shots = num_identities, num_cameras, shots
+        self.height, self.width, self.seed = height, width, seed
+        least = {"num_identities": 1, "num_cameras": 2, "shots": 1, "height": 32, "width": 16, "seed": 0}
+        for name, limit in least.items():
+            if getattr(self, name) < limit:
+                raise ValueError(f"{name} must be at least {limit}, got {getattr(self, name)}")
+        self.cameras = [Camera(seed, camid, height, width) for camid in range(num_cameras)]
+        self._people: dict[int, Person] = {}
+
+    def keys(self, pids: Iterable[int] | None = None) -> Iterator[Key]:
+        """Yield the keys of all pictures of the given identities (default: all), identity by identity."""
+        for pid in range(self.num_identities) if pids is None else pids:
+            for camid in range(self.num_cameras):
+                for shot in range(self.shots):
+                    yield Key(pid, camid, shot)
+
+    def draw(self, pid: int, camid: int, shot: int) -> Image:
+        """Draw one picture.
+
+        Args:
+            pid: Identity, 0 to `num_identities` - 1.
+            camid: Camera, 0 to `num_cameras` - 1.
+            shot: Number of the picture, 0 to `shots` - 1.
+
+        Returns:
+            (height, width, 3) uint8, RGB.
+
+        Raises:
+            ValueError: If there is no such identity, camera or shot.
+        """
+        self.check(pid, camid, shot)
+        camera = self.cameras[camid]
+        rng = generator(self.seed, 2, pid, camid, shot)
+        canvas = camera.background(rng)
+        draw_clutter(canvas, rng)
+        place = draw_place(rng, *canvas.shape[:2])
+        draw_person(canvas, self.person(pid), draw_pose(rng, camera.heading), place)
+        draw_occluder(canvas, rng, camera.heading)
+        look = Look(float(rng.uniform(0.75, 1.0)), float(rng.uniform(0.85, 1.15)), float(rng.uniform(0.7, 1.3)))
+        return camera.expose(canvas, look, rng)
+
+    def check(self, pid: int, camid: int, shot: int) -> None:
+        """Raise a ValueError if there is no such identity, camera or shot."""
+        limits = {"pid": (pid, self.num_identities), "camid": (camid, self.num_cameras), "shot": (shot, self.shots)}
+        for name, (value, count) in limits.items():
+            if not 0 <= value < count:
+                raise ValueError(f"{name} must be between 0 and {count - 1}, got {value}")
+
+    def person(self, pid: int) -> Person:
+        """Return the appearance of identity `pid`."""
+        if pid not in self._people:
+            self._people[pid] = draw_identity(self.seed, pid)
+        return self._people[pid]
+
+    @staticmethod
+    def file_name(pid: int, camid: int, shot: int) -> str:
+        """Return the name of a picture's file, in which cameras count from 1: `0007_c2_00.jpg`."""
+        return f"{pid:04d}_c{camid + 1}_{shot:02d}.jpg"
+
+    def write(self, folder: Path, keys: Iterable[tuple[int, int, int]]) -> list[Path]:
+        """Write pictures as JPEG files, except those that already exist.
+
+        Files are written atomically, so several processes may write the same folder, and a killed run may resume.
+
+        Args:
+            folder: Destination; created if it is missing.
+            keys: Pictures to write, as (pid, camid, shot), for instance from `keys`.
+
+        Returns:
+            The files in the order of `keys`, whether written now or before.
+
+        Raises:
+            ValueError: If a key names no picture, or if `folder` holds pictures of another seed or size.
+        """
+        claim(folder, {"version": VERSION, "seed": self.seed, "height": self.height, "width": self.width})
+        files = []
+        for key in keys:
+            files.append(folder / self.file_name(*key))
+            write_missing(files[-1:], lambda key=key: [self.draw(*key)])  # type: ignore[misc]
+        return files
