@@ -17,7 +17,8 @@ from reidlit.config import CONFIG_DIR, option, options
 from reidlit.console import say
 from reidlit.engine.malloc import keep_freed_memory
 from reidlit.files import write_json
-from reidlit.inference.profiling import Profile, describe_device, find_device, measure
+from reidlit.inference.device import describe_device, find_device
+from reidlit.inference.profiling import Profile, measure
 from reidlit.models.build import TIMM
 from reidlit.spec import build
 

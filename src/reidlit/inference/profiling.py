@@ -14,7 +14,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from reidlit.models.model import ReIDModel
 
-DEVICES = ("auto", "cpu", "cuda")
 WARM_UP = 2
 FEWEST, MOST, ENOUGH = 5, 200, 1.0  # repetitions of a timing; seconds after which it stops
 
@@ -122,24 +121,3 @@ def _seconds(model: ReIDModel, image: Tensor, camid: Tensor) -> float:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def find_device(name: str) -> torch.device:
-    """The device that a setting names.
-
-    Raises:
-        ValueError: if the name is not allowed, or there is no such device.
-    """
-    if name not in DEVICES:
-        raise ValueError(f"device={name!r} must be one of {', '.join(DEVICES)}.")
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise ValueError("device='cuda': torch finds no CUDA device here; use device=cpu.")
-    return torch.device("cuda" if available and name != "cpu" else "cpu")
-
-
-def describe_device(device: torch.device) -> str:
-    """A device in words, as figures without it say little."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU ({torch.backends.cpu.get_cpu_capability()}), threads: {torch.get_num_threads()}"

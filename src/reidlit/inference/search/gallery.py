@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeGuard
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,42 +10,21 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from reidlit.inference.device import find_device
 from reidlit.inference.extractor import FeatureExtractor
 from reidlit.inference.features import Features
-from reidlit.inference.image_inputs import Given, as_list
-from reidlit.inference.profiling import find_device
+from reidlit.inference.image_inputs import as_list
+from reidlit.inference.search.entries import Entries, EntryInfo, SearchResult, are_images, path_names
 from reidlit.inference.search.faiss_index import KINDS, FaissIndex, load_faiss
 from reidlit.inference.search.ranking import Mask, approximate, centroids, exact, filters, reranked
-from reidlit.inference.search.store import ABOUT, GalleryRows, Integers
+from reidlit.inference.search.store import GalleryRows, Integers
 from reidlit.labels import UNKNOWN
 from reidlit.metrics.distance import METRICS
-from reidlit.metrics.inputs import as_embeddings, as_labels
+from reidlit.metrics.inputs import as_embeddings
 from reidlit.metrics.nearest import Nearest
 from reidlit.metrics.rerank.k_reciprocal import KReciprocal
 
 INDEXES = ("exact", *KINDS)
-
-Entries: TypeAlias = Features | Given | Sequence[Given]
-"""Features of a file, embeddings (N, D), or, where the gallery has an extractor, images."""
-
-
-class Found(NamedTuple):
-    """The nearest of each query, nearest first, ties by age.
-
-    `ids` is (Q, k) int64 and `distances` (Q, k) float32: the squared Euclidean or the cosine distance, or what re-ranking
-    made of them. Where there are fewer than k, an id is -1 and its distance infinite.
-    """
-
-    ids: Integers
-    distances: NDArray[np.float32]
-
-
-class Known(NamedTuple):
-    """What is known of some rows: `pids` and `camids`, negative where unknown, and `paths`, empty where unknown."""
-
-    pids: Integers
-    camids: Integers
-    paths: NDArray[Any]
 
 
 class Gallery:
@@ -88,28 +67,30 @@ class Gallery:
         self.extractor, self.metric, self.index, self.effort = extractor, metric, index, effort
         self.device = find_device(device)
         self.fingerprint = fingerprint or (extractor.fingerprint if extractor else None)
-        self._rows: GalleryRows | None = None
+        self._rows = GalleryRows(self.device)
         self._faiss: FaissIndex | None = None
         if extractor is not None:
             self._check("extractor", extractor.fingerprint)
 
     def __len__(self) -> int:
-        return 0 if self._rows is None else len(self._rows)
+        return len(self._rows)
 
     @property
     def ids(self) -> Integers:
         """(N,) of all rows, ascending: in the order in which they were added."""
-        return self._column("id")
+        ids: Integers = self._rows.about["id"].copy()
+        return ids
 
     @property
     def stamps(self) -> Integers:
-        """(N,) what `add` was told."""
-        return self._column("stamp")
+        """(N,) the integers that `add` was given."""
+        stamps: Integers = self._rows.about["stamp"].copy()
+        return stamps
 
     @property
     def embedding_size(self) -> int | None:
         """D; `None` as long as nothing was added."""
-        return None if self._rows is None else self._rows.size
+        return self._rows.size or None
 
     def add(
         self,
@@ -138,32 +119,11 @@ class Gallery:
             pids = entries.pid if pids is None else pids
             camids = entries.camid if camids is None else camids
             paths = entries.path.tolist() if paths is None else paths
-        made: Iterable[tuple[range, Tensor]]
-        if _are_images(entries):
-            images = as_list(entries)
-            count = len(images)
-            if paths is None:
-                paths = [str(image) if isinstance(image, str | Path) else "" for image in images]
-            stream = self._extractor("entries").stream(images, camids)
-            made = ((on, self._embeddings("entries", part)) for on, part in stream)
-        else:
-            embedding = self._embeddings("entries", entries)
-            count = len(embedding)
-            made = [(range(count), embedding)]
-        about = self._about(count, {"pid": pids, "camid": camids, "stamp": stamps})
-        names = [""] * count if paths is None else [str(path) for path in paths]
-        if len(names) != count or any("\0" in name for name in names):
-            raise ValueError(f"paths has {len(names)} file names for {count} entries; give one for each.")
-        before = len(self)
-        try:
-            for on, part in made:
-                self._append(part, about[on.start : on.stop], names[on.start : on.stop])
-        except BaseException:  # what was added before a broken image, or Ctrl-C, goes again
-            if self._rows is not None:
-                self._rows.keep(np.arange(before))
-            raise
-        if self._rows is not None:
-            self._rows.next_id += count
+        elif paths is None and are_images(entries):
+            paths = [str(image) if isinstance(image, str | Path) else "" for image in as_list(entries)]
+        count, batches = self._batches(entries, camids)
+        about = self._rows.new_entries(count, {"pid": pids, "camid": camids, "stamp": stamps})
+        self._append(batches, about, path_names(paths, count))
         if isinstance(entries, Features):
             self.fingerprint = entries.fingerprint or None
         return about["id"].copy()
@@ -185,25 +145,24 @@ class Gallery:
             raise ValueError(f"rows is a mask of the shape {given.shape}, but there are {len(self)} rows.")
         else:
             gone = given
-        if self._rows is not None and gone.any():
+        if gone.any():
             self._rows.keep(np.flatnonzero(~gone))
 
-    def about(self, ids: ArrayLike) -> Known:
-        """What is known of rows, in the shape of their ids; unknown for an id of -1.
+    def about(self, ids: ArrayLike) -> EntryInfo:
+        """Return labels and paths of rows, in the shape of their ids; unknown for an id of -1.
 
         Raises:
-            ValueError: if another id is not there.
+            ValueError: If another id is not in the gallery.
         """
         given = np.asarray(ids)
         flat = given.reshape(-1)
         real = np.flatnonzero(flat != UNKNOWN)
         positions = self._positions(flat[real])
         pids, camids = np.full((2, len(flat)), UNKNOWN)
-        pids[real], camids[real] = self._column("pid")[positions], self._column("camid")[positions]
+        pids[real], camids[real] = self._rows.about["pid"][positions], self._rows.about["camid"][positions]
         paths = np.full(len(flat), "", object)
-        if self._rows is not None:
-            paths[real] = [self._rows.paths[position] for position in positions.tolist()]
-        return Known(*(values.reshape(given.shape) for values in (pids, camids, paths)))
+        paths[real] = [self._rows.paths[position] for position in positions.tolist()]
+        return EntryInfo(*(values.reshape(given.shape) for values in (pids, camids, paths)))
 
     def embeddings(self, ids: ArrayLike) -> Tensor:
         """A copy (B, D) of the embeddings of rows (B,); of length one if the metric is `cosine`."""
@@ -218,8 +177,7 @@ class Gallery:
         path = Path(file).expanduser()
         if path.suffix != ".npz":
             raise ValueError(f"file={str(file)!r} must end in .npz.")
-        rows = self._rows or GalleryRows(0, self.device)
-        rows.save(path, {"fingerprint": self.fingerprint or "", "metric": self.metric})
+        self._rows.save(path, {"fingerprint": self.fingerprint or "", "metric": self.metric})
 
     @classmethod
     def load(
@@ -243,7 +201,7 @@ class Gallery:
         rows, notes = GalleryRows.load(path, find_device(device))
         metric: Any = notes.get("metric")
         gallery = cls(notes.get("fingerprint"), None, metric, index, effort, device)
-        gallery._rows = rows if rows.size else None
+        gallery._rows = rows
         for name, given in (("fingerprint", fingerprint), ("extractor", extractor and extractor.fingerprint)):
             if given:
                 gallery._check(name, given)
@@ -262,7 +220,7 @@ class Gallery:
         centroid: bool = False,
         rerank: KReciprocal | None = None,
         rerank_top: int = 100,
-    ) -> Found:
+    ) -> SearchResult:
         """Find the nearest rows of each query.
 
         Args:
@@ -292,7 +250,8 @@ class Gallery:
         if isinstance(query, Features) and camids is None:
             camids = query.camid
         embedding = self._query(query, camids)
-        found = Found(np.full((len(embedding), k), UNKNOWN), np.full((len(embedding), k), np.inf, np.float32))
+        shape = (len(embedding), k)
+        result = SearchResult(np.full(shape, UNKNOWN), np.full(shape, np.inf, np.float32))
         for chosen, allowed in filters(rows.about, len(embedding), camids, cameras, not_cameras, cross_camera):
             part = embedding[torch.from_numpy(chosen).to(self.device)]
             within = centroids(rows, allowed, self.metric) if centroid else rows
@@ -301,20 +260,20 @@ class Gallery:
             if rerank is not None:
                 near = reranked(rerank, within, part, near, k)
             ids = np.append(within.about["id"], UNKNOWN)  # the last, which -1 stands for
-            found.ids[chosen], found.distances[chosen] = ids[near.indices], near.distance
-        return found
+            result.ids[chosen], result.distances[chosen] = ids[near.indices], near.distance
+        return result
 
     def recall(self, query: Entries, k: int = 10) -> float:
         """The share of the exact k nearest that the index finds; 1 for an exact one."""
         rows, embedding = self._filled(), self._query(query, None)
-        found = self._nearest(rows, embedding, k, None).indices
-        right = exact(rows, embedding, k, self.metric, None).indices
-        hits = [np.isin(truth[truth >= 0], own) for truth, own in zip(right, found, strict=True)]
+        nearest = exact(rows, embedding, k, self.metric, None).indices
+        listed = self._nearest(rows, embedding, k, None).indices
+        hits = [np.isin(ids[ids >= 0], others) for ids, others in zip(nearest, listed, strict=True)]
         return float(np.concatenate(hits).mean())
 
     def _query(self, query: Entries, camids: ArrayLike | Tensor | None) -> Tensor:
         """(Q, D) where the gallery is."""
-        given = self._extractor("query")(as_list(query), camids) if _are_images(query) else query
+        given = self._extractor("query")(as_list(query), camids) if are_images(query) else query
         return self._scaled(self._embeddings("query", given)).to(self.device)
 
     def _nearest(self, rows: GalleryRows, query: Tensor, k: int, allowed: Mask | None) -> Nearest:
@@ -346,7 +305,7 @@ class Gallery:
             self._check(name, given.fingerprint)
             given = given.embedding
         embedding = as_embeddings(name, given)
-        if self._rows is not None and embedding.shape[1] != self._rows.size:
+        if self._rows.size and embedding.shape[1] != self._rows.size:
             raise ValueError(
                 f"{name} have {embedding.shape[1]} dimensions, but the gallery has {self._rows.size}; embed with one model."
             )
@@ -355,36 +314,37 @@ class Gallery:
     def _scaled(self, embedding: Tensor) -> Tensor:
         return functional.normalize(embedding) if self.metric == "cosine" else embedding
 
-    def _append(self, embedding: Tensor, about: NDArray[Any], paths: Sequence[str]) -> None:
-        if self._rows is None:
-            self._rows = GalleryRows(embedding.shape[1], self.device)
-        self._rows.append(self._scaled(embedding), about, paths)
+    def _batches(
+        self, entries: Entries, camids: ArrayLike | Tensor | None
+    ) -> tuple[int, Iterable[tuple[range, Tensor]]]:
+        """Return the number of entries, and their embeddings in batches with the positions of these."""
+        if are_images(entries):
+            images = as_list(entries)
+            stream = self._extractor("entries").stream(images, camids)
+            return len(images), ((on, self._embeddings("entries", part)) for on, part in stream)
+        embedding = self._embeddings("entries", entries)
+        return len(embedding), [(range(len(embedding)), embedding)]
 
-    def _about(self, count: int, given: dict[str, Any]) -> NDArray[Any]:
-        first = 0 if self._rows is None else self._rows.next_id
-        about = np.zeros(count, ABOUT)
-        about["id"], about["pid"], about["camid"] = np.arange(first, first + count), UNKNOWN, UNKNOWN
-        for name, value in given.items():
-            if value is not None:
-                about[name] = as_labels(f"{name}s", value, count, f"{count} entries")
-        return about
-
-    def _column(self, name: str) -> Integers:
-        return np.empty(0, np.int64) if self._rows is None else self._rows.about[name].copy()
+    def _append(self, batches: Iterable[tuple[range, Tensor]], about: NDArray[Any], paths: Sequence[str]) -> None:
+        """Add all rows, or none after an error or Ctrl-C."""
+        before = len(self)
+        try:
+            for on, part in batches:
+                self._rows.append(self._scaled(part), about[on.start : on.stop], paths[on.start : on.stop])
+        except BaseException:
+            self._rows.keep(np.arange(before))
+            raise
+        self._rows.next_id += len(about)
 
     def _filled(self) -> GalleryRows:
-        if self._rows is None or not len(self._rows):
+        if not len(self._rows):
             raise ValueError("the gallery is empty: add embeddings or images before searching.")
         return self._rows
 
     def _positions(self, ids: NDArray[Any]) -> Integers:
         if ids.size and ids.dtype.kind not in "iu":
             raise ValueError(f"ids are {ids.dtype}; give integers.")
-        found = self._rows.positions(ids) if self._rows is not None else np.full(len(ids), UNKNOWN)
-        if len(missing := ids[found < 0]):
+        positions = self._rows.positions(ids)
+        if len(missing := ids[positions < 0]):
             raise ValueError(f"{len(missing)} of {len(ids)} ids are not in the gallery, the first is {missing[0]}.")
-        return found
-
-
-def _are_images(entries: Entries) -> TypeGuard[Given | Sequence[Given]]:
-    return not isinstance(entries, Features) and not (isinstance(entries, Tensor | np.ndarray) and entries.ndim <= 2)
+        return positions

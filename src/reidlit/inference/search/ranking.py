@@ -116,11 +116,11 @@ def centroids(rows: GalleryRows, allowed: Mask | None, metric: str) -> GalleryRo
         into = torch.from_numpy(group[start : start + AT_ONCE]).to(rows.device)
         total.index_add_(0, into, rows.at(positions[start : start + AT_ONCE]).double())
     mean = (total / torch.from_numpy(counts)[:, None].to(rows.device)).float()
-    found = GalleryRows(rows.size, rows.device)
-    found.append(
-        functional.normalize(mean) if metric == "cosine" else mean, rows.about[positions[first]], [""] * len(mean)
-    )
-    return found
+    if metric == "cosine":
+        mean = functional.normalize(mean)
+    centroid_rows = GalleryRows(rows.device)
+    centroid_rows.append(mean, rows.about[positions[first]], [""] * len(mean))
+    return centroid_rows
 
 
 def filters(
