@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
+from reidlit.data.synthetic.walkers import Walkers
 
 from reidlit.data.datasets.synthetic_attributes import attributes_of
-from reidlit.data.synthetic.walkers import Walkers
 from reidlit.inference.extractor import FeatureExtractor
 
 DATA = ["data=synthetic_attributes", "data.image_height=64", "data.image_width=32", "data.num_workers=0"]
@@ -247,7 +247,7 @@ def test_the_last_checkpoint_is_tested_where_none_is_chosen(reidlit, tmp_path):
         (["predict", "images=."], "ckpt_path=null"),
         (["predict", "ckpt_path=BEST"], "give data=<dataset> or images=<folder>"),
         (["predict", "ckpt_path=BEST", "images=nowhere"], "images=nowhere does not exist"),
-        (["predict", "ckpt_path=BEST", "images=."], "images=. holds no image"),
+        (["predict", "ckpt_path=BEST", "images=."], "images=. contains no image"),
         (
             ["predict", "ckpt_path=IDENTITIES", "images=."],
             "knows no attributes: give a checkpoint of reidlit train engine=",

@@ -55,7 +55,7 @@ def test_a_folder_of_images(checkpoint, reidlit, tmp_path, drawn):
         (["images=."], "give ckpt_path=<file.ckpt>"),
         (["ckpt_path=CKPT"], "give data=<dataset> or images=<folder>"),
         (["ckpt_path=CKPT", "images=nowhere"], "nowhere"),
-        (["ckpt_path=CKPT", "images=."], "holds no image"),
+        (["ckpt_path=CKPT", "images=."], "contains no image"),
         (["ckpt_path=CKPT", "data=synthetic", "splits=[probe]"], "has no ['probe']"),
         (["weights=some.pth", "data=synthetic"], "name it with model="),
     ],

@@ -115,8 +115,8 @@ def test_stored_features_need_no_model(checkpoint, reidlit, tmp_path):
         (["query=crops", "gallery=no", "CKPT"], "gallery=no does not exist"),
         (["query=crops", "gallery=crops"], "give ckpt_path=<file.ckpt>"),
         (["query=film.mp4", "gallery=crops", "CKPT"], "film.mp4"),
-        (["query=crops", "gallery=empty", "CKPT"], "holds no image"),
-        (["query=empty", "gallery=crops", "CKPT"], "query=empty holds no image"),
+        (["query=crops", "gallery=empty", "CKPT"], "contains no image"),
+        (["query=empty", "gallery=crops", "CKPT"], "query=empty contains no image"),
         (
             ["query=crops", "gallery=film.mp4", "CKPT"],
             "must be a folder of images, or a file that ends in .npz or .parquet",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reidlit.data.sample import Sample
-from reidlit.inference.features import COLUMNS, Features, Unfinished, of_samples
+from reidlit.inference.features import COLUMNS, Features, PartialFeatures, of_samples
 
 
 def features(count=5, size=3, seed=0):
@@ -70,15 +70,15 @@ def test_what_was_begun_is_gone_on_with(tmp_path):
                 raise KeyboardInterrupt
             yield range(n, n + 1), np.full((1, 4), n, np.float32)
 
-    first = Unfinished(file, paths, 4, "abc")
+    first = PartialFeatures(file, paths, 4, "abc")
     assert first.done == 0
     with pytest.raises(KeyboardInterrupt):
         first.fill(ones(0))
-    second = Unfinished(file, paths, 4, "abc")
+    second = PartialFeatures(file, paths, 4, "abc")
     assert second.done == 192  # what was noted last
     second.fill(ones(192))
     assert second.embedding[:, 0].tolist() == list(range(300))
-    for other in (Unfinished(file, paths[:-1], 4, "abc"), Unfinished(file, paths, 4, "other")):
+    for other in (PartialFeatures(file, paths[:-1], 4, "abc"), PartialFeatures(file, paths, 4, "other")):
         assert other.done == 0
-    Unfinished.clear(file)
+    PartialFeatures.clear(file)
     assert list(tmp_path.iterdir()) == []

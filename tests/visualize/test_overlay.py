@@ -7,7 +7,7 @@ from PIL import Image
 
 import reidlit
 from reidlit.visualize.activation_map import activation_map
-from reidlit.visualize.overlay import ACROSS, Triplet, colour_map, draw_maps, overlay
+from reidlit.visualize.overlay import ACROSS, MapPanel, colour_map, draw_maps, overlay
 from reidlit.visualize.ranked_list import CAPTION, GAP, HEADER, HEIGHT, PAPER, WIDTH
 
 SIZE = (128, 64)
@@ -18,7 +18,7 @@ def corner():
     """Gray, and a map that is hot in its lower left corner."""
     heat = np.zeros(SIZE, np.float32)
     heat[96:, :24] = 1
-    return Triplet(np.full((*SIZE, 3), 128, np.uint8), heat, "a name.jpg\nid 7, cam 1")
+    return MapPanel(np.full((*SIZE, 3), 128, np.uint8), heat, "a name.jpg\nid 7, cam 1")
 
 
 def test_high_is_red_and_low_is_blue():
@@ -66,10 +66,10 @@ def test_sheets_hold_image_map_and_overlay(corner, tmp_path):
             assert above == tuple(colour_map(np.zeros((1, 1)))[0, 0])
             caption = sheet.crop((left, top + HEIGHT, left + 3 * WIDTH, top + HEIGHT + CAPTION))
             assert np.array(caption).min() < 100
-        assert sheet.getpixel((GAP + width + 8, HEADER + height + 8)) == PAPER  # the second row has one triplet
+        assert sheet.getpixel((GAP + width + 8, HEADER + height + 8)) == PAPER  # the second row has one panel
 
 
-def test_long_captions_stay_within_their_triplet(corner, tmp_path):
+def test_long_captions_stay_within_their_panel(corner, tmp_path):
     long = corner._replace(caption="folder_" * 40 + "0001.jpg")
     with Image.open(draw_maps([long, corner._replace(caption="")], tmp_path / "sheet.png")) as sheet:
         top = HEADER + HEIGHT
@@ -97,7 +97,7 @@ def test_mistakes_are_named(image, heat, words):
 
 
 def test_nothing_to_draw_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="triplets is empty"):
+    with pytest.raises(ValueError, match="panels is empty"):
         draw_maps([], tmp_path / "sheet.png")
     with pytest.raises(ValueError, match=r"heat must be a map \(H, W\)"):
         colour_map(np.zeros((2, 2, 3)))

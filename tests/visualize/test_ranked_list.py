@@ -12,8 +12,8 @@ from reidlit.visualize.ranked_list import (
     RIGHT,
     WIDTH,
     WRONG,
+    ListedImage,
     RankedList,
-    Shown,
     draw_ranked_lists,
 )
 
@@ -25,8 +25,8 @@ def image(tmp_path):
 
 
 def test_frames_say_who_is_right(image, tmp_path):
-    entries = [Shown(image, 1, 2, 0.5, True), Shown(image, 9, 3, 0.7, False)]
-    path = draw_ranked_lists([RankedList(Shown(image, 1, 0), entries)], tmp_path / "new" / "lists.png", "a title")
+    entries = [ListedImage(image, 1, 2, 0.5, True), ListedImage(image, 9, 3, 0.7, False)]
+    path = draw_ranked_lists([RankedList(ListedImage(image, 1, 0), entries)], tmp_path / "new" / "lists.png", "a title")
     with Image.open(path) as sheet:
         cell = WIDTH + 2 * FRAME + GAP
         corners = [GAP, 2 * GAP + cell, 2 * GAP + 2 * cell]
@@ -35,8 +35,8 @@ def test_frames_say_who_is_right(image, tmp_path):
 
 
 def test_shorter_lists_leave_their_row_open(image, tmp_path):
-    query = Shown(image, 1, 0)
-    lists = [RankedList(query, [Shown(image, 1, 1, 0.1, True)] * 3), RankedList(query, [])]
+    query = ListedImage(image, 1, 0)
+    lists = [RankedList(query, [ListedImage(image, 1, 1, 0.1, True)] * 3), RankedList(query, [])]
     with Image.open(draw_ranked_lists(lists, tmp_path / "lists.png")) as sheet:
         assert sheet.width > 4 * WIDTH
 
@@ -51,8 +51,8 @@ def test_a_tracklet_is_a_strip_of_frames_from_all_over_it(tmp_path):
     for value in range(0, 250, 50):
         frames.append(str(tmp_path / f"{value}.png"))
         Image.fromarray(np.full((128, 64, 3), value, np.uint8)).save(frames[-1])
-    tracklet = Shown(frames[0], 1, 0, frames=frames)
-    short = Shown(frames[3], 2, 1, 0.5, False, frames=frames[3:4])
+    tracklet = ListedImage(frames[0], 1, 0, frames=frames)
+    short = ListedImage(frames[3], 2, 1, 0.5, False, frames=frames[3:4])
     with Image.open(draw_ranked_lists([RankedList(tracklet, [short])], tmp_path / "lists.png")) as sheet:
         row = HEADER + FRAME + 80
         shown = [sheet.getpixel((GAP + FRAME + place * WIDTH + WIDTH // 2, row))[0] for place in range(3)]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,26 +14,34 @@ from torch import Tensor
 
 from reidlit import __version__
 from reidlit.commands._data import build_datamodule
+from reidlit.commands._export_checks import check_difference, check_mean_ap
 from reidlit.commands._extractor import load
 from reidlit.commands._settings import current_run
 from reidlit.compat.torchreid.weight_names import write_torchreid
 from reidlit.console import say
-from reidlit.data.datamodule import ReIDDataModule
-from reidlit.data.image_files import list_images_below
+from reidlit.data.image_files import images_in_folder
 from reidlit.data.splits import EvalSet
-from reidlit.export.formats import FORMATS, Run, embedder
-from reidlit.export.parity import Difference, FileBackend, Speed, difference, speed
+from reidlit.export.formats import FORMATS, without_gradients, written_files
+from reidlit.export.onnx import embedder
+from reidlit.export.parity import Difference, Speed, difference, speed
 from reidlit.export.quantize import PRECISIONS, to_fp16, to_int8
 from reidlit.files import write_json
 from reidlit.inference.calibration import KEY
-from reidlit.inference.extractor import FeatureExtractor
-from reidlit.inference.image_inputs import as_size
-from reidlit.inference.loading import Trained
-from reidlit.metrics import evaluate
+from reidlit.inference.image_inputs import as_size, parse_image_size
+from reidlit.inference.loading import TrainedModel
 
 TORCHREID = "torchreid"
-LIMITS = {"fp32": (1e-4, 0.9999), "fp16": (0.02, 0.999), "int8": (float("inf"), 0.9)}  # difference, cosine
-Row = tuple[str, str, Difference | None, Speed | None, str]
+HEADINGS = ("format", "difference", "least cosine", "ms an image", "images/s at 32", "MB", "mAP in percent")
+
+
+class ExportedFile(NamedTuple):
+    """A written file and what its comparison with the model has shown, where it was compared."""
+
+    name: str
+    path: Path
+    difference: Difference | None = None
+    speed: Speed | None = None
+    mean_ap: str = ""
 
 
 def run(cfg: DictConfig) -> None:
@@ -45,24 +53,24 @@ def run(cfg: DictConfig) -> None:
     """
     formats = [cfg.format] if isinstance(cfg.format, str) else list(cfg.format)
     _check(formats, cfg.precision)
-    trained = load(cfg, tuple(cfg.image_size) if cfg.image_size else None)
-    datamodule = _datamodule(cfg)
-    images = _images(cfg, datamodule, trained.image_size)
+    trained = load(cfg, parse_image_size(cfg.image_size))
+    test_set = None if cfg.get("data") is None else _test_set(cfg)
+    images = _images(cfg, test_set, trained.image_size)
     base = Path(cfg.output).expanduser() if cfg.output else current_run().path / "model"
     base.parent.mkdir(parents=True, exist_ok=True)
     metadata = _metadata(trained, cfg)
-    rows: list[Row] = []
+    exported = []
     for name in formats:
         if name == TORCHREID:
             path = base.with_name(f"{base.name}.pth")
             write_torchreid(trained.model, path)
-            rows.append((name, str(path), None, None, ""))
-            continue
-        rows.append(_export(cfg, name, base, trained, images, metadata, datamodule))
+            exported.append(ExportedFile(name, path))
+        else:
+            exported.append(_export(cfg, name, base, trained, images, metadata, test_set))
     write_json(base.with_name(f"{base.name}.json"), metadata)
-    Console().print(_table(rows))
-    for _, path_name, *_ in rows:
-        say(f"written: {path_name}")
+    Console().print(_table(exported))
+    for file in exported:
+        say(f"written: {file.path}")
     say(f"about it: {base.with_name(f'{base.name}.json')}")
 
 
@@ -70,14 +78,16 @@ def _export(
     cfg: DictConfig,
     name: str,
     base: Path,
-    trained: Trained,
+    trained: TrainedModel,
     images: Tensor,
     metadata: dict[str, Any],
-    datamodule: ReIDDataModule | None,
-) -> Row:
+    test_set: EvalSet | None,
+) -> ExportedFile:
+    """Write a file in one format and compare it; a file that fails is deleted."""
     form = FORMATS[name]
     path = base.with_name(f"{base.name}{form.suffix}")
     module = embedder(trained.model, trained.image_size, cfg.normalize)
+    model = without_gradients(module)
     try:
         form.write(module, path, trained.image_size, json.dumps(metadata))
         if cfg.precision == "fp16":
@@ -85,14 +95,14 @@ def _export(
         if cfg.precision == "int8":
             to_int8(path, images)
         file = form.load(path)
-        found = difference(file, _model(module), trained.image_size, images)
-        _judge(cfg, path, found)
-        change = "" if datamodule is None else _change(cfg, path, datamodule, trained, _model(module), file)
+        found = difference(file, model, trained.image_size, images)
+        check_difference(cfg, path, found)
+        mean_ap = "" if test_set is None else check_mean_ap(cfg, path, test_set, trained, model, file)
     except BaseException:
-        for written in (path, path.with_suffix(".bin"), path.with_name(f"{path.name}.data")):
-            written.unlink(missing_ok=True)
+        for written in written_files(path):
+            written.unlink()
         raise
-    return name, str(path), found, speed(file, path, trained.image_size), change
+    return ExportedFile(name, path, found, speed(file, path, trained.image_size), mean_ap)
 
 
 def _check(formats: Sequence[str], precision: str) -> None:
@@ -105,83 +115,30 @@ def _check(formats: Sequence[str], precision: str) -> None:
         raise ValueError(f"precision={precision} is for format=onnx; got format={list(formats)}.")
 
 
-def _judge(cfg: DictConfig, path: Path, found: Difference) -> None:
-    """Refuse a file that differs.
-
-    Raises:
-        ValueError: if it differs by more than the limits.
-    """
-    largest, cosine = LIMITS[cfg.precision]
-    largest = largest if cfg.max_difference is None else cfg.max_difference
-    cosine = cosine if cfg.min_cosine is None else cfg.min_cosine
-    if found.largest > largest or found.cosine < cosine:
-        raise ValueError(
-            f"{path} differs from the model: by {found.largest:.2g} (max_difference={largest:g}), with a cosine of "
-            f"{found.cosine:.5f} (min_cosine={cosine:g}). It was deleted."
-        )
-
-
-def _change(cfg: DictConfig, path: Path, datamodule: ReIDDataModule, trained: Trained, model: Run, file: Run) -> str:
-    """The mAP of the model and of the file.
-
-    Raises:
-        ValueError: if it falls by more than `max_mAP_loss`.
-    """
-    sets = next(iter(datamodule.test_sets.values()))
-    before, after = (_mean_ap(sets, trained, run) for run in (model, file))
-    if before - after > cfg.max_mAP_loss:
-        raise ValueError(
-            f"{path} loses {100 * (before - after):.2f} % mAP (max_mAP_loss={cfg.max_mAP_loss:g}): {100 * before:.2f} "
-            f"before, {100 * after:.2f} after. It was deleted."
-        )
-    return f"{100 * before:.2f} to {100 * after:.2f}"
-
-
-def _mean_ap(sets: EvalSet, trained: Trained, run: Run) -> float:
-    extractor = FeatureExtractor(trained=trained, device="cpu")
-    extractor.backend = FileBackend(run)
-    parts = [extractor([str(sample.path) for sample in part]) for part in sets]
-    labels = [np.array([getattr(sample, name) for sample in part]) for name in ("pid", "camid") for part in sets]
-    return evaluate(*parts, *labels).mAP
-
-
-def _model(module: torch.nn.Module) -> Run:
-    def run(image: Tensor) -> Tensor:
-        with torch.inference_mode():
-            embedding: Tensor = module(image)
-        return embedding
-
-    return run
-
-
-def _datamodule(cfg: DictConfig) -> ReIDDataModule | None:
-    if cfg.get("data") is None:
-        return None
+def _test_set(cfg: DictConfig) -> EvalSet:
     datamodule = build_datamodule(cfg)
     datamodule.prepare_data()
     datamodule.setup("test")
     if not datamodule.test_sets:
         raise ValueError(f"data={datamodule.name} has no test images to compare on.")
-    return datamodule
+    return next(iter(datamodule.test_sets.values()))
 
 
-def _images(cfg: DictConfig, datamodule: ReIDDataModule | None, size: tuple[int, int]) -> Tensor:
-    """Some real images (N, 3, H, W), spread over those that are there."""
+def _images(cfg: DictConfig, test_set: EvalSet | None, size: tuple[int, int]) -> Tensor:
+    """Return at most `num_images` real images (N, 3, H, W), evenly spaced over those that are available."""
     paths: list[str] = []
     if cfg.images is not None:
-        paths = [str(path) for path in list_images_below(Path(cfg.images).expanduser())]
-        if not paths:
-            raise ValueError(f"images={cfg.images} holds no image.")
-    elif datamodule is not None:
-        paths = [str(sample.path) for sample in next(iter(datamodule.test_sets.values())).gallery]
+        paths = [str(path) for path in images_in_folder(cfg.images)]
+    elif test_set is not None:
+        paths = [str(sample.path) for sample in test_set.gallery]
     chosen = paths[:: max(1, len(paths) // max(1, cfg.num_images))][: cfg.num_images]
     if not chosen:
         return torch.empty(0, 3, *size, dtype=torch.uint8)
     return torch.from_numpy(np.stack([as_size(path, size) for path in chosen])).permute(0, 3, 1, 2).contiguous()
 
 
-def _metadata(trained: Trained, cfg: DictConfig) -> dict[str, Any]:
-    """What a file tells of itself."""
+def _metadata(trained: TrainedModel, cfg: DictConfig) -> dict[str, Any]:
+    """Return the description that goes into and next to each file."""
     settings = trained.content.get("hyper_parameters", {})
     return {
         "input": {"name": "image", "shape": ["batch", 3, *trained.image_size], "type": "uint8", "colours": "RGB"},
@@ -198,17 +155,14 @@ def _metadata(trained: Trained, cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def _table(rows: Sequence[Row]) -> Table:
+def _table(exported: Sequence[ExportedFile]) -> Table:
     table = Table(title="exported, compared with the model at batches of 1, 2 and 7 and on the images given")
-    headings = ("format", "difference", "least cosine", "ms an image", "images/s at 32", "MB", "mAP in percent")
-    for heading in headings:
+    for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading == "format" else "right")
-    for name, _, found, fast, change in rows:
-        compared = (f"{found.largest:.1e}", f"{found.cosine:.6f}") if found else ("", "")
-        measured = (
-            (f"{fast.milliseconds:.1f}", f"{fast.images_per_second:.0f}", f"{fast.megabytes:.1f}")
-            if fast
-            else ("",) * 3
-        )
-        table.add_row(name, *compared, *measured, change)
+    for name, _, found, fast, mean_ap in exported:
+        cells = [name, *[""] * 5, mean_ap]
+        if found is not None and fast is not None:
+            cells[1:3] = f"{found.largest:.1e}", f"{found.cosine:.6f}"
+            cells[3:6] = f"{fast.milliseconds:.1f}", f"{fast.images_per_second:.0f}", f"{fast.megabytes:.1f}"
+        table.add_row(*cells)
     return table

@@ -10,16 +10,15 @@ from tqdm import tqdm
 
 from reidlit.commands._data import build_datamodule
 from reidlit.commands._extractor import build_extractor
+from reidlit.commands._inputs import check_one_source, dataset_samples
 from reidlit.commands._settings import current_run
 from reidlit.console import say
-from reidlit.data.datamodule import ReIDDataModule
 from reidlit.data.frame_sampling import eval_clips
-from reidlit.data.image_files import list_images_below
-from reidlit.data.sample import Sample, first_frame
+from reidlit.data.image_files import images_in_folder
+from reidlit.data.sample import Sample, first_frame, unlabelled_samples
 from reidlit.data.video import VideoDataModule
 from reidlit.inference.extractor import FeatureExtractor
-from reidlit.inference.features import COLUMNS, Features, Unfinished, of_samples
-from reidlit.labels import UNKNOWN
+from reidlit.inference.features import COLUMNS, Features, PartialFeatures, of_samples
 
 Columns = dict[str, np.ndarray]
 
@@ -30,31 +29,33 @@ def run(cfg: DictConfig) -> None:
     Raises:
         ValueError: if neither or both of `data` and `images` are given, there is no image, or frames are asked of images.
     """
-    if (cfg.get("data") is None) == (cfg.images is None):
-        raise ValueError("give data=<dataset> or images=<folder>.")
+    check_one_source(cfg)
     extractor = build_extractor(cfg)
     file = Path(cfg.output).expanduser() if cfg.output else current_run().path / "features.npz"
     datamodule = None if cfg.get("data") is None else build_datamodule(cfg)
     if cfg.frames and not isinstance(datamodule, VideoDataModule):
         raise ValueError("frames=true keeps the frames of tracklets: give a data= that has such.")
-    samples = _of_folder(cfg.images) if datamodule is None else _of_dataset(datamodule, cfg.splits)
+    if datamodule is None:
+        samples = {"": unlabelled_samples(images_in_folder(cfg.images))}
+    else:
+        samples = dataset_samples(datamodule, cfg.splits, f"splits={cfg.splits}")
     if isinstance(datamodule, VideoDataModule):
         features = embed_tracklets(extractor, samples, datamodule, file, cfg.frames)
     else:
         features = embed(extractor, _columns(samples), file)
     features.save(file)
-    Unfinished.clear(file)
+    PartialFeatures.clear(file)
     say(f"{len(features):,} embeddings of {features.embedding.shape[1]} numbers: {file}")
 
 
 def embed(extractor: FeatureExtractor, columns: Columns, file: Path) -> Features:
     """The embeddings of listed images; what a run before has made for `file` is taken over."""
     paths = columns["path"].tolist()
-    made = _unfinished(file, paths, extractor, "images")
-    cameras = columns["camid"][made.done :] if extractor.uses_cameras else None
-    parts = extractor.stream(paths[made.done :], cameras)
-    made.fill((range(on.start + made.done, on.stop + made.done), part) for on, part in parts)
-    return Features(np.array(made.embedding), **columns, fingerprint=extractor.fingerprint)
+    partial = _resume(file, paths, extractor, "images")
+    cameras = columns["camid"][partial.done :] if extractor.uses_cameras else None
+    batches = extractor.stream(paths[partial.done :], cameras)
+    partial.fill((range(on.start + partial.done, on.stop + partial.done), embedding) for on, embedding in batches)
+    return Features(np.array(partial.embedding), **columns, fingerprint=extractor.fingerprint)
 
 
 def embed_tracklets(
@@ -78,23 +79,24 @@ def _whole_tracklets(
     extractor: FeatureExtractor, samples: dict[str, list[Sample]], seq_len: int, file: Path
 ) -> Features:
     listed = [sample for each in samples.values() for sample in each]
-    made = _unfinished(file, [first_frame(sample.path) for sample in listed], extractor, f"tracklets of {seq_len}")
+    partial = _resume(file, [first_frame(sample.path) for sample in listed], extractor, f"tracklets of {seq_len}")
 
     def stream() -> Iterator[tuple[range, Any]]:
-        places = range(made.done, len(listed))
-        for place in tqdm(places, desc="embedding", unit="tracklet", disable=not extractor.progress):
-            sample = listed[place]
-            yield range(place, place + 1), extractor.tracklet(list(sample.path), sample.camid, seq_len)
+        positions = range(partial.done, len(listed))
+        for position in tqdm(positions, desc="embedding", unit="tracklet", disable=not extractor.progress):
+            sample = listed[position]
+            yield range(position, position + 1), extractor.tracklet(list(sample.path), sample.camid, seq_len)
 
-    made.fill(stream())
-    return Features(np.array(made.embedding), **_columns(samples), fingerprint=extractor.fingerprint)
+    partial.fill(stream())
+    return Features(np.array(partial.embedding), **_columns(samples), fingerprint=extractor.fingerprint)
 
 
-def _unfinished(file: Path, paths: Sequence[str], extractor: FeatureExtractor, what: str) -> Unfinished:
-    made = Unfinished(file, paths, extractor.embedding_size, f"{extractor.fingerprint} {what}")
-    if made.done:
-        say(f"going on after {made.done:,} of {len(paths):,} {what.split()[0]}")
-    return made
+def _resume(file: Path, paths: Sequence[str], extractor: FeatureExtractor, what: str) -> PartialFeatures:
+    """Open the embeddings of an interrupted run for `file`, or new ones."""
+    partial = PartialFeatures(file, paths, extractor.embedding_size, f"{extractor.fingerprint} {what}")
+    if partial.done:
+        say(f"going on after {partial.done:,} of {len(paths):,} {what.split()[0]}")
+    return partial
 
 
 def _seen(sample: Sample, datamodule: VideoDataModule) -> Sample:
@@ -106,18 +108,3 @@ def _seen(sample: Sample, datamodule: VideoDataModule) -> Sample:
 def _columns(samples: dict[str, list[Sample]]) -> Columns:
     parts = [of_samples(listed, split) for split, listed in samples.items()]
     return {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS if name != "embedding"}
-
-
-def _of_folder(images: str) -> dict[str, list[Sample]]:
-    files = list_images_below(Path(images).expanduser())
-    if not files:
-        raise ValueError(f"images={images} holds no image.")
-    return {"": [Sample(str(file), UNKNOWN, UNKNOWN) for file in files]}
-
-
-def _of_dataset(datamodule: ReIDDataModule, splits: Sequence[str]) -> dict[str, list[Sample]]:
-    datamodule.prepare_data()
-    known = {str(split): split for split in datamodule.splits}
-    if unknown := [split for split in splits if split not in known]:
-        raise ValueError(f"splits={list(splits)}: data={datamodule.name} has no {unknown}, but {datamodule.splits}.")
-    return {split: datamodule.listed(known[split]) for split in splits}

@@ -11,17 +11,18 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from reidlit.commands._data import build_datamodule
+from reidlit.commands._inputs import check_one_source, dataset_samples
 from reidlit.commands._modules import load_attribute_module
 from reidlit.commands._settings import checkpoint_path, current_run
 from reidlit.console import say
-from reidlit.data.image_files import list_images_below
+from reidlit.data.image_files import images_in_folder
 from reidlit.data.images import Images
-from reidlit.data.sample import Sample, readable
+from reidlit.data.sample import Sample, readable, unlabelled_samples
 from reidlit.data.transforms import Resize
+from reidlit.data.transforms.pipeline import Pipeline
 from reidlit.engine.attributes import AttributeModule
 from reidlit.engine.joint_attributes import JointAttributeModule
-from reidlit.data.transforms.pipeline import Pipeline
-from reidlit.labels import UNKNOWN
+from reidlit.inference.device import find_device
 from reidlit.tables import SUFFIXES, write_table
 
 PROBABILITY = "_probability"  # how the names of columns end
@@ -40,8 +41,8 @@ def run(cfg: DictConfig) -> None:
     if path is None:
         raise ValueError("ckpt_path=null: give a checkpoint of reidlit train engine=attributes, or ckpt_path=last.")
     module = load_attribute_module(path)
-    samples = _of_dataset(cfg) if cfg.images is None else _of_folder(cfg.images)
-    probabilities = predict(module, samples, cfg.batch_size, cfg.num_workers, _device(cfg.device))
+    samples = _samples(cfg)
+    probabilities = predict(module, samples, cfg.batch_size, cfg.num_workers, find_device(cfg.device))
     names = module.hparams["attributes"]
     columns: dict[str, NDArray[np.generic]] = {"path": np.array([readable(str(sample.path)) for sample in samples])}
     for place, name in enumerate(names):
@@ -77,8 +78,7 @@ def predict(
 
 
 def _check(cfg: DictConfig, file: Path) -> None:
-    if (cfg.get("data") is None) == (cfg.images is None):
-        raise ValueError("give data=<dataset> or images=<folder>.")
+    check_one_source(cfg)
     if not 0 < cfg.threshold < 1:
         raise ValueError(f"threshold={cfg.threshold} must lie between 0 and 1.")
     for name, least in (("batch_size", 1), ("num_workers", 0)):
@@ -88,27 +88,9 @@ def _check(cfg: DictConfig, file: Path) -> None:
         raise ValueError(f"output={file} must end in {' or '.join(SUFFIXES)}.")
 
 
-def _of_folder(folder: str) -> list[Sample]:
-    if not Path(folder).expanduser().is_dir():
-        raise FileNotFoundError(f"images={folder} does not exist: give a folder of images.")
-    files = list_images_below(Path(folder).expanduser())
-    if not files:
-        raise ValueError(f"images={folder} holds no image.")
-    return [Sample(str(file), UNKNOWN, UNKNOWN) for file in files]
-
-
-def _of_dataset(cfg: DictConfig) -> list[Sample]:
-    datamodule = build_datamodule(cfg)
-    datamodule.prepare_data()
-    known = {str(split): split for split in datamodule.splits}
-    splits = [name for name in known if name not in ("train", "val")] if cfg.splits is None else list(cfg.splits)
-    if unknown := [name for name in splits if name not in known]:
-        raise ValueError(f"splits={splits}: data={datamodule.name} has no {unknown}; it has {[*known]}.")
-    return list(dict.fromkeys(sample for name in splits for sample in datamodule.listed(known[name])))
-
-
-def _device(name: str) -> torch.device:
-    known = {"cpu": "cpu", "cuda": "cuda", "auto": "cuda" if torch.cuda.is_available() else "cpu"}
-    if name not in known or (name == "cuda" and not torch.cuda.is_available()):
-        raise ValueError(f"device={name}: give cpu, auto, or cuda where there is a GPU.")
-    return torch.device(known[name])
+def _samples(cfg: DictConfig) -> list[Sample]:
+    """Return the images to predict for; one that is in several splits is listed once."""
+    if cfg.images is not None:
+        return unlabelled_samples(images_in_folder(cfg.images))
+    samples = dataset_samples(build_datamodule(cfg), cfg.splits, f"splits={cfg.splits}")
+    return list(dict.fromkeys(sample for listed in samples.values() for sample in listed))

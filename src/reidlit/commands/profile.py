@@ -18,6 +18,8 @@ from reidlit.console import say
 from reidlit.engine.malloc import keep_freed_memory
 from reidlit.files import write_json
 from reidlit.inference.device import describe_device, find_device
+from reidlit.inference.image_inputs import parse_image_size
+from reidlit.inference.loading import DEFAULT_SIZE
 from reidlit.inference.profiling import Profile, measure
 from reidlit.models.build import TIMM
 from reidlit.spec import build
@@ -80,15 +82,13 @@ def find_specs(pattern: str) -> dict[str, dict[str, Any]]:
 
 
 def _profile(name: str, spec: dict[str, Any], settings: dict[str, Any], device: torch.device) -> Profile:
-    size = settings["image_size"] or spec.get("image_size", [256, 128])
-    if not (isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)):
-        raise ValueError(f"image_size={size} must be [height, width] in pixels, or null for what each model is for.")
+    size = parse_image_size(settings["image_size"] or spec.get("image_size", DEFAULT_SIZE)) or DEFAULT_SIZE
     try:
-        model = build({**spec, "image_size": size}, num_classes=1)
+        model = build({**spec, "image_size": list(size)}, num_classes=1)
         return measure(model, size, device, settings["batch_size"], settings["latency"])
     except RuntimeError as error:  # torch's own, where maps shrink to nothing or memory ends
         raise ValueError(
-            f"model={name} cannot run with image_size={size} and batch_size={settings['batch_size']}: {error}"
+            f"model={name} cannot run with image_size={list(size)} and batch_size={settings['batch_size']}: {error}"
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -19,19 +20,17 @@ def run(cfg: DictConfig) -> None:
     """
     if len(cfg.images) != 2:
         raise ValueError(f"two images are compared, not {len(cfg.images)}: reidlit verify a.jpg b.jpg ckpt_path=last")
-    calibration = None if cfg.threshold is not None else _calibration(cfg)
-    metric = "euclidean"
-    if calibration is not None:
-        cfg.extractor.normalize, cfg.extractor.flip, metric = (
-            calibration.normalize,
-            calibration.flip,
-            calibration.metric,
-        )
-    extractor = build_extractor(cfg, progress=False)
-    threshold = float(cfg.threshold) if calibration is None else calibration.at(cfg.fpr)
-    first, second = cfg.images
-    verdict = verify(extractor, first, second, threshold, metric, cfg.camids)
-    source = f"FPR {cfg.fpr:g} on {calibration.dataset}" if calibration else "as given"
+    if cfg.threshold is not None:
+        options: dict[str, Any] = {}
+        metric, threshold, source = "euclidean", float(cfg.threshold), "as given"
+    else:
+        calibration = _calibration(cfg)
+        # Thresholds hold for embeddings that are made as when they were measured.
+        options = {"normalize": calibration.normalize, "flip": calibration.flip}
+        metric, threshold = calibration.metric, calibration.at(cfg.fpr)
+        source = f"FPR {cfg.fpr:g} on {calibration.dataset}"
+    extractor = build_extractor(cfg, progress=False, **options)
+    verdict = verify(extractor, *cfg.images, threshold, metric, cfg.camids)
     if cfg.json:
         sys.stdout.write(json.dumps({**verdict._asdict(), "metric": metric, "source": source}) + "\n")
         return
@@ -44,10 +43,10 @@ def run(cfg: DictConfig) -> None:
 
 def _calibration(cfg: DictConfig) -> Calibration:
     source = cfg.calibration or checkpoint_path(cfg.ckpt_path)
-    found = None if source is None else stored(source)
-    if found is None:
+    calibration = None if source is None else stored(source)
+    if calibration is None:
         raise ValueError(
             "no threshold is known: train with a test set, or calibrate with `reidlit test ... ckpt_path=<file> calibrate=true`; "
             "for weights give calibration=<calibration.json of reidlit test>, or threshold=<number>."
         )
-    return found
+    return calibration

@@ -7,23 +7,23 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from reidlit.commands._data import build_datamodule
 from reidlit.commands._extractor import load
+from reidlit.commands._inputs import check_one_source, dataset_samples, image_files
 from reidlit.commands._settings import current_run
 from reidlit.console import say
 from reidlit.data.decode import decode
-from reidlit.data.image_files import list_images_below
 from reidlit.data.images import Read
-from reidlit.data.sample import Sample, first_frame, readable
-from reidlit.inference.image_inputs import as_size
-from reidlit.inference.loading import Trained
+from reidlit.data.sample import Sample, first_frame, readable, unlabelled_samples
+from reidlit.inference.image_inputs import as_size, parse_image_size
+from reidlit.inference.loading import TrainedModel
 from reidlit.labels import UNKNOWN
 from reidlit.visualize.activation_map import activation_map, find_layer
 from reidlit.visualize.attention import attention_map, can_roll_out
 from reidlit.visualize.faces import blurred
-from reidlit.visualize.overlay import Triplet, draw_maps
+from reidlit.visualize.overlay import MapPanel, draw_maps
 
 METHODS = ("auto", "activation", "attention")
 MOST = 400  # images that one picture shows
@@ -38,30 +38,29 @@ def run(cfg: DictConfig) -> None:
         ValueError: if an argument is missing or out of range, there is no image, or the method is not for the model.
     """
     _check(cfg)
-    trained = load(cfg, _size(cfg))
+    trained = load(cfg, parse_image_size(cfg.image_size))
     if cfg.images is not None and trained.model.uses_cameras:
         raise ValueError(
             f"images={cfg.images}: this model must be told which camera took each image; give data=<dataset>."
         )
-    attention, layer = _method(cfg, trained)
-    samples, read = _listed(cfg)
-    chosen = np.random.default_rng(cfg.seed).permutation(len(samples))[: cfg.count]
-    triplets: list[Triplet] = []
+    layer = _layer(cfg, trained)
+    samples, read = _samples(cfg)
+    chosen = sorted(np.random.default_rng(cfg.seed).permutation(len(samples))[: cfg.count].tolist())
+    panels: list[MapPanel] = []
     for start in range(0, len(chosen), BATCH):
-        batch = [samples[index] for index in sorted(chosen.tolist())[start : start + BATCH]]
+        batch = [samples[index] for index in chosen[start : start + BATCH]]
         images = [as_size(read(first_frame(sample.path)), trained.image_size) for sample in batch]
         maps = _maps(trained, images, batch, layer)
-        shown = [blurred(image) for image in images] if cfg.blur_faces else images
-        triplets += [Triplet(*each) for each in zip(shown, maps, map(_caption, batch), strict=True)]
-    what = "attention roll-out" if attention else f"activation of {layer}"
-    path = draw_maps(triplets, current_run().path / "visualize.png", f"image | {what} | overlay; red is high")
-    say(f"{what}, {len(triplets)} of {len(samples):,} images: {path}")
+        drawn = [blurred(image) for image in images] if cfg.blur_faces else images
+        panels += map(MapPanel, drawn, maps, map(_caption, batch))
+    what = "attention roll-out" if layer is None else f"activation of {layer}"
+    path = draw_maps(panels, current_run().path / "visualize.png", f"image | {what} | overlay; red is high")
+    say(f"{what}, {len(panels)} of {len(samples):,} images: {path}")
 
 
 def _check(cfg: DictConfig) -> None:
-    """Tell mistakes before a model is loaded."""
-    if (cfg.get("data") is None) == (cfg.images is None):
-        raise ValueError("give data=<dataset> or images=<image or folder>.")
+    """Report mistakes before a model is loaded."""
+    check_one_source(cfg, "image or folder")
     if cfg.images is not None:
         if not isinstance(cfg.images, str):
             raise ValueError(f"images={cfg.images} must be one image, or one folder of images.")
@@ -77,52 +76,34 @@ def _check(cfg: DictConfig) -> None:
         raise ValueError(f"seed={cfg.seed} must be an integer from 0.")
 
 
-def _size(cfg: DictConfig) -> tuple[int, int] | None:
-    if cfg.image_size is None:
-        return None
-    size = list(cfg.image_size) if OmegaConf.is_list(cfg.image_size) else []
-    if len(size) != 2 or not all(isinstance(side, int) and side >= 1 for side in size):
-        raise ValueError(f"image_size={cfg.image_size} must be [height, width] in pixels, or null.")
-    return size[0], size[1]
-
-
-def _method(cfg: DictConfig, trained: Trained) -> tuple[bool, str | None]:
-    """Whether attention is drawn, and the layer whose activation it is otherwise."""
+def _layer(cfg: DictConfig, trained: TrainedModel) -> str | None:
+    """Return the layer whose activation is drawn, or None to draw attention."""
     if cfg.method == "attention":
-        return True, None
+        return None
     if cfg.layer is not None:
-        return False, str(cfg.layer)
+        return str(cfg.layer)
     if cfg.method == "auto" and can_roll_out(trained.model, trained.image_size):
-        return True, None
-    return False, find_layer(trained.model, trained.image_size)
+        return None
+    return find_layer(trained.model, trained.image_size)
 
 
-def _listed(cfg: DictConfig) -> tuple[Sequence[Sample], Read]:
-    """What may be drawn, and what reads it."""
+def _samples(cfg: DictConfig) -> tuple[Sequence[Sample], Read]:
+    """Return the samples that may be drawn, and the function that reads their images."""
     if cfg.images is not None:
-        path = Path(cfg.images).expanduser()
-        files = list_images_below(path) if path.is_dir() else [path]
-        if not files:
-            raise ValueError(f"images={cfg.images} holds no image.")
-        return [Sample(str(file), UNKNOWN, UNKNOWN) for file in files], decode
+        return unlabelled_samples(image_files(cfg.images)), decode
     datamodule = build_datamodule(cfg)
-    datamodule.prepare_data()
-    if cfg.split not in datamodule.splits:
-        raise ValueError(f"split={cfg.split}: data={datamodule.name} has no such split, but {datamodule.splits}.")
-    return datamodule.listed(cfg.split), datamodule.reader()
+    return dataset_samples(datamodule, [cfg.split], f"split={cfg.split}")[cfg.split], datamodule.reader()
 
 
 def _maps(
-    trained: Trained, images: Sequence[NDArray[Any]], samples: Sequence[Sample], layer: str | None
+    trained: TrainedModel, images: Sequence[NDArray[Any]], samples: Sequence[Sample], layer: str | None
 ) -> NDArray[Any]:
-    """The map (H, W) of each image; of attention where there is no layer."""
+    """Return the maps (B, H, W) of images: the activation of a layer, or attention if it is None."""
     batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
     camid = torch.tensor([sample.camid for sample in samples])
     if layer is None:
-        found = attention_map(trained.model, batch, camid)
-    else:
-        found = activation_map(trained.model, batch, layer, camid)
-    return found.numpy()
+        return attention_map(trained.model, batch, camid).numpy()
+    return activation_map(trained.model, batch, layer, camid).numpy()
 
 
 def _caption(sample: Sample) -> str:

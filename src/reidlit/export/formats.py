@@ -10,13 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidlit.export.batch_norm_folding import folded
 from reidlit.export.onnx import Embedder, write_onnx
-from reidlit.models.model import ReIDModel
 
 METADATA = "reidlit"  # the key under which a file holds it
 
-Run: TypeAlias = Callable[[Tensor], Tensor]
+EmbedImages: TypeAlias = Callable[[Tensor], Tensor]
 """(B, 3, H, W) uint8 -> (B, D) float32."""
 
 
@@ -32,23 +30,7 @@ class Format(NamedTuple):
 
     suffix: str
     write: Callable[[Embedder, Path, tuple[int, int], str], None]
-    load: Callable[[Path], Run]
-
-
-def embedder(model: ReIDModel, image_size: tuple[int, int], normalize: bool = False) -> Embedder:
-    """What is exported: images in, embeddings out, with batch norms folded and low-rank additions merged.
-
-    Args:
-        model: stays as it is.
-        image_size: height and width in pixels.
-        normalize: whether embeddings come out with length one.
-
-    Raises:
-        ValueError: if the model needs the camera of an image.
-    """
-    if model.uses_cameras:
-        raise ValueError("a model that uses cameras cannot be exported: its file would take images alone.")
-    return Embedder(folded(model, image_size), normalize).eval()
+    load: Callable[[Path], EmbedImages]
 
 
 def example(image_size: tuple[int, int], count: int = 2) -> Tensor:
@@ -65,13 +47,13 @@ def write_torchscript(module: Embedder, path: Path, image_size: tuple[int, int],
         jit.save(traced, os.fspath(path), _extra_files={METADATA: metadata})
 
 
-def load_torchscript(path: Path) -> Run:
+def load_torchscript(path: Path) -> EmbedImages:
     """As a `torch.jit` module."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         jit: Any = torch.jit
         module = jit.load(os.fspath(path), map_location="cpu")
-    return _without_gradients(module)
+    return without_gradients(module)
 
 
 def write_torch_export(module: Embedder, path: Path, image_size: tuple[int, int], metadata: str) -> None:
@@ -90,14 +72,14 @@ def write_torch_export(module: Embedder, path: Path, image_size: tuple[int, int]
         raise ValueError(f"this model cannot be exported by torch.export: {str(error).splitlines()[0]}") from error
 
 
-def load_torch_export(path: Path) -> Run:
+def load_torch_export(path: Path) -> EmbedImages:
     """As an exported program."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _without_gradients(torch.export.load(path).module())
+        return without_gradients(torch.export.load(path).module())
 
 
-def load_onnx(path: Path) -> Run:
+def load_onnx(path: Path) -> EmbedImages:
     """In ONNX Runtime, on the CPU.
 
     Raises:
@@ -106,7 +88,7 @@ def load_onnx(path: Path) -> Run:
     try:
         import onnxruntime
     except ImportError as error:
-        raise _not_installed("onnx", error, "export") from error
+        raise ValueError(f"ONNX Runtime is not installed ({error}): pip install reidlit[export].") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
@@ -145,7 +127,7 @@ def write_openvino(module: Embedder, path: Path, image_size: tuple[int, int], me
         onnx.unlink(missing_ok=True)
 
 
-def load_openvino(path: Path) -> Run:
+def load_openvino(path: Path) -> EmbedImages:
     """In OpenVINO, on the CPU, in full precision.
 
     Raises:
@@ -161,7 +143,9 @@ def load_openvino(path: Path) -> Run:
     return run
 
 
-def _without_gradients(module: Any) -> Run:
+def without_gradients(module: Any) -> EmbedImages:
+    """Return a module as a function that keeps no gradients."""
+
     def run(image: Tensor) -> Tensor:
         with torch.inference_mode():
             embedding: Tensor = module(image)
@@ -170,16 +154,18 @@ def _without_gradients(module: Any) -> Run:
     return run
 
 
+def written_files(path: Path) -> list[Path]:
+    """Return the files that make up an exported model: `path`, and separate weights of OpenVINO or ONNX."""
+    files = (path, path.with_suffix(".bin"), path.with_name(f"{path.name}.data"))
+    return [file for file in files if file.is_file()]
+
+
 def _openvino() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise _not_installed("openvino", error, "openvino") from error
+        raise ValueError(f"OpenVINO is not installed ({error}): pip install reidlit[openvino].") from error
     return openvino
-
-
-def _not_installed(name: str, error: ImportError, extra: str) -> ValueError:
-    return ValueError(f"format={name} needs what is not installed ({error}): pip install reidlit[{extra}].")
 
 
 FORMATS: dict[str, Format] = {

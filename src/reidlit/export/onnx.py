@@ -30,6 +30,22 @@ class Embedder(nn.Module):
         return functional.normalize(embedding) if self.normalize else embedding
 
 
+def embedder(model: ReIDModel, image_size: tuple[int, int], normalize: bool = False) -> Embedder:
+    """What is exported: images in, embeddings out, with batch norms folded and low-rank additions merged.
+
+    Args:
+        model: stays as it is.
+        image_size: height and width in pixels.
+        normalize: whether embeddings come out with length one.
+
+    Raises:
+        ValueError: if the model needs the camera of an image.
+    """
+    if model.uses_cameras:
+        raise ValueError("a model that uses cameras cannot be exported: its file would take images alone.")
+    return Embedder(folded(model, image_size), normalize).eval()
+
+
 def export_onnx(model: ReIDModel, path: str | Path, image_size: tuple[int, int]) -> None:
     """Write a file with the input `image` (B, 3, H, W) uint8 and the output `embedding` (B, D) float32, for any B.
 
@@ -44,9 +60,7 @@ def export_onnx(model: ReIDModel, path: str | Path, image_size: tuple[int, int])
         ValueError: if the model needs the camera of an image, has an operation that ONNX does not have, or `onnx` and
             `onnxscript` are not installed.
     """
-    if model.uses_cameras:
-        raise ValueError("a model that uses cameras cannot be exported: its file would take images alone.")
-    write_onnx(Embedder(folded(model, image_size)).eval(), Path(path), image_size)
+    write_onnx(embedder(model, image_size), Path(path), image_size)
 
 
 def write_onnx(module: Embedder, path: Path, image_size: tuple[int, int]) -> None:

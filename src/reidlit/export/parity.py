@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from reidlit.export.formats import Run, example
+from reidlit.export.formats import EmbedImages, example, written_files
 
 BATCHES = (1, 2, 7)
 REPEATS = 7
@@ -34,21 +34,9 @@ class Speed(NamedTuple):
     megabytes: float
 
 
-class FileBackend:
-    """A file as what runs a `FeatureExtractor`."""
-
-    takes_clips = False
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-
-    def __call__(self, image: Tensor, camid: Tensor | None = None, frames: Tensor | None = None) -> Tensor:
-        """See `Backend`."""
-        del camid, frames  # models that use cameras are not exported, and a file takes images
-        return self.run(image.contiguous())
-
-
-def difference(run: Run, reference: Run, image_size: tuple[int, int], images: Tensor | None = None) -> Difference:
+def difference(
+    run: EmbedImages, reference: EmbedImages, image_size: tuple[int, int], images: Tensor | None = None
+) -> Difference:
     """Compare a file with the model, at batches of 1, 2 and 7 and on given images.
 
     Args:
@@ -80,14 +68,13 @@ def difference(run: Run, reference: Run, image_size: tuple[int, int], images: Te
     return Difference(largest, float(torch.cosine_similarity(ours, theirs).min()))
 
 
-def speed(run: Run, path: Path, image_size: tuple[int, int], batch: int = 32) -> Speed:
+def speed(run: EmbedImages, path: Path, image_size: tuple[int, int], batch: int = 32) -> Speed:
     """Measure a file on this machine; medians."""
-    files = [file for file in (path, path.with_suffix(".bin"), path.with_name(f"{path.name}.data")) if file.is_file()]
     one, many = (_seconds(run, example(image_size, count)) for count in (1, batch))
-    return Speed(1000 * one, batch / many, sum(file.stat().st_size for file in files) / 1e6)
+    return Speed(1000 * one, batch / many, sum(file.stat().st_size for file in written_files(path)) / 1e6)
 
 
-def _seconds(run: Run, image: Tensor) -> float:
+def _seconds(run: EmbedImages, image: Tensor) -> float:
     run(image)
     times = []
     for _ in range(REPEATS):

@@ -49,15 +49,15 @@ def to_int8(path: Path, images: Tensor) -> None:
     if not len(images):
         raise ValueError("precision=int8 needs images to calibrate on: give data=<dataset> or images=<folder>.")
 
-    class Images(CalibrationDataReader):  # type: ignore[misc]
-        """Gives one image at a time."""
+    class CalibrationImages(CalibrationDataReader):  # type: ignore[misc]
+        """Images one at a time, as ONNX Runtime reads them."""
 
         def __init__(self) -> None:
-            self.rest: Iterator[Tensor] = iter(torch.split(images, 1))
+            self.remaining: Iterator[Tensor] = iter(torch.split(images, 1))
 
         def get_next(self) -> dict[str, Any] | None:
-            """The next image, or None."""
-            image = next(self.rest, None)
+            """Return the next image, or None after the last one."""
+            image = next(self.remaining, None)
             return None if image is None else {"image": np.ascontiguousarray(image.numpy())}
 
     prepared = path.with_name(f".{path.name}.prepared")
@@ -67,7 +67,7 @@ def to_int8(path: Path, images: Tensor) -> None:
         quantize_static(
             os.fspath(prepared),
             os.fspath(path),
-            Images(),
+            CalibrationImages(),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             weight_type=QuantType.QInt8,

@@ -4,12 +4,11 @@ import tempfile
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from reidlit.export.batch_norm_folding import folded
+from reidlit.export.formats import EmbedImages, load_onnx
 from reidlit.export.onnx import export_onnx
 from reidlit.models.model import ReIDModel
 
@@ -56,12 +55,30 @@ class TorchBackend:
         mixed = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
         with torch.inference_mode(), mixed:
             on_device = image.to(self.device, non_blocking=True)
-            known = [None if each is None else each.to(self.device) for each in (camid, frames)]
-            embedding: Tensor = self.embed(on_device, *known)
+            others = [None if tensor is None else tensor.to(self.device) for tensor in (camid, frames)]
+            embedding: Tensor = self.embed(on_device, *others)
         return embedding.float().cpu()
 
 
-class OnnxBackend:
+class FileBackend:
+    """An exported file as a backend, with images of one size and without cameras.
+
+    Args:
+        embed: Runs the file, see `reidlit.export.formats.Format.load`.
+    """
+
+    takes_clips = False
+
+    def __init__(self, embed: EmbedImages) -> None:
+        self.embed = embed
+
+    def __call__(self, image: Tensor, camid: Tensor | None = None, frames: Tensor | None = None) -> Tensor:
+        """See `Backend`."""
+        del camid, frames  # models that use cameras are not exported, and a file takes images
+        return self.embed(image.contiguous())
+
+
+class OnnxBackend(FileBackend):
     """A model in ONNX Runtime on the CPU.
 
     Args:
@@ -72,27 +89,8 @@ class OnnxBackend:
         ValueError: if ONNX Runtime or the exporter is not installed, or the model cannot be exported.
     """
 
-    takes_clips = False
-
     def __init__(self, model: ReIDModel, image_size: tuple[int, int]) -> None:
-        try:
-            import onnxruntime
-
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "model.onnx"
-                export_onnx(model, path, image_size)
-                options = onnxruntime.SessionOptions()
-                options.log_severity_level = 3
-                self.session: Any = onnxruntime.InferenceSession(
-                    path.read_bytes(), options, providers=["CPUExecutionProvider"]
-                )
-        except ImportError as error:
-            raise ValueError(
-                f"backend='onnx' needs what is not installed ({error}): pip install reidlit[export]."
-            ) from error
-
-    def __call__(self, image: Tensor, camid: Tensor | None = None, frames: Tensor | None = None) -> Tensor:
-        """See `Backend`."""
-        del camid, frames  # models that use cameras are not exported, and a file takes images
-        found: NDArray[Any] = self.session.run(None, {"image": np.ascontiguousarray(image.numpy())})[0]
-        return torch.from_numpy(found)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            export_onnx(model, path, image_size)
+            super().__init__(load_onnx(path))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from numpy.typing import ArrayLike
 
+from reidlit.files import atomic_path
 from reidlit.inference.extractor import FeatureExtractor
 from reidlit.inference.image_inputs import Given
 from reidlit.metrics.distance import pairwise_distance
@@ -46,18 +47,12 @@ class Calibration:
         """
         if not 0 < fpr <= 1:
             raise ValueError(f"fpr={fpr} must be above 0 and at most 1.")
-        known = [
-            threshold
-            for share, threshold in zip(self.fpr, self.threshold, strict=True)
-            if share <= fpr * (1 + 1e-9) and math.isfinite(threshold)
-        ]
-        if not known:
-            least = min((s for s, t in zip(self.fpr, self.threshold, strict=True) if math.isfinite(t)), default=None)
-            raise ValueError(
-                f"fpr={fpr:g} is below what {self.dataset} can tell"
-                + (f", which has too few pairs; the least is {least:g}." if least else ", which has too few pairs.")
-            )
-        return max(known)
+        measured = [(share, t) for share, t in zip(self.fpr, self.threshold, strict=True) if math.isfinite(t)]
+        thresholds = [threshold for share, threshold in measured if share <= fpr * (1 + 1e-9)]
+        if not thresholds:
+            least = f"; the least is {min(measured)[0]:g}" if measured else ""
+            raise ValueError(f"fpr={fpr:g} is below what {self.dataset} can tell, which has too few pairs{least}.")
+        return max(thresholds)
 
     def as_dict(self) -> dict[str, Any]:
         """In types that a checkpoint may hold."""
@@ -117,19 +112,15 @@ def stored(path: str | Path) -> Calibration | None:
         except (ValueError, AttributeError) as error:
             raise ValueError(f"calibration={path} is no calibration of reidlit test ({error}).") from error
     content = read_checkpoint(file)
-    known = content.get(KEY) if isinstance(content, dict) else None
-    return Calibration.of(known) if isinstance(known, dict) else None
+    calibration = content.get(KEY) if isinstance(content, dict) else None
+    return Calibration.of(calibration) if isinstance(calibration, dict) else None
 
 
 def store(path: Path, calibration: Calibration) -> None:
     """Put a calibration into a checkpoint, which is written whole or stays as it is."""
     content = read_checkpoint(path)
-    part = path.with_name(f"{path.name}.part")
-    try:
+    with atomic_path(path) as part:
         torch.save({**content, KEY: calibration.as_dict()}, part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 class Verdict(NamedTuple):

@@ -1,6 +1,7 @@
 """From images to embeddings."""
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
@@ -15,8 +16,9 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from reidlit.inference.backends import PRECISIONS, Backend, OnnxBackend, TorchBackend
-from reidlit.inference.image_inputs import Array, Given, as_list, as_pixels, as_size
-from reidlit.inference.loading import Trained, load_trained
+from reidlit.inference.device import find_device
+from reidlit.inference.image_inputs import Array, Given, as_list, as_pixels, as_size, parse_image_size
+from reidlit.inference.loading import DEFAULT_SIZE, TrainedModel, load_trained
 from reidlit.models.model import ReIDModel
 from reidlit.models.tracklet_embedding import embed_tracklets
 
@@ -59,7 +61,7 @@ class FeatureExtractor:
         model_name: str | None = None,
         model_path: str | Path | None = None,
         model: ReIDModel | None = None,
-        trained: Trained | None = None,
+        trained: TrainedModel | None = None,
         image_size: Sequence[int] | None = None,
         device: str = "auto",
         batch_size: int = 64,
@@ -71,30 +73,24 @@ class FeatureExtractor:
         bgr: bool = False,
         progress: bool = False,
     ) -> None:
-        if sum(source is not None for source in (model_path, model, trained)) != 1:
+        sources = [source for source in (model_path, model, trained) if source is not None]
+        if len(sources) != 1:
             raise ValueError(
                 "give model_path, a checkpoint or weights with their model_name, or model; a model without trained weights "
                 "has no use here."
             )
-        for name, value, known in (("backend", backend, BACKENDS), ("precision", precision, tuple(PRECISIONS))):
-            if value not in known:
-                raise ValueError(f"{name}={value!r} must be one of {', '.join(known)}.")
+        for name, value, allowed in (("backend", backend, BACKENDS), ("precision", precision, tuple(PRECISIONS))):
+            if value not in allowed:
+                raise ValueError(f"{name}={value!r} must be one of {', '.join(allowed)}.")
         for name, number, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
             if number < least:
                 raise ValueError(f"{name}={number} must be {least} or more.")
-        size = None if image_size is None else _size(image_size)
-        if model_path is not None:
-            trained = load_trained(model_path, model_name, size)
-        elif model is not None:
-            trained = Trained(model, size or (256, 128), {})
-        if trained is None:
-            raise TypeError("unreachable: one of the three was given")
-        self.trained = trained
+        self.trained = _load(sources[0], model_name, parse_image_size(image_size))
         self.image_size = self.trained.image_size
         self.embedding_size = self.trained.model.embedding_size
         self.batch_size, self.num_workers = batch_size, num_workers
         self.flip, self.normalize, self.bgr, self.progress = flip, normalize, bgr, progress
-        self.backend = self._backend(backend, precision, _device(device))
+        self.backend = self._backend(backend, precision, find_device(device))
 
     def __call__(self, images: Given | Sequence[Given], camids: ArrayLike | Tensor | None = None) -> Tensor:
         """Embed images.
@@ -111,8 +107,7 @@ class FeatureExtractor:
             FileNotFoundError: if a path does not exist.
             ValueError: if an image cannot be read, or cameras are needed and missing.
         """
-        listed = as_list(images)
-        parts = [part for _, part in self.stream(listed, camids)]
+        parts = [part for _, part in self.stream(as_list(images), camids)]
         return torch.cat(parts) if parts else torch.empty(0, self.embedding_size)
 
     def stream(
@@ -148,21 +143,21 @@ class FeatureExtractor:
             raise ValueError("images is empty: a tracklet needs one frame or more.")
         if not self.backend.takes_clips:
             raise ValueError("backend='onnx' takes single images; embed tracklets with backend='torch'.")
-        count = -(-len(images) // seq_len)
-        shown = torch.cat([batch for _, batch in self._batches(images)])
-        filled = torch.cat([shown, shown[-1:].expand(count * seq_len - len(shown), -1, -1, -1)])
-        clips = filled.view(count, seq_len, *shown.shape[1:])
-        real = (torch.arange(count * seq_len) < len(shown)).view(count, seq_len)
+        frames = torch.cat([batch for _, batch in self._batches(images)])
+        count = math.ceil(len(frames) / seq_len)
+        padding = frames[-1:].expand(count * seq_len - len(frames), -1, -1, -1)
+        clips = torch.cat([frames, padding]).view(count, seq_len, *frames.shape[1:])
+        frame_mask = (torch.arange(count * seq_len) < len(frames)).view(count, seq_len)
         camera = self._of_camera(camid, 1)
 
         def embed(image: Tensor, camids: Tensor, frames: Tensor) -> Tensor:
-            embedding: Tensor = self.backend(image, camids if self.uses_cameras else None, frames)
-            return embedding
+            return self.backend(image, camids if self.uses_cameras else None, frames)
 
-        whose, unknown = torch.zeros(count, dtype=torch.long), torch.zeros(1, dtype=torch.long)
+        tracklet = torch.zeros(count, dtype=torch.long)
+        cameras = torch.zeros(1, dtype=torch.long) if camera is None else camera
         sides = [clips, clips.flip(-1)] if self.flip else [clips]
-        found = [embed_tracklets(embed, side, real, whose, unknown if camera is None else camera) for side in sides]
-        return self._finished(torch.stack(found).mean(0))[0]
+        embeddings = [embed_tracklets(embed, side, frame_mask, tracklet, cameras) for side in sides]
+        return self._finished(torch.stack(embeddings).mean(0))[0]
 
     def crops(self, frame: Given, boxes: ArrayLike | Tensor, camid: int | None = None) -> Tensor:
         """Embed the persons that a detector found in a frame.
@@ -234,24 +229,23 @@ class FeatureExtractor:
 
     def _batches(self, images: Sequence[Given], bgr: bool | None = None) -> Iterator[tuple[range, Tensor]]:
         """Stacked batches, of which the next one is made while one is worked on."""
-        order = self.bgr if bgr is None else bgr
-        spans = [
-            range(start, min(start + self.batch_size, len(images))) for start in range(0, len(images), self.batch_size)
-        ]
+        bgr = self.bgr if bgr is None else bgr
+        starts = range(0, len(images), self.batch_size)
+        spans = [range(start, min(start + self.batch_size, len(images))) for start in starts]
 
-        def one(position: int) -> Array:
-            return as_size(images[position], self.image_size, order)
+        def read(position: int) -> Array:
+            return as_size(images[position], self.image_size, bgr)
 
         if not self.num_workers:
             for span in spans:
-                yield span, _stacked([one(position) for position in span])
+                yield span, _stacked([read(position) for position in span])
             return
         with ThreadPoolExecutor(self.num_workers) as pool:
             ahead: list[list[Future[Array]]] = []
             try:
                 for number, span in enumerate(spans):
                     while len(ahead) < 2 and number + len(ahead) < len(spans):
-                        ahead.append([pool.submit(one, position) for position in spans[number + len(ahead)]])
+                        ahead.append([pool.submit(read, position) for position in spans[number + len(ahead)]])
                     yield span, _stacked([future.result() for future in ahead.pop(0)])
             finally:
                 for future in (future for batch in ahead for future in batch):
@@ -276,19 +270,12 @@ def _stacked(images: list[Array]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
-def _size(image_size: Sequence[int]) -> tuple[int, int]:
-    if len(image_size) != 2 or min(image_size) < 1:
-        raise ValueError(f"image_size={tuple(image_size)} must be height and width in pixels.")
-    return int(image_size[0]), int(image_size[1])
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device={name!r} is unknown: give cpu, cuda or auto.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={name!r}: there is no GPU that PyTorch can use. Give cpu or auto.")
-    return device
+def _load(
+    source: str | Path | ReIDModel | TrainedModel, model_name: str | None, image_size: tuple[int, int] | None
+) -> TrainedModel:
+    """Return the trained model of a file or in memory."""
+    if isinstance(source, str | Path):
+        return load_trained(source, model_name, image_size)
+    if isinstance(source, TrainedModel):
+        return source
+    return TrainedModel(source, image_size or DEFAULT_SIZE, {})

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidlit.data.sample import Sample, first_frame
+from reidlit.files import atomic_path, atomic_write
 
 SUFFIXES = (".npz", ".parquet")
 FLUSH = 64  # batches after which what is done is noted
@@ -86,17 +87,13 @@ class Features:
         Raises:
             ValueError: if the file has another suffix.
         """
-        part = file.with_name(f".{file.name}.part")
+        suffix = _suffix(file)
         file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            if _suffix(file) == ".npz":
-                with part.open("wb") as opened:
-                    np.savez(opened, fingerprint=np.array(self.fingerprint), **{c: getattr(self, c) for c in COLUMNS})
+        with atomic_path(file) as part:
+            if suffix == ".npz":
+                np.savez(part, fingerprint=self.fingerprint, **{name: getattr(self, name) for name in COLUMNS})
             else:
                 self._write_parquet(part)
-            part.replace(file)
-        finally:
-            part.unlink(missing_ok=True)
 
     @staticmethod
     def load(file: str | Path) -> "Features":
@@ -110,8 +107,7 @@ class Features:
         if not path.is_file():
             raise FileNotFoundError(f"features={str(file)!r} does not exist: write it with reidlit extract.")
         try:
-            found = (_read_npz if _suffix(path) == ".npz" else _read_parquet)(path)
-            return Features(**found)
+            return Features(**(_read_npz if _suffix(path) == ".npz" else _read_parquet)(path))
         except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"features={str(file)!r} is no file of reidlit extract, or is damaged ({str(error).splitlines()[0]})."
@@ -142,67 +138,65 @@ def of_samples(samples: Sequence[Sample], split: str) -> dict[str, Array]:
     }
 
 
-class Unfinished:
-    """Embeddings that are being made, on the disk, so that a run that was killed goes on.
+class PartialFeatures:
+    """Embeddings in the making, kept on disk so that an interrupted run can resume.
 
     Args:
-        file: what they become; they lie beside it until then.
-        paths: the images.
+        file: File of the finished features; the embeddings are next to it until then.
+        paths: Image paths.
         size: D.
-        fingerprint: of the extractor.
+        fingerprint: Fingerprint of the extractor.
 
     Attributes:
-        done: how many are there already, of the same images by the same extractor.
-        embedding: (N, D) float32, mapped from the disk.
+        done: Number of embeddings that exist already, of the same images by the same extractor.
+        embedding: (N, D) float32, memory-mapped.
     """
 
     def __init__(self, file: Path, paths: Sequence[str], size: int, fingerprint: str) -> None:
-        self.data, self.note = _unfinished(file)
+        self.data, self.note = _partial_files(file)
         file.parent.mkdir(parents=True, exist_ok=True)
         self.about: dict[str, Any] = {
             "images": len(paths),
             "first": paths[0],
             "last": paths[-1],
             "hash": _digest(paths),
+            "size": size,
+            "fingerprint": fingerprint,
         }
-        self.about |= {"size": size, "fingerprint": fingerprint}
-        self.done = self._before()
+        self.done = self._read_progress()
         shape = (len(paths), size)
         self.embedding: Any = np.memmap(self.data, np.float32, "r+" if self.done else "w+", shape=shape)
 
-    def fill(self, parts: Iterator[tuple[range, Any]]) -> None:
-        """Take batches of embeddings (B, D), by the positions of their images."""
-        for number, (positions, part) in enumerate(parts, start=1):
-            self.embedding[positions.start : positions.stop] = part
+    def fill(self, batches: Iterable[tuple[range, Any]]) -> None:
+        """Store batches of embeddings (B, D), given with the positions of their images."""
+        for number, (positions, embedding) in enumerate(batches, start=1):
+            self.embedding[positions.start : positions.stop] = embedding
             if number % FLUSH == 0:
                 self._flush(positions.stop)
         self._flush(len(self.embedding))
 
     @staticmethod
     def clear(file: Path) -> None:
-        """Remove what lies beside a file, once it is kept there."""
-        for path in _unfinished(file):
+        """Remove the partial embeddings of a file that has been written."""
+        for path in _partial_files(file):
             path.unlink(missing_ok=True)
 
     def _flush(self, done: int) -> None:
         self.embedding.flush()
-        part = self.note.with_name(f"{self.note.name}.part")
-        part.write_text(json.dumps(self.about | {"done": done}))
-        part.replace(self.note)
+        atomic_write(self.note, json.dumps(self.about | {"done": done}))
 
-    def _before(self) -> int:
+    def _read_progress(self) -> int:
         try:
-            found = json.loads(self.note.read_text())
-            expected = self.about["images"] * self.about["size"] * 4
-            if os.path.getsize(self.data) != expected:  # noqa: PTH202 - one call
-                return 0
-            return int(found.pop("done")) if {**found, "done": 0} == {**self.about, "done": 0} else 0
-        except (OSError, ValueError, KeyError):
+            note = json.loads(self.note.read_text())
+            done = int(note.pop("done"))
+            same = note == self.about and self.data.stat().st_size == self.about["images"] * self.about["size"] * 4
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return 0
+        return done if same else 0
 
 
-def _unfinished(file: Path) -> tuple[Path, Path]:
-    """The embeddings, and a note of how many are there."""
+def _partial_files(file: Path) -> tuple[Path, Path]:
+    """Return the paths of the partial embeddings and of the note that counts them."""
     return file.with_name(f".{file.name}.embedding"), file.with_name(f".{file.name}.json")
 
 

@@ -1,6 +1,7 @@
 """Images in whatever form they are given, as uint8 arrays of one size."""
 
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -64,6 +65,20 @@ def as_pixels(image: Given, bgr: bool = False) -> Array:
 def as_size(image: Given, size: tuple[int, int], bgr: bool = False) -> Array:
     """One image as (height, width, 3) uint8 RGB, resized as `reidlit test` does; see `as_pixels`."""
     return resize(np.ascontiguousarray(as_pixels(image, bgr)), *size, True)
+
+
+def parse_image_size(size: Any) -> tuple[int, int] | None:
+    """Return the height and width that a setting names; None for None.
+
+    Raises:
+        ValueError: If `size` is not two positive integers.
+    """
+    if size is None:
+        return None
+    sides = list(size) if isinstance(size, Sequence) and not isinstance(size, str) else []
+    if len(sides) != 2 or not all(isinstance(side, Integral) and side >= 1 for side in sides):
+        raise ValueError(f"image_size={size} must be [height, width] in pixels, or null for the default.")
+    return int(sides[0]), int(sides[1])
 
 
 def _of_tensor(image: Tensor) -> Array:

@@ -1,25 +1,35 @@
-"""A trained model from a file."""
+"""Trained models from files."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from reidlit.models.build import build_model
 from reidlit.models.model import ReIDModel
-from reidlit.models.weights import load_weights, read_checkpoint
+from reidlit.models.weights import load_embedding_weights, read_checkpoint
 from reidlit.spec import build, check_saved
 
+DEFAULT_SIZE = (256, 128)  # height and width in pixels
+TRAINING_STATE = ("state_dict", "optimizer_states", "loops")  # of a checkpoint; not needed for inference
 
-class Trained(NamedTuple):
-    """A model in evaluation mode, and the height and width in pixels of the images that it is for."""
+
+class TrainedModel(NamedTuple):
+    """A model in evaluation mode with the image size that it is for.
+
+    Attributes:
+        model: The model, in evaluation mode.
+        image_size: Height and width in pixels.
+        content: Other content of a checkpoint; empty for a weight file.
+    """
 
     model: ReIDModel
     image_size: tuple[int, int]
-    content: dict[str, Any]  # what else the file tells; empty for a weight file
+    content: dict[str, Any]
 
 
 def load_trained(
     model_path: str | Path, model_name: str | None = None, image_size: tuple[int, int] | None = None
-) -> Trained:
+) -> TrainedModel:
     """Load a checkpoint of `reidlit train`, which brings its architecture and size, or a weight file.
 
     Args:
@@ -38,20 +48,20 @@ def load_trained(
     if isinstance(settings, dict) and "model" in settings:
         check_saved(settings, model_path)
         size = image_size or (int(settings["image_size"][0]), int(settings["image_size"][1]))
-        spec = dict(settings["model"]) | ({"image_size": list(size)} if "image_size" in settings["model"] else {})
         classes = settings["pids"] if "pids" in settings else settings["attributes"]
-        model: ReIDModel = build(spec, num_classes=len(classes))
-        known = {key: value for key, value in content.items() if key not in ("state_dict", "optimizer_states", "loops")}
+        model: ReIDModel = build(fitted(settings["model"], size), num_classes=len(classes))
+        about = {key: value for key, value in content.items() if key not in TRAINING_STATE}
     elif model_name is None:
         raise ValueError(
             f"model_path={str(model_path)!r} holds weights alone, so the architecture must be named: model_name='osnet_x1_0', say."
         )
     else:
-        size, known = image_size or (256, 128), {}
+        size, about = image_size or DEFAULT_SIZE, {}
         model = build_model(model_name, num_classes=1, image_size=size)
-    report = load_weights(model, model_path)
-    if not report.embeds:
-        raise ValueError(
-            f"model_path={str(model_path)!r} does not hold all that makes an embedding of this model.\n{report}"
-        )
-    return Trained(model.eval(), size, known)
+    load_embedding_weights(model, model_path, f"model_path={str(model_path)!r}")
+    return TrainedModel(model.eval(), size, about)
+
+
+def fitted(spec: Mapping[str, Any], image_size: Sequence[int]) -> dict[str, Any]:
+    """Return the spec of a model for images of a size; most models take any size and do not name one."""
+    return {**spec, "image_size": list(image_size)} if "image_size" in spec else dict(spec)

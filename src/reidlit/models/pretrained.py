@@ -13,7 +13,7 @@ import torch
 from torch.hub import download_url_to_file
 
 from reidlit.models.model import IMAGENET_MEAN, IMAGENET_STD, ReIDModel
-from reidlit.models.weights import load_weights
+from reidlit.models.weights import load_embedding_weights
 
 DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
 RESEARCH = "MIT code; trained on ImageNet, whose terms allow research only"
@@ -77,9 +77,7 @@ def load_pretrained(model: ReIDModel, name: str) -> None:
         ValueError: if the name is unknown, the file cannot be fetched, or a part of the embedding is not in it.
     """
     file = fetch(name)
-    report = load_weights(model, file)
-    if not report.embeds:
-        raise ValueError(f"pretrained=True: {file} does not hold all that makes an embedding of this model.\n{report}")
+    load_embedding_weights(model, file, f"pretrained=True: {file}")
     source = SOURCES[name]
     with torch.no_grad():
         model.mean.copy_(torch.tensor(source.mean).view_as(model.mean))

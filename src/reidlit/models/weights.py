@@ -89,6 +89,23 @@ def load_weights(model: nn.Module, path: str | Path) -> LoadReport:
     return report
 
 
+def load_embedding_weights(model: nn.Module, path: str | Path, setting: str) -> None:
+    """Load a file that must contain everything except the classifier; see `load_weights`.
+
+    Args:
+        model: A `ReIDModel`.
+        path: Weight file or checkpoint.
+        setting: How messages name the file, such as `weights=a.pth`.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is not a weight file, or a part of the embedding is missing.
+    """
+    report = load_weights(model, path)
+    if not report.embeds:
+        raise ValueError(f"{setting} does not hold all that makes an embedding of this model.\n{report}")
+
+
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """The named tensors of a weight file or checkpoint, on the CPU.
 

@@ -1,4 +1,4 @@
-"""Maps over images as a picture: image, map and the two together, some triplets a row."""
+"""Pictures of maps over images: panels of an image, its map and both together."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +11,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from reidlit.visualize.ranked_list import CAPTION, GAP, HEADER, HEIGHT, INK, PAPER, WIDTH
 
-ACROSS = 4  # triplets in a row
+ACROSS = 4  # panels in a row
 SHARE = 0.5  # of the map's colour in the overlay
 TITLE_SIZE, CAPTION_SIZE = 14, 11
 
 
-class Triplet(NamedTuple):
+class MapPanel(NamedTuple):
     """An image (H, W, 3) uint8 RGB and its map (H, W) in 0 to 1. `caption` may have two lines."""
 
     image: NDArray[Any]
@@ -67,11 +67,11 @@ def overlay(image: NDArray[Any], heat: NDArray[Any]) -> NDArray[Any]:
     return np.rint(mixed).astype(np.uint8)
 
 
-def draw_maps(triplets: Sequence[Triplet], path: Path, title: str = "") -> Path:
+def draw_maps(panels: Sequence[MapPanel], path: Path, title: str = "") -> Path:
     """Draw image, map and overlay of each.
 
     Args:
-        triplets: what to draw; at least one.
+        panels: what to draw; at least one.
         path: the .png file to write.
         title: written on top.
 
@@ -81,32 +81,32 @@ def draw_maps(triplets: Sequence[Triplet], path: Path, title: str = "") -> Path:
     Raises:
         ValueError: if there is nothing to draw, or a map does not fit its image.
     """
-    if not triplets:
-        raise ValueError("triplets is empty: give at least one image with its map to draw.")
-    across = min(ACROSS, len(triplets))
-    down = -(-len(triplets) // across)
-    # Images of one triplet touch, so that the eye takes them together.
+    if not panels:
+        raise ValueError("panels is empty: give at least one image with its map to draw.")
+    across = min(ACROSS, len(panels))
+    down = -(-len(panels) // across)
+    # Images of one panel touch, so that the eye takes them together.
     cell = (3 * WIDTH + GAP, HEIGHT + CAPTION + GAP)
     font = ImageFont.load_default(TITLE_SIZE)
     width = max(across * cell[0] + GAP, round(font.getlength(title)) + 2 * GAP)
     sheet = Image.new("RGB", (width, down * cell[1] + HEADER + GAP), PAPER)
     draw = ImageDraw.Draw(sheet)
     draw.text((GAP, GAP), title, fill=INK, font=font)
-    for number, triplet in enumerate(triplets):
+    for number, panel in enumerate(panels):
         row, column = divmod(number, across)
-        _draw(sheet, draw, (GAP + column * cell[0], HEADER + row * cell[1]), triplet)
+        _draw(sheet, draw, (GAP + column * cell[0], HEADER + row * cell[1]), panel)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
     return path
 
 
-def _draw(sheet: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], triplet: Triplet) -> None:
+def _draw(sheet: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], panel: MapPanel) -> None:
     left, top = corner
-    together = overlay(triplet.image, triplet.heat)
-    for place, shown in enumerate((triplet.image, colour_map(triplet.heat), together)):
+    together = overlay(panel.image, panel.heat)
+    for place, shown in enumerate((panel.image, colour_map(panel.heat), together)):
         sheet.paste(Image.fromarray(shown).resize((WIDTH, HEIGHT)), (left + place * WIDTH, top))
     font = ImageFont.load_default(CAPTION_SIZE)
-    text = "\n".join(_fitting(line, font) for line in triplet.caption.splitlines())
+    text = "\n".join(_fitting(line, font) for line in panel.caption.splitlines())
     draw.multiline_text((left, top + HEIGHT + 2), text, fill=INK, font=font, spacing=2)
 
 

@@ -12,11 +12,11 @@ from reidlit.data.images import Read
 HEIGHT, WIDTH = 160, 80  # of a shown image, in pixels
 FRAME, GAP, CAPTION, HEADER = 4, 8, 34, 30
 RIGHT, WRONG, QUERY, INK, PAPER = (34, 139, 60), (200, 40, 40), (40, 60, 160), (30, 30, 30), (255, 255, 255)
-JUNK, UNKNOWN = (150, 150, 150), (205, 205, 205)
+JUNK, NO_LABEL = (150, 150, 150), (205, 205, 205)
 STRIP = 3  # frames of a tracklet, side by side
 
 
-class Shown(NamedTuple):
+class ListedImage(NamedTuple):
     """One image of a list.
 
     Attributes:
@@ -52,14 +52,14 @@ class Shown(NamedTuple):
     @property
     def colour(self) -> tuple[int, int, int]:
         """Of the frame."""
-        return JUNK if self.junk else {True: RIGHT, False: WRONG, None: UNKNOWN}[self.match]
+        return JUNK if self.junk else {True: RIGHT, False: WRONG, None: NO_LABEL}[self.match]
 
 
 class RankedList(NamedTuple):
     """A query and the gallery entries nearest to it, nearest first."""
 
-    query: Shown
-    entries: Sequence[Shown]
+    query: ListedImage
+    entries: Sequence[ListedImage]
 
 
 def draw_ranked_lists(lists: Sequence[RankedList], path: Path, title: str = "", read: Read = decode) -> Path:
@@ -116,7 +116,7 @@ def sheet(lists: Sequence[RankedList], title: str = "", read: Read = decode) -> 
     return drawn
 
 
-def framed(shown: Shown, colour: tuple[int, int, int] | None = None, read: Read = decode) -> Image.Image:
+def framed(shown: ListedImage, colour: tuple[int, int, int] | None = None, read: Read = decode) -> Image.Image:
     """One image of a list in its frame, or in a frame of another colour; a tracklet as a strip."""
     strip = [Image.fromarray(read(file)).resize((WIDTH, HEIGHT)) for file in shown.strip]
     size = (WIDTH * len(strip) + 2 * FRAME, HEIGHT + 2 * FRAME)
@@ -130,7 +130,7 @@ def _draw(
     drawn: Image.Image,
     draw: ImageDraw.ImageDraw,
     corner: tuple[int, int],
-    shown: Shown,
+    shown: ListedImage,
     colour: tuple[int, int, int],
     caption: str,
     read: Read,

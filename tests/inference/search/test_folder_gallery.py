@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from reidlit.data.synthetic.walkers import Walkers
 
 import reidlit
-from reidlit.data.synthetic.walkers import Walkers
 from reidlit.inference.search.folder_gallery import gallery_of_folder
 from reidlit.inference.search.gallery import Gallery
 from reidlit.models import build_model
@@ -68,7 +68,7 @@ def test_another_index_is_left_as_it_is(extractor, crops, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         gallery_of_folder(tmp_path / "nowhere", file, extractor)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="holds no image"):
+    with pytest.raises(ValueError, match="contains no image"):
         gallery_of_folder(tmp_path / "empty", file, extractor)
     assert not file.exists()
     gallery_of_folder(tmp_path / "crops", file, extractor, "cosine")

@@ -8,11 +8,11 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from reidlit.data.synthetic.walkers import Walkers
 from torch.nn import functional
 
 import reidlit
 from reidlit.data.sample import Sample
-from reidlit.data.synthetic.walkers import Walkers
 from reidlit.inference.features import Features, of_samples
 from reidlit.inference.search import store
 from reidlit.inference.search.gallery import Gallery

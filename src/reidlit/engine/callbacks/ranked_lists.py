@@ -20,7 +20,7 @@ from reidlit.metrics import ReIDMetric, Scores
 from reidlit.metrics.nearest import nearest
 from reidlit.tables import write_table
 from reidlit.visualize.faces import blurring
-from reidlit.visualize.ranked_list import RankedList, Shown, draw_ranked_lists
+from reidlit.visualize.ranked_list import ListedImage, RankedList, draw_ranked_lists
 
 CHOICES = ("random", "worst", "best", "all")
 SHEET = 100  # rows; a longer picture opens nowhere
@@ -195,9 +195,9 @@ def _row(asked: str | int, metric: ReIDMetric, samples: Sequence[Sample]) -> int
     return found[0]
 
 
-def _shown(sample: Sample, distance: float | None = None, match: bool | None = None, junk: bool = False) -> Shown:
+def _shown(sample: Sample, distance: float | None = None, match: bool | None = None, junk: bool = False) -> ListedImage:
     frames = () if isinstance(sample.path, str) else sample.path
-    return Shown(first_frame(sample.path), sample.pid, sample.camid, distance, match, junk, frames)
+    return ListedImage(first_frame(sample.path), sample.pid, sample.camid, distance, match, junk, frames)
 
 
 def _columns(lists: Sequence[RankedList]) -> dict[str, NDArray[np.generic]]:

@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import WandbLogger
 from reidlit.engine.callbacks.ranked_lists import Drawn
 from reidlit.engine.tested import CAMERA_PAIRS, Tested
 from reidlit.visualize.curves import camera_figure, pixels
-from reidlit.visualize.ranked_list import QUERY, Shown, framed
+from reidlit.visualize.ranked_list import QUERY, ListedImage, framed
 
 
 def show_in_wandb(logger: WandbLogger, tested: Sequence[Tested], step: int) -> None:
@@ -60,7 +60,7 @@ def ranked_lists(drawn: Drawn) -> wandb.Table:
     return table
 
 
-def _image(shown: Shown, caption: str, drawn: Drawn, colour: tuple[int, int, int] | None = None) -> wandb.Image:
+def _image(shown: ListedImage, caption: str, drawn: Drawn, colour: tuple[int, int, int] | None = None) -> wandb.Image:
     if shown.pid >= 0:
         caption += f", id {shown.pid}"
     if shown.camid >= 0:

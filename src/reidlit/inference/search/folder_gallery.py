@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from reidlit.data.image_files import list_images_below
+from reidlit.data.image_files import images_in_folder
 from reidlit.inference.extractor import FeatureExtractor
 from reidlit.inference.search.gallery import Gallery
 
@@ -45,9 +45,7 @@ def gallery_of_folder(
         ValueError: if the folder holds no image, or the file is of other images, another model or another metric.
     """
     whole, kept = Path(os.path.abspath(folder)), Path(file).expanduser()  # noqa: PTH100 - links stay as they are
-    files = list_images_below(whole)
-    if not files:
-        raise ValueError(f"gallery={str(folder)!r} holds no image.")
+    files = images_in_folder(whole, "gallery")
     if kept.is_file():
         gallery = Gallery.load(kept, extractor=extractor)
         _check(gallery, kept, whole, metric)

@@ -1,0 +1,58 @@
+"""Checks of an exported file against the model it was made from."""
+
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+
+from reidlit.data.splits import EvalSet
+from reidlit.export.formats import EmbedImages
+from reidlit.export.parity import Difference
+from reidlit.inference.backends import FileBackend
+from reidlit.inference.extractor import FeatureExtractor
+from reidlit.inference.loading import TrainedModel
+from reidlit.metrics import evaluate
+
+LIMITS = {"fp32": (1e-4, 0.9999), "fp16": (0.02, 0.999), "int8": (float("inf"), 0.9)}  # difference, cosine
+
+
+def check_difference(cfg: DictConfig, path: Path, found: Difference) -> None:
+    """Refuse a file whose embeddings differ from the model's.
+
+    Raises:
+        ValueError: If they differ by more than the limits.
+    """
+    largest, cosine = LIMITS[cfg.precision]
+    largest = largest if cfg.max_difference is None else cfg.max_difference
+    cosine = cosine if cfg.min_cosine is None else cfg.min_cosine
+    if found.largest > largest or found.cosine < cosine:
+        raise ValueError(
+            f"{path} differs from the model: by {found.largest:.2g} (max_difference={largest:g}), with a cosine of "
+            f"{found.cosine:.5f} (min_cosine={cosine:g}). It was deleted."
+        )
+
+
+def check_mean_ap(
+    cfg: DictConfig, path: Path, test_set: EvalSet, trained: TrainedModel, model: EmbedImages, file: EmbedImages
+) -> str:
+    """Return the mAP of the model and of the file in words.
+
+    Raises:
+        ValueError: If the file loses more than `max_mAP_loss`.
+    """
+    before, after = mean_ap(test_set, trained, model), mean_ap(test_set, trained, file)
+    if before - after > cfg.max_mAP_loss:
+        raise ValueError(
+            f"{path} loses {100 * (before - after):.2f} % mAP (max_mAP_loss={cfg.max_mAP_loss:g}): {100 * before:.2f} "
+            f"before, {100 * after:.2f} after. It was deleted."
+        )
+    return f"{100 * before:.2f} to {100 * after:.2f}"
+
+
+def mean_ap(test_set: EvalSet, trained: TrainedModel, embed: EmbedImages) -> float:
+    """Return the mAP of a test set if `embed` embeds its images."""
+    extractor = FeatureExtractor(trained=trained, device="cpu")
+    extractor.backend = FileBackend(embed)
+    embeddings = [extractor([str(sample.path) for sample in samples]) for samples in test_set]
+    labels = [np.array([getattr(s, name) for s in samples]) for name in ("pid", "camid") for samples in test_set]
+    return evaluate(*embeddings, *labels).mAP
