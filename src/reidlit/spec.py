@@ -2,6 +2,11 @@
 
 A checkpoint holds such dicts instead of pickled objects, so it can be read without Hydra and without running its code. What
 a checkpoint names is built only if it is harmless, see `check_saved`; what a user's own program or command line names, always.
+
+There are two builders. `build` makes what a checkpoint stores: models, losses, optimizers, schedules. Loading one must
+neither need Hydra nor run code that the file chooses, so these specs stay plain dicts until `build` calls a checked target.
+Hydra's `instantiate` makes what only a command line names and no checkpoint stores: datasets, transforms, samplers, the
+Trainer, callbacks and loggers.
 """
 
 import os

@@ -1,16 +1,30 @@
 """Several losses as one."""
 
 from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+
+class Loss(Protocol):
+    """A loss as `WeightedSum` calls it: any `nn.Module` with such a `forward`.
+
+    Attributes:
+        compares: Whether the loss compares images with each other, and needs the batches of all devices; optional.
+    """
+
+    compares: bool = False
+
+    def __call__(self, output: Any, pid: Tensor) -> Tensor:
+        """Return the scalar loss, in fp32, of a model's output and the labels (B,)."""
 
 
 class WeightedSum(nn.Module):
     """Named losses and their weights.
 
     Args:
-        losses: each `loss(output, pid) -> scalar`.
+        losses: by name; each an `nn.Module` that is a `Loss`.
         weights: one a name; a loss without one counts once, a loss of weight zero is not computed.
         starts: the epoch from which a loss counts, counted from 0; without one, from the start. Losses on pairs can pull the
             features of a fresh network to a point, from where no gradient leads away; classification first prevents it.
@@ -48,12 +62,14 @@ class WeightedSum(nn.Module):
         Args:
             output: of the model.
             pid: (B,) labels.
-            everyone: the same over the batches of all devices, for losses that compare images and say so by
-                `compares = True`; without it they see this batch alone.
+            everyone: the same over the batches of all devices, for losses with `compares`; without it they see this batch
+                alone.
             epoch: of the training; `None` lets all losses count.
         """
         each = {
-            name: loss(*everyone) if everyone is not None and getattr(loss, "compares", False) else loss(output, pid)
+            name: loss(*everyone)
+            if everyone is not None and getattr(loss, "compares", Loss.compares)
+            else loss(output, pid)
             for name, loss in self.losses.items()
             if epoch is None or epoch >= self.starts.get(name, 0)
         }

@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from reidlit.config import option, options
-from reidlit.models.model import IMAGENET_MEAN, IMAGENET_STD, ReIDModel
+from reidlit.models.backbones import Backbone
+from reidlit.models.model import ReIDModel
 from reidlit.models.pretrained import load_pretrained
 from reidlit.spec import TARGET, accepts, build
 
@@ -83,6 +82,25 @@ def assemble(
     Raises:
         ValueError: if a spec does not fit, or weights are asked for where none are known.
     """
+    _check(num_classes, backbone, pretrained, weights, shared)
+    network = _build_backbone(backbone, image_size, pretrained and weights is None)
+    size = network.num_features
+    pooling = build(pool)
+    branches: int = pooling.num_branches
+    necks = [build(neck, in_features=size) for _ in range(1 if "neck" in shared else branches)]
+    count = 1 if "classifier" in shared else branches
+    bottleneck = necks[0].num_features
+    classifiers = [build(classifier, in_features=bottleneck, num_classes=num_classes) for _ in range(count)]
+    over_time = None if temporal is None else build(temporal, **accepts(temporal, {"in_features": size}))
+    own_mean, own_std = getattr(network, "mean", Backbone.mean), getattr(network, "std", Backbone.std)
+    model = ReIDModel(network, pooling, necks, classifiers, mean or own_mean, std or own_std, over_time)
+    if pretrained and weights is not None:
+        load_pretrained(model, weights, mean, std)
+    return model
+
+
+def _check(num_classes: int, backbone: Spec, pretrained: bool, weights: str | None, shared: Sequence[str]) -> None:
+    """Report mistakes before anything is built."""
     if num_classes < 1:
         raise ValueError(f"num_classes={num_classes} must be 1 or more.")
     if unknown := set(shared) - {"neck", "classifier"}:
@@ -92,22 +110,9 @@ def assemble(
             f"pretrained=True: no ImageNet weights are known for {backbone[TARGET]}. "
             "Give a file with weights=<file>, or set pretrained=False."
         )
-    known = {"image_size": list(image_size), "pretrained": pretrained and weights is None}
-    network = build({**backbone, **{key: value for key, value in known.items() if key in backbone}})
-    pooling = build(pool)
-    branches: int = pooling.num_branches
-    necks = [build(neck, in_features=network.num_features) for _ in range(1 if "neck" in shared else branches)]
-    width = necks[0].num_features
-    count = 1 if "classifier" in shared else branches
-    classifiers = [build(classifier, in_features=width, num_classes=num_classes) for _ in range(count)]
-    own_mean, own_std = getattr(network, "mean", IMAGENET_MEAN), getattr(network, "std", IMAGENET_STD)
-    over_time = (
-        None if temporal is None else build(temporal, **accepts(temporal, {"in_features": network.num_features}))
-    )
-    model = ReIDModel(network, pooling, necks, classifiers, mean or own_mean, std or own_std, over_time)
-    if pretrained and weights is not None:
-        load_pretrained(model, weights)
-        for buffer, given in ((model.mean, mean), (model.std, std)):
-            if given is not None:  # not what belongs to the weights
-                buffer.copy_(torch.tensor(given).view_as(buffer))
-    return model
+
+
+def _build_backbone(spec: Spec, image_size: Sequence[int], pretrained: bool) -> Any:
+    """Build a `Backbone`; only some have a size or weights of their own."""
+    offered = {"image_size": list(image_size), "pretrained": pretrained}
+    return build({**spec, **{key: value for key, value in offered.items() if key in spec}})

@@ -6,21 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reidlit.models.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from reidlit.models.neck import NeckOutput
 from reidlit.models.output import ReIDOutput
 from reidlit.models.temporal import TemporalAverage
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class ReIDModel(nn.Module):
     """Replaceable parts, with the input normalisation that belongs to the weights.
 
     Args:
-        backbone: image (B, 3, H, W) -> map (B, C, H', W'), or whatever its pooling reads. If it has `uses_cameras`, it is
-            given the cameras (B,) too, or None. If it has `branch_weights`, the embedding of each branch is multiplied
-            by its own before they are joined.
+        backbone: image (B, 3, H, W) -> map (B, C, H', W'), or whatever its pooling reads. See `Backbone` for its optional
+            attributes.
         pool: map -> a vector (B, C) for each of its `num_branches`.
         necks: vector -> `NeckOutput`, one a branch; a single one serves all branches.
         classifiers: bottleneck -> logits (B, num_classes), one a branch; a single one serves all branches.
@@ -54,7 +51,7 @@ class ReIDModel(nn.Module):
     @property
     def uses_cameras(self) -> bool:
         """Whether embeddings depend on the camera, which then has to be given."""
-        return bool(getattr(self.backbone, "uses_cameras", False))
+        return bool(getattr(self.backbone, "uses_cameras", Backbone.uses_cameras))
 
     @property
     def embedding_size(self) -> int:
@@ -121,7 +118,7 @@ class ReIDModel(nn.Module):
         if len(branches) == 1:
             return branches[0].embedding
         # After the necks: a batch norm would undo them in training, and not know of them in evaluation.
-        weights: Sequence[float] = getattr(self.backbone, "branch_weights", (1.0,) * len(branches))
+        weights = getattr(self.backbone, "branch_weights", Backbone.branch_weights) or (1.0,) * len(branches)
         return torch.cat([w * branch.embedding for w, branch in zip(weights, branches, strict=True)], dim=1)
 
     @staticmethod

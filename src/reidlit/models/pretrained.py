@@ -12,7 +12,8 @@ from urllib.error import URLError
 import torch
 from torch.hub import download_url_to_file
 
-from reidlit.models.model import IMAGENET_MEAN, IMAGENET_STD, ReIDModel
+from reidlit.models.backbones import IMAGENET_MEAN, IMAGENET_STD
+from reidlit.models.model import ReIDModel
 from reidlit.models.weights import load_embedding_weights
 
 DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
@@ -68,10 +69,18 @@ SOURCES = {
 }
 
 
-def load_pretrained(model: ReIDModel, name: str) -> None:
+def load_pretrained(
+    model: ReIDModel, name: str, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> None:
     """Fetch weights once, load them into a model, and set the normalisation that belongs to them.
 
     A classifier for other classes stays as it is; everything else must fit.
+
+    Args:
+        model: Model to change.
+        name: Key of `SOURCES`.
+        mean: Mean of the images per channel, instead of that of the weights.
+        std: Standard deviation of the images per channel, instead of that of the weights.
 
     Raises:
         ValueError: if the name is unknown, the file cannot be fetched, or a part of the embedding is not in it.
@@ -80,8 +89,8 @@ def load_pretrained(model: ReIDModel, name: str) -> None:
     load_embedding_weights(model, file, f"pretrained=True: {file}")
     source = SOURCES[name]
     with torch.no_grad():
-        model.mean.copy_(torch.tensor(source.mean).view_as(model.mean))
-        model.std.copy_(torch.tensor(source.std).view_as(model.std))
+        model.mean.copy_(torch.tensor(mean or source.mean).view_as(model.mean))
+        model.std.copy_(torch.tensor(std or source.std).view_as(model.std))
 
 
 def fetch(name: str) -> Path:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reidlit.models.backbones import Backbone
+
 WRAPPERS = ("state_dict", "model")  # where Torchreid and Lightning, and fast-reid, put the tensors
 PREFIXES = ("module.", "model.")  # DataParallel's, and that of a LightningModule
 COUNTER = "num_batches_tracked"
@@ -158,7 +160,7 @@ def renames_of(model: nn.Module) -> dict[str, str]:
     found["heads.pool_layer."] = "pool."  # fast-reid's, where it has a learned power
     parts = [model.get_submodule("backbone"), *model.get_submodule("neck").children()]
     for part in parts:
-        found |= getattr(part, "renames", {})
+        found |= getattr(part, "renames", Backbone.renames)
     return dict(sorted(found.items(), key=lambda rename: len(rename[0]), reverse=True))
 
 
