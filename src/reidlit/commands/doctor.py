@@ -14,7 +14,7 @@ from reidlit.data.datamodule import ReIDDataModule, count
 from reidlit.data.doctor import SEVERITIES, Entry, Examination, Finding, Severity, examine
 from reidlit.data.image_statistics import Spread
 from reidlit.files import write_json
-from reidlit.models.model import IMAGENET_MEAN, IMAGENET_STD
+from reidlit.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 from reidlit.visualize.contact_sheet import choose_rows, draw_contact_sheet
 
 SHOWN = 10  # cases of a finding that are printed

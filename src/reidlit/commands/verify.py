@@ -30,7 +30,8 @@ def run(cfg: DictConfig) -> None:
         metric, threshold = calibration.metric, calibration.at(cfg.fpr)
         source = f"FPR {cfg.fpr:g} on {calibration.dataset}"
     extractor = build_extractor(cfg, progress=False, **options)
-    verdict = verify(extractor, *cfg.images, threshold, metric, cfg.camids)
+    first, second = cfg.images
+    verdict = verify(extractor, first, second, threshold, metric, cfg.camids)
     if cfg.json:
         sys.stdout.write(json.dumps({**verdict._asdict(), "metric": metric, "source": source}) + "\n")
         return

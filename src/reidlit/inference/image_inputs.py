@@ -1,7 +1,6 @@
 """Images in whatever form they are given, as uint8 arrays of one size."""
 
 from collections.abc import Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -76,7 +75,7 @@ def parse_image_size(size: Any) -> tuple[int, int] | None:
     if size is None:
         return None
     sides = list(size) if isinstance(size, Sequence) and not isinstance(size, str) else []
-    if len(sides) != 2 or not all(isinstance(side, Integral) and side >= 1 for side in sides):
+    if len(sides) != 2 or not all(isinstance(side, int | np.integer) and side >= 1 for side in sides):
         raise ValueError(f"image_size={size} must be [height, width] in pixels, or null for the default.")
     return int(sides[0]), int(sides[1])
 

@@ -122,9 +122,16 @@ class GalleryRows:
         """Write a `.npz` file atomically."""
         file.parent.mkdir(parents=True, exist_ok=True)
         paths = np.frombuffer(b"\0".join(os.fsencode(path) for path in self.paths), np.uint8)
-        arrays = {"about": self.about, "paths": paths, "embedding": self._embedding[: len(self)].cpu().numpy()}
+        arrays: dict[str, Any] = {
+            "format": FORMAT,
+            "next_id": self.next_id,
+            **notes,
+            "about": self.about,
+            "paths": paths,
+        }
+        arrays["embedding"] = self._embedding[: len(self)].cpu().numpy()
         with atomic_path(file) as part, part.open("wb") as opened:
-            np.savez(opened, format=FORMAT, next_id=self.next_id, **notes, **arrays)
+            np.savez(opened, **arrays)
             opened.flush()
             os.fsync(opened.fileno())  # a power failure must not leave the new name with incomplete content
 
@@ -151,8 +158,14 @@ class GalleryRows:
             raise ValueError("another version of reidlit wrote it")
         about, embedding, packed = arrays.pop("about"), arrays.pop("embedding"), arrays.pop("paths").tobytes()
         paths = [os.fsdecode(path) for path in packed.split(b"\0")] if len(about) else []
-        typed = (about.dtype, about.ndim, embedding.dtype, embedding.ndim) == (ABOUT, 1, np.float32, 2)
-        if not typed or not len(about) == len(paths) == len(embedding) or (np.diff(about["id"]) <= 0).any():
+        fitting = (
+            about.dtype == ABOUT
+            and embedding.dtype == np.float32
+            and (about.ndim, embedding.ndim) == (1, 2)
+            and len(about) == len(paths) == len(embedding)
+            and (np.diff(about["id"]) > 0).all()
+        )
+        if not fitting:
             raise ValueError("its parts do not fit together")
         rows = cls(device)
         rows.size, rows.next_id, rows.paths = embedding.shape[1], int(arrays.pop("next_id")), paths
