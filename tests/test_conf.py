@@ -3,6 +3,7 @@
 import datetime
 import inspect
 from itertools import permutations
+from typing import Unpack, get_args, get_origin
 
 import pytest
 import torch
@@ -10,8 +11,6 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from reidlit.config import CONFIG_DIR, option, options
-from reidlit.data.datamodule import Loading, ReIDDataModule
-from reidlit.data.video import VideoDataModule, VideoLoading
 from reidlit.spec import locate
 
 INCLUDED = ("loading", "extractor")  # by others, which are composed below
@@ -71,7 +70,8 @@ def test_option_composes_and_fits(case):
 def accepted(target):
     """The keyword arguments of a callable, or `None` where a foreign one takes any.
 
-    A dataset's typed `**loading` counts with the keys of its TypedDict; else nothing of ours swallows arguments.
+    Typed keyword arguments, such as `**loading: Unpack[Loading]`, count with the keys of their TypedDict; nothing else of ours
+    swallows arguments.
     """
     names = set()
     if target is datetime.timedelta:  # written in C, without a signature
@@ -81,12 +81,21 @@ def accepted(target):
             names.add(name)
         elif not target.__module__.startswith("reidlit."):
             return None
-        elif isinstance(target, type) and issubclass(target, ReIDDataModule):
-            names |= set((VideoLoading if issubclass(target, VideoDataModule) else Loading).__annotations__)
+        elif get_origin(parameter.annotation) is Unpack:  # a TypedDict of shared options
+            names |= shared_options(target)
         else:  # a module without arguments of its own shows those of nn.Module
             assert isinstance(target, type), f"{target} swallows unknown arguments"
             assert target.__init__ is torch.nn.Module.__init__, f"{target} swallows unknown arguments"
     return names
+
+
+def shared_options(target):
+    """The keys of the TypedDicts that the constructors of a class and of its bases unpack."""
+    constructors = [vars(parent)["__init__"] for parent in target.__mro__ if "__init__" in vars(parent)]
+    constructors = [each for each in constructors if each.__module__.startswith("reidlit.")]
+    annotations = [p.annotation for each in constructors for p in inspect.signature(each).parameters.values()]
+    dicts = [get_args(annotation)[0] for annotation in annotations if get_origin(annotation) is Unpack]
+    return {key for keys in dicts for key in keys.__annotations__}
 
 
 def test_attributes_bring_their_data_loss_and_choice_unless_told_otherwise():

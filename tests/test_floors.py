@@ -38,7 +38,7 @@ FLOORS = {
 HYDRA = ("cli.py", "commands/", "compat/", "engine/")
 LIGHTNING = ("commands/", "data/datamodule.py", "engine/", "runs/")
 # Files of one name in two rooms: each mirrors the other.
-MIRRORED = {"distillation.py", "doctor.py", "table.py"}
+MIRRORED = {"distillation.py", "doctor.py"}
 FORBIDDEN = {"utils", "common", "helpers"}
 
 

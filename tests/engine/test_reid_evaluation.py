@@ -22,7 +22,7 @@ from reidlit.data.transforms import Resize
 from reidlit.data.transforms.pipeline import Pipeline
 from reidlit.engine.reid import ReIDModule
 from reidlit.runs.result import RunResult
-from reidlit.runs.tables import print_results
+from reidlit.runs.result_tables import print_results
 
 root, devices, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 

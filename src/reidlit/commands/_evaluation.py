@@ -13,10 +13,10 @@ from reidlit.files import write_json
 from reidlit.inference.calibration import Calibration, store
 from reidlit.metrics import ReIDMetric
 from reidlit.runs.environment import environment
-from reidlit.runs.folder import RunFolder
 from reidlit.runs.per_query import write_per_query
 from reidlit.runs.result import RunResult, Stage, TestResult
-from reidlit.runs.tables import print_results
+from reidlit.runs.result_tables import print_results
+from reidlit.runs.run_folder import RunFolder
 
 
 def evaluate_module(
@@ -69,7 +69,7 @@ def _calibrate(folder: RunFolder, result: RunResult, module: AnyModule, checkpoi
     if not result.tests:
         return
     test = result.tests[0]
-    calibration = Calibration.of_test(str(test.dataset), test.figures, module.hparams.get("evaluation") or {})
+    calibration = Calibration.of_test(str(test.dataset), test.metrics, module.hparams.get("evaluation") or {})
     if calibration is None:
         return
     write_json(folder.calibration_file, calibration.as_dict())

@@ -7,7 +7,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from reidlit.runs.folder import RunFolder, newest_checkpoint
+from reidlit.runs.run_folder import RunFolder, newest_checkpoint
 from reidlit.spec import targets, trust
 
 TRUSTED_GROUPS = ("model", "loss", "optimizer", "scheduler", "engine")

@@ -62,16 +62,16 @@ def varied_settings(jobs: Sequence[Job]) -> list[str]:
 
 def print_jobs(jobs: Sequence[Job], varied: Sequence[str]) -> None:
     """Print a row for each job, in percent."""
-    figures = [
-        {name: None if job.result.scored is None else job.result.scored.figures.get(name) for name in SHOWN}
+    rows = [
+        {name: None if job.result.scored is None else job.result.scored.metrics.get(name) for name in SHOWN}
         for job in jobs
     ]
-    shown = [name for name in SHOWN if any(each[name] is not None for each in figures)]
+    shown = [name for name in SHOWN if any(each[name] is not None for each in rows)]
     table = Table("job", *varied, box=SIMPLE, pad_edge=False, collapse_padding=True)
     for name in shown:
         table.add_column(f"{name}, %", justify="right")
     table.add_column("status")
-    for job, each in zip(jobs, figures, strict=True):
+    for job, each in zip(jobs, rows, strict=True):
         cells = ["" if (value := each[name]) is None else f"{100 * value:.2f}" for name in shown]
         table.add_row(job.name, *(_shortened(job.settings.get(key, "")) for key in varied), *cells, job.status)
     Console().print(table)

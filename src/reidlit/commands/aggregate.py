@@ -18,8 +18,8 @@ from reidlit.commands._settings import current_run, plain
 from reidlit.console import say
 from reidlit.files import write_json
 from reidlit.runs.finished import FinishedRun, find_runs
+from reidlit.runs.result_tables import IN_PERCENT
 from reidlit.runs.statistics import RunStatistics, run_statistics
-from reidlit.runs.tables import IN_PERCENT
 
 LEVEL = 0.95
 # The settings that the runs of a group may differ in: seeds, splits, and where files lie.

@@ -12,10 +12,10 @@ from reidlit.console import say
 from reidlit.data.datamodule import ReIDDataModule, count
 from reidlit.data.decode import decode
 from reidlit.data.sample import Sample, first_frame
-from reidlit.runs.folder import RunFolder
 from reidlit.runs.per_query import Columns, read_per_query
 from reidlit.runs.result import TestResult
-from reidlit.runs.tables import remarks, result_rows
+from reidlit.runs.result_tables import remarks, result_rows
+from reidlit.runs.run_folder import RunFolder
 from reidlit.spec import check_saved
 from reidlit.visualize.curves import camera_heat_map, cmc_curve, distance_histogram, roc_curve, training_curve
 from reidlit.visualize.faces import blurring
@@ -59,7 +59,7 @@ def build_report(folder: RunFolder, cfg: DictConfig) -> Report:
     if result is None and not logged:
         raise ValueError(f"run={folder.path} has neither metrics.json nor csv/metrics.csv: let it finish first.")
     config = folder.config()
-    tests = [] if result is None else [test for test in result if "mAP" in test.figures]
+    tests = [] if result is None else [test for test in result if "mAP" in test.metrics]
     told = [f"{test.prefix}: {remark}" for test in tests for remark in remarks(test)]
     told += list(dict.fromkeys(test.protocol for test in tests if test.protocol))
     datamodule, missing = dataset(config, cfg.data_root)
@@ -184,7 +184,7 @@ def _retrieval(tests: Sequence[TestResult], queries: Mapping[str, Columns]) -> l
         caption = "; ".join(f"{name}: rank-1 {100 * (ranked <= 1).mean():.1f} %" for name, ranked in ranks.items())
         drawn.append(Plot("CMC, with 95 % intervals", cmc_curve(ranks), caption))
     for test in tests:
-        pairs = test.figures.get("camera_pairs")
+        pairs = test.metrics.get("camera_pairs")
         if pairs and pairs["q_camids"] and pairs["g_camids"]:
             values = [value for row in pairs["mAP"] for value in row if value is not None]
             if values:
@@ -194,15 +194,15 @@ def _retrieval(tests: Sequence[TestResult], queries: Mapping[str, Columns]) -> l
 
 
 def _verification(tests: Sequence[TestResult]) -> list[Plot]:
-    measured = [test for test in tests if test.figures.get("AUC") is not None]
+    measured = [test for test in tests if test.metrics.get("AUC") is not None]
     if not measured:
         return []
-    caption = "; ".join(f"{test.prefix}: AUC {100 * test.figures['AUC']:.2f} %" for test in measured)
-    drawn = [Plot("ROC", roc_curve({test.prefix: test.figures["roc"] for test in measured}), caption)]
+    caption = "; ".join(f"{test.prefix}: AUC {100 * test.metrics['AUC']:.2f} %" for test in measured)
+    drawn = [Plot("ROC", roc_curve({test.prefix: test.metrics["roc"] for test in measured}), caption)]
     for test in measured:
-        if histogram := test.figures.get("histogram"):
-            svg = distance_histogram(histogram, test.figures.get("thresholds", {}).get("EER"))
-            caption = f"equal error rate {100 * test.figures['EER']:.2f} %"
+        if histogram := test.metrics.get("histogram"):
+            svg = distance_histogram(histogram, test.metrics.get("thresholds", {}).get("EER"))
+            caption = f"equal error rate {100 * test.metrics['EER']:.2f} %"
             drawn.append(Plot(f"Distances of pairs, {test.prefix}", svg, caption))
     return drawn
 
@@ -227,7 +227,7 @@ def sizes(datamodule: ReIDDataModule) -> list[list[str]]:
 
 
 def _facts(tests: Sequence[TestResult]) -> dict[str, str]:
-    return {test.named(name): f"{100 * test.figures[name]:.2f} %" for test in tests for name in ("mAP", "rank1")}
+    return {test.named(name): f"{100 * test.metrics[name]:.2f} %" for test in tests for name in ("mAP", "rank1")}
 
 
 def _name(config: Any) -> str:

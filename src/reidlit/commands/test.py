@@ -20,9 +20,9 @@ from reidlit.engine.attributes import AttributeModule
 from reidlit.engine.base import AnyModule
 from reidlit.inference.features import Features
 from reidlit.metrics import evaluate
-from reidlit.runs.figures import protocol_line, retrieval_figures
+from reidlit.runs.metric_values import protocol_line, retrieval_metrics
 from reidlit.runs.result import RunResult, TestResult
-from reidlit.runs.tables import print_results
+from reidlit.runs.result_tables import print_results
 from reidlit.spec import build
 from reidlit.tables import write_table
 
@@ -129,7 +129,7 @@ def test_features(cfg: DictConfig) -> float:
     if len(columns["ap"]) == len(query):  # with pooled queries, a row is not an image
         columns = {"path": query.path, "pid": query.pid, "camid": query.camid} | columns
     write_table(folder.per_query_file, {"dataset": np.full(len(columns["ap"]), name)} | columns)
-    result = RunResult((TestResult("test", name, retrieval_figures(scores, protocol)),))
+    result = RunResult((TestResult("test", name, retrieval_metrics(scores, protocol)),))
     folder.save_result(result)
     print_results(result)
     announce(folder)

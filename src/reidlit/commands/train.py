@@ -77,14 +77,14 @@ def refuse_missing_monitor(trainer: pl.Trainer, module: AnyModule, datamodule: R
     """Refuse to select a checkpoint by a validation score that is never computed.
 
     Raises:
-        ValueError: If a checkpoint callback monitors a figure or a validation set that does not exist.
+        ValueError: If a checkpoint callback monitors a metric or a validation set that does not exist.
     """
     for callback in trainer.checkpoint_callbacks:
-        stage, _, figure = str(getattr(callback, "monitor", None)).partition("/")
+        stage, _, metric = str(getattr(callback, "monitor", None)).partition("/")
         if stage != "val":
             continue
-        monitor = f"{stage}/{figure}"
-        if module.validated is not None and figure not in module.validated:
+        monitor = f"{stage}/{metric}"
+        if module.validated is not None and metric not in module.validated:
             raise ValueError(
                 f"A checkpoint is chosen by {monitor}, which {type(module).__name__} does not compute; it computes "
                 f"{', '.join(module.validated)}."

@@ -13,7 +13,7 @@ from reidlit.engine.base import NetworkModule, Resumed, Spec
 from reidlit.metrics.attribute_metric import AttributeMetric, AttributeScores
 from reidlit.models.output import ReIDOutput
 from reidlit.models.weights import read_checkpoint
-from reidlit.runs.figures import attribute_figures, finite
+from reidlit.runs.metric_values import attribute_metrics, finite
 from reidlit.runs.result import Stage, TestResult
 
 SCORES = "scores"  # in a checkpoint: those of the last validation before it
@@ -139,8 +139,8 @@ class AttributeModule(NetworkModule[AttributeMetric, AttributeBatch]):
         return scores
 
     def result(self, dataset: str, item_name: str = "images", stage: Stage = "test") -> TestResult:
-        """Return the figures of a test set and of each attribute; see `NetworkModule`."""
-        return TestResult(stage, dataset, attribute_figures(self.scores(dataset), self.hparams["attributes"]))
+        """Return the metrics of a test set and of each attribute; see `NetworkModule`."""
+        return TestResult(stage, dataset, attribute_metrics(self.scores(dataset), self.hparams["attributes"]))
 
 
 def _with_bias(model: Spec) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class AnyScores(Protocol):
     """Scores of one evaluation, of retrieval or of attributes."""
 
     def as_dict(self) -> dict[str, float]:
-        """Return the scalar figures by name."""
+        """Return the scalar metrics by name."""
 
 
 class NetworkModule(pl.LightningModule, Generic[MetricT, BatchT]):
@@ -224,7 +224,7 @@ class NetworkModule(pl.LightningModule, Generic[MetricT, BatchT]):
         self.update_metric(self.metrics[None], batch, None)
 
     def on_validation_epoch_end(self) -> None:
-        """Log `val/mAP` and the other figures."""
+        """Log `val/mAP` and the other metrics."""
         self._log_scores("val", None)
 
     def on_test_epoch_start(self) -> None:
@@ -238,19 +238,19 @@ class NetworkModule(pl.LightningModule, Generic[MetricT, BatchT]):
         self.update_metric(self.metrics[name], batch, name)
 
     def on_test_epoch_end(self) -> None:
-        """Log `test/<dataset>/mAP` and the other figures of each test set."""
+        """Log `test/<dataset>/mAP` and the other metrics of each test set."""
         for name in self._test_names():
             self._log_scores("test", name)
 
     def _log_scores(self, stage: Stage, dataset: str | None) -> None:
-        # Neither counts nor the figures of single attributes; all else on all ranks, where it is equal: each rank decides by
+        # Neither counts nor the metrics of single attributes; all else on all ranks, where it is equal: each rank decides by
         # it whether a checkpoint is the best.
-        figures = {
+        metrics = {
             metric_name(stage, name, dataset): value
             for name, value in self.scores(dataset).as_dict().items()
             if not name.startswith("num_") and "/" not in name
         }
-        self.log_dict(figures)
+        self.log_dict(metrics)
 
     def _test_names(self) -> list[str]:
         """Return the names of the test sets in the order of their loaders."""

@@ -38,7 +38,7 @@ class JointScores(Scores):
         return joint
 
     def as_dict(self) -> dict[str, float]:
-        """The figures of both, and those of each attribute."""
+        """The metrics of both, and those of each attribute."""
         return super().as_dict() | self.attributes
 
 

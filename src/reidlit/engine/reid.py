@@ -14,7 +14,7 @@ from reidlit.losses import WeightedSum
 from reidlit.metrics import ReIDMetric, Scores
 from reidlit.models.output import ReIDOutput
 from reidlit.models.tracklet_embedding import embed_tracklets
-from reidlit.runs.figures import protocol_line, retrieval_figures
+from reidlit.runs.metric_values import protocol_line, retrieval_metrics
 from reidlit.runs.result import Stage, TestResult
 from reidlit.spec import build
 
@@ -151,9 +151,9 @@ class ReIDModule(NetworkModule[ReIDMetric, Batch]):
         return scores
 
     def result(self, dataset: str, item_name: str = "images", stage: Stage = "test") -> TestResult:
-        """Return all figures of a test set with the protocol; see `NetworkModule`."""
+        """Return all metrics of a test set with the protocol; see `NetworkModule`."""
         protocol = protocol_line(self.evaluation, self.hparams["image_size"], self.model.uses_cameras, item_name)
-        return TestResult(stage, dataset, retrieval_figures(self.scores(dataset), protocol))
+        return TestResult(stage, dataset, retrieval_metrics(self.scores(dataset), protocol))
 
     def _embedding(self, batch: Batch, image: Tensor) -> Tensor:
         """(B, D) of the images, or of the tracklets, of a batch."""

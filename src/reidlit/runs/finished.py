@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reidlit.compat.torchreid.logs import is_log, read_log
-from reidlit.runs.folder import HYDRA, METRICS, RunFolder
+from reidlit.runs.run_folder import HYDRA, METRICS, RunFolder
 
 SCORED_COMMANDS = ("train", "test")  # the commands that write metrics.json
 EXPECTED = "give folders of reidlit train or test, or log folders of Torchreid."

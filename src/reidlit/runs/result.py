@@ -11,9 +11,9 @@ Stage = Literal["untrained", "val", "test"]
 HEADLINES = ("mAP", "mA")  # what sweeps and checkpoints maximize: mAP of retrieval, mA of attribute recognition
 
 
-def metric_name(stage: Stage, figure: str, dataset: str | None = None) -> str:
-    """Return the flat name of one figure, such as `val/mAP` or `test/market1501/rank1`."""
-    return "/".join((stage, figure) if dataset is None else (stage, dataset, figure))
+def metric_name(stage: Stage, metric: str, dataset: str | None = None) -> str:
+    """Return the flat name of one metric, such as `val/mAP` or `test/market1501/rank1`."""
+    return "/".join((stage, metric) if dataset is None else (stage, dataset, metric))
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class TestResult:
     Attributes:
         stage: `test`, `untrained` (a test before training), or `val`.
         dataset: Name of the test set; None for validation, which has a single set.
-        figures: Values by name, as `metrics.json` holds them: fractions, counts, curves, the protocol; None for a value that
+        metrics: Values by name, as `metrics.json` holds them: fractions, counts, curves, the protocol; None for a value that
             cannot be computed.
     """
 
@@ -31,7 +31,7 @@ class TestResult:
 
     stage: Stage
     dataset: str | None
-    figures: Mapping[str, Any]
+    metrics: Mapping[str, Any]
 
     @property
     def prefix(self) -> str:
@@ -40,27 +40,27 @@ class TestResult:
 
     @property
     def headline(self) -> str | None:
-        """Name of the figure that a sweep maximizes, if there is one."""
-        return next((name for name in HEADLINES if name in self.figures), None)
+        """Name of the metric that a sweep maximizes, if there is one."""
+        return next((name for name in HEADLINES if name in self.metrics), None)
 
     @property
     def score(self) -> float | None:
-        """Value of the headline figure; None if there is none or it cannot be computed."""
-        value = self.figures.get(self.headline) if self.headline else None
+        """Value of the headline metric; None if there is none or it cannot be computed."""
+        value = self.metrics.get(self.headline) if self.headline else None
         return None if value is None else float(value)
 
     @property
     def protocol(self) -> str | None:
         """Evaluation conditions in one line; None where they are not recorded."""
-        return self.figures.get("protocol")
+        return self.metrics.get("protocol")
 
-    def named(self, figure: str) -> str:
-        """Return the flat name of a figure of this result."""
-        return metric_name(self.stage, figure, self.dataset)
+    def named(self, metric: str) -> str:
+        """Return the flat name of a metric of this result."""
+        return metric_name(self.stage, metric, self.dataset)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures by their flat names."""
-        return {self.named(figure): value for figure, value in self.figures.items()}
+        """Return the metrics by their flat names."""
+        return {self.named(metric): value for metric, value in self.metrics.items()}
 
 
 @dataclass(frozen=True)
@@ -96,21 +96,21 @@ class RunResult:
         return None if self.scored is None else self.scored.score
 
     def to_json(self) -> dict[str, Any]:
-        """Return all figures by their flat names, as `metrics.json` stores them."""
+        """Return all metrics by their flat names, as `metrics.json` stores them."""
         return {name: value for result in self for name, value in result.to_json().items()}
 
     @classmethod
     def from_json(cls, metrics: Mapping[str, Any]) -> Self:
         """Read what `to_json` returned; names of no stage are ignored."""
-        figures: dict[tuple[Stage, str | None], dict[str, Any]] = {}
+        grouped: dict[tuple[Stage, str | None], dict[str, Any]] = {}
         for name, value in metrics.items():
             stage, _, rest = name.partition("/")
             if stage == "val":
-                figures.setdefault(("val", None), {})[rest] = value
+                grouped.setdefault(("val", None), {})[rest] = value
             elif stage in ("test", "untrained"):
-                dataset, _, figure = rest.partition("/")
-                figures.setdefault((cast("Stage", stage), dataset), {})[figure] = value
-        results = [TestResult(stage, dataset, values) for (stage, dataset), values in figures.items()]
+                dataset, _, metric = rest.partition("/")
+                grouped.setdefault((cast("Stage", stage), dataset), {})[metric] = value
+        results = [TestResult(stage, dataset, values) for (stage, dataset), values in grouped.items()]
         return cls(
             tests=tuple(result for result in results if result.stage == "test"),
             validation=next((result for result in results if result.stage == "val"), None),

@@ -11,8 +11,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from reidlit.overrides import text
-from reidlit.runs.folder import HYDRA, RunFolder, Status
 from reidlit.runs.result import RunResult
+from reidlit.runs.run_folder import HYDRA, RunFolder, Status
 
 RESUME = "resume_sweep="
 MULTIRUN = "multirun.yaml"  # sweepers write it before the first job

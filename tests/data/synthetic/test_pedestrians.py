@@ -4,10 +4,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from reidlit.data.synthetic.walkers import Walkers, draw_identity
 
 from reidlit.data.synthetic import walkers as module
 from reidlit.data.synthetic.drawing import Person, Place, Pose, draw_person
-from reidlit.data.synthetic.walkers import Walkers, draw_identity
 
 
 @pytest.fixture(scope="module")

@@ -5,21 +5,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from reidlit.metrics.scores import FPRS
+from reidlit.metrics.verification import FPRS
 from reidlit.runs.result import TestResult
 
 RANKS = ("rank1", "rank5", "rank10", "rank20")
 IN_PERCENT = ("mAP", "mINP", *RANKS, "AUC", "EER", *(f"TPR@FPR={fpr:.0e}" for fpr in FPRS))
-ATTRIBUTE_FIGURES = ("mA", "accuracy", "precision", "recall", "f1")
+ATTRIBUTE_METRICS = ("mA", "accuracy", "precision", "recall", "f1")
 ATTRIBUTE_COUNTS = ("num_images", "num_positive", "num_known")
-PER_ATTRIBUTE = "attributes/"  # prefix of the figures of a single attribute
+PER_ATTRIBUTE = "attributes/"  # prefix of the metrics of a single attribute
 
 
 def print_results(results: Iterable[TestResult]) -> None:
     """Print retrieval results as one table with protocols and remarks, and attribute results as tables of their own."""
     results = list(results)
-    retrieval = [result for result in results if "mAP" in result.figures]
-    attributes = [result for result in results if "mA" in result.figures]
+    retrieval = [result for result in results if "mAP" in result.metrics]
+    attributes = [result for result in results if "mA" in result.metrics]
     console = Console()
     if retrieval:
         console.print(_retrieval_table(retrieval))
@@ -30,7 +30,7 @@ def print_results(results: Iterable[TestResult]) -> None:
                 console.print(f"{result.prefix}: {remark}", highlight=False)
     if attributes:
         console.print(
-            _attribute_table("attributes in percent", {result.prefix: result.figures for result in attributes})
+            _attribute_table("attributes in percent", {result.prefix: result.metrics for result in attributes})
         )
         for result in attributes:
             if rows := _by_attribute(result):
@@ -38,22 +38,22 @@ def print_results(results: Iterable[TestResult]) -> None:
 
 
 def result_rows(results: Sequence[TestResult]) -> list[list[str]]:
-    """Return a row for each known figure: its name, and for each result its percentage with the interval."""
+    """Return a row for each known metric: its name, and for each result its percentage with the interval."""
     rows = [[name, *(_cell(result, name) for result in results)] for name in IN_PERCENT]
-    counts = [(result.figures.get("num_valid"), result.figures.get("num_queries")) for result in results]
+    counts = [(result.metrics.get("num_valid"), result.metrics.get("num_queries")) for result in results]
     rows.append(["queries", *(f"{valid} of {total}" if total else "" for valid, total in counts)])
     return [row for row in rows if any(row[1:])]
 
 
 def remarks(result: TestResult) -> list[str]:
-    """Return what a reader of the figures must know: queries that do not count, and missing cameras."""
+    """Return what a reader of the metrics must know: queries that do not count, and missing cameras."""
     found = []
-    figures = result.figures
-    if absent := figures.get("num_absent", 0):
+    metrics = result.metrics
+    if absent := metrics.get("num_absent", 0):
         found.append(f"{absent} queries do not count: their identity is not in the gallery.")
-    if same_camera := figures.get("num_same_camera", 0):
+    if same_camera := metrics.get("num_same_camera", 0):
         found.append(f"{same_camera} queries do not count: only their own camera has seen their identity.")
-    if figures.get("has_cameras") is False:
+    if metrics.get("has_cameras") is False:
         found.append(
             "no cameras are known, so no gallery image is left out as junk, except a query's own where it is there too."
         )
@@ -71,31 +71,31 @@ def _retrieval_table(results: Sequence[TestResult]) -> Table:
 
 
 def _cell(result: TestResult, name: str) -> str:
-    value = result.figures.get(name)
+    value = result.metrics.get(name)
     if value is None:
         return ""
-    low, high = result.figures.get("intervals", {}).get(name, (None, None))
+    low, high = result.metrics.get("intervals", {}).get(name, (None, None))
     interval = "" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f})"
     return f"{100 * value:.2f}{interval}"
 
 
 def _by_attribute(result: TestResult) -> dict[str, dict[str, float | None]]:
-    """Return the figures of each attribute by its name, which may contain slashes."""
+    """Return the metrics of each attribute by its name, which may contain slashes."""
     rows: dict[str, dict[str, float | None]] = {}
-    for name, value in result.figures.items():
+    for name, value in result.metrics.items():
         if name.startswith(PER_ATTRIBUTE):
-            attribute, _, figure = name.removeprefix(PER_ATTRIBUTE).rpartition("/")
-            rows.setdefault(attribute, {})[figure] = value
+            attribute, _, metric = name.removeprefix(PER_ATTRIBUTE).rpartition("/")
+            rows.setdefault(attribute, {})[metric] = value
     return rows
 
 
 def _attribute_table(title: str, rows: Mapping[str, Mapping[str, float | None]]) -> Table:
     """Build a table with a row for each name; the last column counts images."""
     table = Table(title=title)
-    for heading in ("", *ATTRIBUTE_FIGURES, "images"):
+    for heading in ("", *ATTRIBUTE_METRICS, "images"):
         table.add_column(heading, justify="right" if heading else "left", overflow="fold")
-    for name, figures in rows.items():
-        values = (figures.get(figure) for figure in ATTRIBUTE_FIGURES)
-        counts = [str(figures[count]) for count in ATTRIBUTE_COUNTS if count in figures]
+    for name, metrics in rows.items():
+        values = (metrics.get(metric) for metric in ATTRIBUTE_METRICS)
+        counts = [str(metrics[count]) for count in ATTRIBUTE_COUNTS if count in metrics]
         table.add_row(name, *("" if value is None else f"{100 * value:.2f}" for value in values), " of ".join(counts))
     return table

@@ -7,7 +7,7 @@ import pytest
 from pyarrow import parquet
 
 from helpers.cli_settings import TINY
-from reidlit.runs.figures import protocol_line
+from reidlit.runs.metric_values import protocol_line
 
 
 @pytest.fixture

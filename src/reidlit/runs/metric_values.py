@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 
 from reidlit.metrics.attribute_metric import AttributeScores
-from reidlit.metrics.scores import FPRS, Scores
+from reidlit.metrics.scores import Scores
+from reidlit.metrics.verification import FPRS
 
 ROC_FPRS = 10.0 ** np.linspace(-6, 0, 61)  # false positive rates at which the ROC curve is stored
 GALLERIES = {"centroid": "one centroid an identity", "cuhk03": "one image an identity, for the CMC"}
 
 
-def retrieval_figures(scores: Scores, protocol: str) -> dict[str, Any]:
-    """Return all figures of a retrieval evaluation by name: fractions, and None for what cannot be computed."""
-    figures: dict[str, Any] = dict(scores.as_dict())
-    figures |= {
+def retrieval_metrics(scores: Scores, protocol: str) -> dict[str, Any]:
+    """Return all metrics of a retrieval evaluation by name: fractions, and None for what cannot be computed."""
+    metrics: dict[str, Any] = dict(scores.as_dict())
+    metrics |= {
         "intervals": {name: list(bounds) for name, bounds in scores.intervals().items()},
         "protocol": protocol,
         "num_absent": scores.num_absent,
@@ -26,7 +27,7 @@ def retrieval_figures(scores: Scores, protocol: str) -> dict[str, Any]:
     }
     if scores.verification is not None:
         curve = scores.verification.curve
-        figures |= {
+        metrics |= {
             "num_positive": curve.num_positive,
             "num_negative": curve.num_negative,
             "thresholds": {f"FPR={fpr:.0e}": curve.threshold_at(fpr) for fpr in FPRS} | {"EER": curve.eer_threshold},
@@ -38,18 +39,18 @@ def retrieval_figures(scores: Scores, protocol: str) -> dict[str, Any]:
             "histogram": {name: value.tolist() for name, value in curve.histogram._asdict().items()},
         }
     if scores.camera_pairs is not None:
-        figures["camera_pairs"] = {name: value.tolist() for name, value in scores.camera_pairs._asdict().items()}
-    return finite(figures)
+        metrics["camera_pairs"] = {name: value.tolist() for name, value in scores.camera_pairs._asdict().items()}
+    return finite(metrics)
 
 
-def attribute_figures(scores: AttributeScores, names: Sequence[str]) -> dict[str, Any]:
-    """Return all figures of attribute recognition by name, those of each attribute as `attributes/<name>/<figure>`."""
+def attribute_metrics(scores: AttributeScores, names: Sequence[str]) -> dict[str, Any]:
+    """Return all metrics of attribute recognition by name, those of each attribute as `attributes/<name>/<metric>`."""
     return finite({**scores.as_dict(), "num_images": scores.num_images, **scores.by_attribute(names)})
 
 
-def finite(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same figures with None in place of NaN and infinity, which JSON cannot represent."""
-    return {name: _finite(value) for name, value in figures.items()}
+def finite(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same metrics with None in place of NaN and infinity, which JSON cannot represent."""
+    return {name: _finite(value) for name, value in metrics.items()}
 
 
 def _finite(value: Any) -> Any:

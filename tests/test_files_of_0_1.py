@@ -1,4 +1,4 @@
-"""Files written by reidlit 0.1.0 can be read and give the same results; files/README.md tells how they were made."""
+"""Files written by reidlit 0.1.0 can be read and give the same results; files_of_0_1/README.md says how they were made."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ from reidlit.engine.mutual import MutualModule
 from reidlit.inference.features import Features
 from reidlit.spec import build, locate
 
-FILES = Path(__file__).parent / "files"
+FILES = Path(__file__).parent / "files_of_0_1"
 EXPECTED = json.loads((FILES / "expected.json").read_text(encoding="utf-8"))
 CHECKPOINTS = EXPECTED["checkpoints"]
 OF_IDENTITIES = [name for name in CHECKPOINTS if name != "attributes"]
