@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults test-matrix lint format docs build-image run clean
+.PHONY: help setup demo test test-all test-faults test-matrix lint format docs build-image run clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -21,10 +21,15 @@ $(VENV)/.installed: pyproject.toml
 demo: setup ## train and test on drawn data, about three minutes on two cores
 	$(BIN)/reidlit train score_untrained=true
 
-test: setup ## the test suite, on up to four cores
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-test-faults: setup ## kills, full disks, hostile files and fuzzed names, for longer than in the test suite
+test: setup ## the tests that a change needs, on up to four cores
+	$(PYTEST) -m "not slow"
+
+test-all: setup ## all tests
+	$(PYTEST)
+
+test-faults: setup ## kills, full disks, hostile files and fuzzed names, for longer than in test-all
 	REIDLIT_FAULTS=1 $(BIN)/python -m pytest tests/faults
 
 test-matrix: setup ## the built package on Python 3.11 to 3.13, with the newest and the oldest dependencies

@@ -146,6 +146,7 @@ def test_every_page_is_in_the_navigation():
     assert set(pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])) == there
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

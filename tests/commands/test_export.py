@@ -9,9 +9,12 @@ import torch
 
 import reidlit as package
 from helpers.cli_settings import TINY
+from helpers.slow import mostly_slow
 from reidlit.compat.torchreid.weight_names import write_torchreid
 from reidlit.export.formats import FORMATS, METADATA
 from reidlit.inference.loading import load_trained
+
+TORCHREID = ["osnet_x0_25", "osnet_ain_x0_25", "osnet_ibn_x1_0", "resnet50", "pcb_p6", "hacnn"]
 
 
 @pytest.fixture
@@ -62,7 +65,7 @@ def test_a_file_that_differs_is_deleted(checkpoint, reidlit, tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["osnet_x0_25", "osnet_ain_x0_25", "osnet_ibn_x1_0", "resnet50", "pcb_p6", "hacnn"])
+@pytest.mark.parametrize("name", mostly_slow(TORCHREID, {"osnet_x0_25", "osnet_ain_x0_25"}))
 def test_weights_load_in_torchreid_itself(name, tmp_path):
     torch.manual_seed(0)
     model = package.build_model(name, num_classes=7).eval()

@@ -31,23 +31,22 @@ def test_last_is_the_newest_training_run(trained, reidlit, tmp_path):
     assert reidlit("test", *TINY, "ckpt_path=last").status == 0
 
 
-def test_two_processes_give_the_same_scores(trained, process, tmp_path):
+@pytest.mark.slow
+def test_two_processes_give_the_same_scores(trained, process, reidlit, tmp_path):
     arguments = [
         *TINY,
         f"ckpt_path={trained}/checkpoints/last.ckpt",
         "callbacks.progress=null",
         "data.test_batch_size=5",
+        "trainer.precision=64-true",  # batches of another size round an embedding otherwise
     ]
+    alone = reidlit("test", *arguments, f"hydra.run.dir={tmp_path}/one")
+    assert alone.status == 0, alone.err
     ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
     running = process("test", *arguments, *ddp, f"hydra.run.dir={tmp_path}/two")
     printed, _ = running.communicate(timeout=240)
     assert running.returncode == 0, printed
-    expected = {name: value for name, value in metrics(trained).items() if name.startswith("test/")}
-    found = metrics(tmp_path / "two")
-    for name in ("mAP", "mINP", "rank1", "AUC", "cmc", "num_valid"):
-        assert found[f"test/synthetic/{name}"] == pytest.approx(expected[f"test/synthetic/{name}"], abs=1e-12)
-    # Batches of another size may round an embedding otherwise, so thresholds are equal but for that.
-    assert flat(found) == pytest.approx(flat(expected), rel=1e-4, abs=1e-6)
+    assert flat(metrics(tmp_path / "two")) == pytest.approx(flat(metrics(tmp_path / "one")), rel=1e-9, abs=1e-12)
     assert (tmp_path / "two" / "ranked_lists" / "synthetic.png").is_file()
 
 

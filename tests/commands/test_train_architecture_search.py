@@ -58,6 +58,7 @@ def test_a_search_leaves_an_architecture_that_trains_at_once(reidlit, tmp_path):
     assert changed.status == 0, changed.err
 
 
+@pytest.mark.slow
 def test_a_search_that_is_resumed_ends_as_an_unbroken_one(reidlit, tmp_path):
     """Weights, choices, temperature, and the file."""
     for name, more in {

@@ -109,6 +109,7 @@ def test_doctor_looks_for_no_identities(reidlit, tmp_path):
     assert not kinds & {"too_few_identities", "shared_identities"}
 
 
+@pytest.mark.slow
 def test_two_processes_give_exactly_the_same_scores(recognised, process, tmp_path):
     path = recognised / "checkpoints" / "best.ckpt"
     common = [*DATA, *PEOPLE, f"ckpt_path={path}", "data.test_batch_size=7", "callbacks.progress=null"]
@@ -168,6 +169,7 @@ print(*module(images)[:, 0].tolist())
     assert [float(share) for share in alone.stdout.split()] == pytest.approx(shares, abs=1e-5), alone.stderr
 
 
+@pytest.mark.slow
 def test_own_images_with_unknown_labels_are_trained_on_and_tested_with_other_columns(
     recognised, reidlit, drawn, tmp_path
 ):
@@ -193,6 +195,7 @@ def test_own_images_with_unknown_labels_are_trained_on_and_tested_with_other_col
     assert tested["test/people/attributes/jacket/mA"] is None
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_to_the_weights_and_the_choice_of_an_unbroken_one(reidlit, tmp_path):
     """With averaged weights, of which the best are tested, not those before the average."""
     run = [*FEW, "averaging=ema", "callbacks.ema.decay=0.5", "scheduler=constant"]
@@ -211,6 +214,7 @@ def test_a_run_goes_on_to_the_weights_and_the_choice_of_an_unbroken_one(reidlit,
     assert metrics(tmp_path / "t")[f"{SET}/mA"] == pytest.approx(metrics(tmp_path / "whole")[f"{SET}/mA"])
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_choose(process, tmp_path):
     running = process("train", *FEW, *TWO, "trainer.max_epochs=2", "hydra.run.dir=two")
     printed, _ = running.communicate(timeout=280)

@@ -44,6 +44,7 @@ def test_a_run_and_its_checkpoint_are_tested_with_the_average(average, reidlit, 
     assert one["test/synthetic/mAP"] == two["test/synthetic/mAP"]
 
 
+@pytest.mark.slow
 def test_an_averaged_run_killed_within_an_epoch_resumes_to_the_bits_of_an_unbroken_one(process, tmp_path):
     """The average, the current weights and what else the averaging keeps."""
     run = [*TRAIN, "averaging=ema", "callbacks.progress=null", "callbacks.ema.decay=0.8", "callbacks.ema.start_step=1"]
@@ -65,6 +66,7 @@ def test_an_averaged_run_killed_within_an_epoch_resumes_to_the_bits_of_an_unbrok
     assert_equal(*(content(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("unbroken", "resumed")))
 
 
+@pytest.mark.slow
 def test_swa_resumes_from_any_step_to_the_bits_of_an_unbroken_one(reidlit, tmp_path):
     """Before, at and after the epoch in which the average begins, which Lightning's own callback does not get right."""
     run = [*TRAIN, "averaging=swa", "callbacks.progress=null", "callbacks.swa.start=0.34", "trainer.max_epochs=3"]
@@ -83,6 +85,7 @@ def test_swa_resumes_from_any_step_to_the_bits_of_an_unbroken_one(reidlit, tmp_p
         assert_equal(expected, content(tmp_path / str(step) / "checkpoints" / "last.ckpt"))
 
 
+@pytest.mark.slow
 def test_two_processes_average(process, tmp_path):
     run = [*TRAIN, "averaging=swa", "callbacks.progress=null", "callbacks.swa.start=0", "data.batch_size=8"]
     devices = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]

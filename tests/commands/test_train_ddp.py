@@ -15,6 +15,7 @@ from hydra.utils import instantiate
 from pytorch_lightning.strategies import FSDPStrategy
 
 from helpers.cli_settings import TRAIN
+from helpers.nested import flat
 from reidlit.config import CONFIG_DIR
 from reidlit.models import build_model
 
@@ -22,7 +23,7 @@ from reidlit.models import build_model
 VIT = ["model=timm", "model.backbone.name=test_vit", "model/neck=no_neck"]
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 RUN = [*TRAIN, *VIT, "loss=softmax_triplet", "sampler.num_instances=3", "optimizer=sgd", "optimizer.lr=0.05"]
-RUN += ["transforms=flip_crop_erase", "logger=csv"]
+RUN += ["transforms=flip_crop_erase", "logger=csv", "trainer.precision=64-true"]  # but for the losses
 TESTS = str(Path(__file__).parents[1])  # where the recording callback is found
 ONE_THREAD = os.environ | {
     "OMP_NUM_THREADS": "1",
@@ -70,6 +71,7 @@ def runs(started):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["two", "torchrun"])
 def test_two_devices_train_as_one(name, runs):
     """Sampler, augmentation, gathered losses, averaged gradients and the optimiser, over two epochs."""
@@ -79,30 +81,30 @@ def test_two_devices_train_as_one(name, runs):
     assert len(fresh) > 10
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, rtol=1e-5, atol=1e-6, msg=lambda text, key=key: f"{key}: {text}")
-    scores = [json.loads((runs / run / "metrics.json").read_text()) for run in ("one", name)]
-    assert scores[0]["test/synthetic/mAP"] == pytest.approx(scores[1]["test/synthetic/mAP"], abs=1e-9)
+    scores = [flat(json.loads((runs / run / "metrics.json").read_text())) for run in ("one", name)]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-4, abs=1e-6)
     assert sorted(path.name for path in runs.iterdir()) == ["alone", "one", "torchrun", "two"]
 
 
+@pytest.mark.slow
 def test_without_gathering_it_is_another_training(runs):
     one, alone = weights(runs / "one"), weights(runs / "alone")
     assert max(float((one[key] - alone[key]).abs().max()) for key in one) > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_rank_ends_the_run(victim, started):
     start, folder = started
     running = start(f"killed{victim}", *RUN, *TWO, "trainer.max_epochs=1000", "trainer.log_every_n_steps=1")
     log = folder / f"killed{victim}" / "csv" / "metrics.csv"
-    deadline = time.monotonic() + 120
     while not log.is_file():  # both ranks are in the loop
         assert running.poll() is None, running.communicate()[0]
-        assert time.monotonic() < deadline
         time.sleep(0.1)
     ranks = [running.pid, *child_ranks(running.pid)]
     assert len(ranks) == 2
     os.kill(ranks[victim], signal.SIGKILL)
-    printed, _ = running.communicate(timeout=90)  # ends when both have closed their output
+    printed, _ = running.communicate()  # ends when both have closed their output
     assert running.returncode != 0, printed
     assert not any(alive(pid) for pid in ranks)
 

@@ -78,6 +78,7 @@ def test_both_are_trained_tested_and_predicted(market, reidlit, tmp_path):
     assert np.mean(pairs) == pytest.approx(found["test/synthetic/attributes/hat/accuracy"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("market")
 def test_a_run_goes_on_to_the_weights_of_an_unbroken_one(reidlit, tmp_path):
     run = [*TRAIN, *JOINT, "averaging=ema", "callbacks.ema.decay=0.5", "scheduler=constant", "test=false"]
@@ -94,6 +95,7 @@ def test_a_run_goes_on_to_the_weights_of_an_unbroken_one(reidlit, tmp_path):
     assert all(torch.equal(value, two["attributes"]["head"][name]) for name, value in one["attributes"]["head"].items())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("market")
 def test_two_processes_train(process, tmp_path):
     """DDP finds a gradient for every parameter, or fails at the second step."""

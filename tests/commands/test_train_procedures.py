@@ -3,8 +3,10 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 import torch
+from pyarrow import parquet
 
 from helpers.cli_settings import TINY, TRAIN
 
@@ -20,6 +22,11 @@ def distillation(trained):
 def logged(run):
     with (run / "csv" / "metrics.csv").open() as file:
         return set(next(csv.reader(file)))
+
+
+def distances(run):
+    """Of each query to the images of its ranked list."""
+    return np.array(parquet.read_table(run / "per_query.parquet")["distance"].to_pylist())
 
 
 def figures(run):
@@ -38,7 +45,8 @@ def test_mutual_learning_is_tested_as_one_network_or_as_an_ensemble(reidlit, tmp
         tested = reidlit("test", *TINY[:6], f"ckpt_path={path}", *options, f"hydra.run.dir={tmp_path}/{name}")
         assert tested.status == 0, tested.err
     assert figures(tmp_path / "all") == figures(tmp_path / "run")
-    assert figures(tmp_path / "one") != figures(tmp_path / "run")
+    one, run = (distances(tmp_path / name) for name in ("one", "run"))
+    assert np.abs(one - run).max() > 0.01 * run.max()  # another embedding, whatever the figures
     assert (tmp_path / "one" / "calibration.json").is_file()
 
 
@@ -56,6 +64,7 @@ def test_a_distilled_student_is_tested_without_its_teacher(reidlit, tmp_path, tr
     assert figures(tmp_path / "test") == figures(tmp_path / "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("procedure", ["mutual", "distillation"])
 def test_a_run_goes_on_within_an_epoch_to_the_weights_of_an_unbroken_one(procedure, reidlit, tmp_path, trained):
     """Averaged weights, accumulated gradients, mixed precision and dropout included; the checkpoints are those of steps."""
@@ -82,6 +91,7 @@ def test_a_run_goes_on_within_an_epoch_to_the_weights_of_an_unbroken_one(procedu
         assert all(torch.equal(tensor, two[part][name]) for name, tensor in one[part].items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("procedure", ["mutual", "distillation"])
 def test_two_processes_train(procedure, process, tmp_path, trained):
     """DDP finds a gradient for every parameter, or fails at the second step."""

@@ -159,6 +159,7 @@ def test_checkpoints_are_artifacts_that_tell_what_they_are(swept, first):
         assert Path(entry.local_path).read_bytes() == (swept / "0" / "checkpoints" / name).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_account")
 def test_a_resumed_run_goes_on(swept, jobs, reidlit):
     folder = swept / "1"
@@ -180,6 +181,7 @@ def test_a_resumed_run_goes_on(swept, jobs, reidlit):
     assert float(best) == pytest.approx(max(scores))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_account")
 def test_a_resumed_run_of_attributes_goes_on(reidlit, tmp_path):
     settings = ["engine=attributes", "data=synthetic_attributes", "data.num_identities=24", "data.num_val=6", "data.num_test=6",
@@ -196,6 +198,7 @@ def test_a_resumed_run_of_attributes_goes_on(reidlit, tmp_path):
     assert after.run.run_id == before.run.run_id
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_account")
 def test_a_run_that_fails_is_closed_as_failed(reidlit, tmp_path):
     result = reidlit("train", *SETTINGS, "optimizer.lr=1e30", "data.val_fraction=0", "callbacks=default",

@@ -25,7 +25,7 @@ def test_training_calibrates(trained, images, reidlit):
     assert ("the same person" in done.out) == found["same"]
     again = json.loads(reidlit("verify", images[0], images[0], checkpoint, "fpr=0.5", "json=true").out)
     assert again["same"]
-    assert again["distance"] == pytest.approx(0, abs=1e-4)
+    assert again["distance"] < 0.01 * found["distance"]
 
 
 def test_a_test_calibrates_a_checkpoint_on_request(trained, images, reidlit, tmp_path):

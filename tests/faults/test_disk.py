@@ -62,6 +62,7 @@ def test_a_full_disk_leaves_the_old_file_whole_and_nothing_else(writer, small_di
     assert (disk / name).read_bytes() != old
 
 
+@pytest.mark.slow
 def test_a_training_on_a_full_disk_stops_with_one_message_and_goes_on_when_there_is_room(reidlit, small_disk, tmp_path):
     disk = small_disk(12)
     run = [*TRAIN, "logger=csv", "callbacks.ranked_lists=null", "test=false", "scheduler=constant"]
@@ -105,6 +106,7 @@ def read_only(small_disk):
     return make
 
 
+@pytest.mark.slow
 def test_read_only_data_are_trained_and_tested_on(read_only, reidlit, tmp_path):
     """The split, the pack and the run go elsewhere."""
 

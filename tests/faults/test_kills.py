@@ -120,6 +120,7 @@ def step_of(path):
     return torch.load(path, weights_only=True)["global_step"] if path.is_file() else 0
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_again_and_again_ends_as_an_unbroken_one(launch, tmp_path, drawn, long):
     """Killed at random moments, many within an epoch, some while a checkpoint is written, and resumed each time."""
     kills, epochs = (20, 16) if long else (1, 2)

@@ -27,6 +27,7 @@ class Memory(pl.Callback):
         self.seen.append(held())
 
 
+@pytest.mark.slow
 def test_a_long_training_does_not_grow(reidlit, long):
     """With all that a run has by default: logs, checkpoints each epoch, watches; the data are read from files.
 
@@ -34,7 +35,7 @@ def test_a_long_training_does_not_grow(reidlit, long):
     """
     steps = 36_000 if long else 120
     run = [*TRAIN, "data.batch_size=4", "test=false", "trainer.max_epochs=1000000", f"+trainer.max_steps={steps}"]
-    run += ["scheduler=constant", "transforms=flip_crop_erase", "+callbacks.memory._target_=test_memory_stays.Memory"]
+    run += ["scheduler=constant", "transforms=flip_crop_erase", f"+callbacks.memory._target_={__name__}.Memory"]
     Memory.seen.clear()
     done = reidlit("train", *run, "hydra.run.dir=run")
     assert done.status == 0, done.err
@@ -50,6 +51,7 @@ def held():
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1000
 
 
+@pytest.mark.slow
 def test_an_evaluation_with_half_a_million_distractors_stays_inside_its_bound(long):
     """In a process of its own, whose memory nothing else has used. The matrix of distances would take 7 GB, here 0.7 GB."""
     distractors = 500_000 if long else 35_000
