@@ -1,9 +1,11 @@
 """What many tests share."""
 
 import gc
+import io
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -56,21 +58,41 @@ def torchreid_model():
     return build
 
 
+def run_here(monkeypatch, arguments) -> int:
+    """Run a command in this process; returns its exit status."""
+    monkeypatch.setattr(sys, "argv", ["reidlit", *map(str, arguments)])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    try:
+        cli.main()
+    except SystemExit as stop:
+        if isinstance(stop.code, str):
+            sys.stderr.write(stop.code)
+        return stop.code if isinstance(stop.code, int) else 1
+    return 0
+
+
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory, drawn) -> Path:
-    """The folder of a short training run that several tests read."""
+def command(drawn):
+    """Runs a command in this process, for fixtures that many tests read; returns what it printed."""
+
+    def run(folder, *arguments):
+        printed = io.StringIO()
+        with pytest.MonkeyPatch.context() as monkeypatch, redirect_stdout(printed), redirect_stderr(printed):
+            monkeypatch.chdir(folder)
+            monkeypatch.setenv("REIDLIT_DATA", str(drawn))
+            status = run_here(monkeypatch, arguments)
+        assert status == 0, printed.getvalue()
+        return printed.getvalue()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, command) -> Path:
+    """The folder of a short training run that many tests read."""
     folder = tmp_path_factory.mktemp("trained")
-    arguments = ["train", *TRAIN, f"hydra.run.dir={folder}/run", "score_untrained=true"]
-    result = subprocess.run(
-        [sys.executable, "-m", "reidlit", *arguments],
-        cwd=folder,
-        env=os.environ | {"REIDLIT_DATA": str(drawn)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    (folder / "printed.txt").write_text(result.stdout)
+    printed = command(folder, "train", *TRAIN, f"hydra.run.dir={folder}/run", "score_untrained=true")
+    (folder / "printed.txt").write_text(printed)
     return folder / "run"
 
 
@@ -82,16 +104,8 @@ def reidlit(monkeypatch, tmp_path, capfd, drawn):
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["reidlit", *map(str, arguments)])
-        monkeypatch.setattr(sys, "path", list(sys.path))
-        status = 0
         capfd.readouterr()
-        try:
-            cli.main()
-        except SystemExit as stop:
-            status = stop.code if isinstance(stop.code, int) else 1
-            if isinstance(stop.code, str):
-                sys.stderr.write(stop.code)
+        status = run_here(monkeypatch, arguments)
         captured = capfd.readouterr()
         return SimpleNamespace(status=status, out=captured.out, err=captured.err)
 

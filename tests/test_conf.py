@@ -10,6 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from helpers.slow import FAST_MODELS, mostly_slow
 from reidlit.config import CONFIG_DIR, option, options
 from reidlit.spec import locate
 
@@ -18,6 +19,7 @@ GROUPS = sorted(
     p.name for p in CONFIG_DIR.iterdir() if p.is_dir() and list(p.glob("*.yaml")) and p.name not in INCLUDED
 )
 CASES = [f"{group}={name}" for group in GROUPS for name in options(group)]
+FAST = {case for case in CASES if not case.startswith("model=")} | {f"model={name}" for name in FAST_MODELS}
 PARTS = [
     f"model/{part}={name}" for part in ("pool", "temporal", "neck", "classifier") for name in options(f"model/{part}")
 ]
@@ -51,7 +53,7 @@ def targets(node):
             yield from targets(child)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", mostly_slow(CASES, FAST))
 def test_option_composes_and_fits(case):
     group = case.split("=")[0]
     command = "train"

@@ -12,12 +12,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from helpers.cli_settings import TINY, TRAIN
+from helpers.slow import mostly_slow
 from reidlit.cli import COMMANDS, _named
 from reidlit.config import CONFIG_DIR
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"(<!-- run -->\n)?^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+QUICK = {"README.md", "docs/concepts.md", "docs/evaluate.md", "docs/own-loss.md", "docs/use.md"}
 PLACEHOLDER = re.compile(r"\.\.\.|<[^>]+>|\$")  # what a reader fills in
 
 
@@ -41,11 +43,15 @@ def commands(text):
 
 
 def every_command():
+    """Each command once, with the page that it is on first."""
+    found = {}
     for page in PAGES:
         for _, language, _, text in blocks(page):
             if language in ("sh", "bash"):
                 for command, arguments in commands(text):
-                    yield pytest.param(command, arguments, id=f"{page.name}: {command} {' '.join(arguments)}"[:100])
+                    found.setdefault((command, *arguments), page.name)
+    for (command, *arguments), page in found.items():
+        yield pytest.param(command, arguments, id=f"{page}: {command} {' '.join(arguments)}"[:100])
 
 
 @pytest.mark.parametrize(("command", "arguments"), [*every_command()])
@@ -83,11 +89,12 @@ def things(tmp_path_factory, trained, drawn):
     return folder
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if "```" in page.read_text()], ids=name_of)
-def test_code_runs(page, tmp_path, monkeypatch, things, reidlit):
+@pytest.mark.parametrize("name", mostly_slow([name_of(page) for page in PAGES if "```" in page.read_text()], QUICK))
+def test_code_runs(name, tmp_path, monkeypatch, things, reidlit):
     """In the order of the page: files are written, Python runs in one namespace, marked commands run on tiny data."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    page = ROOT / name
     for thing in things.iterdir():
         (tmp_path / thing.name).symlink_to(thing)
     variables = {"__name__": "docs"}
@@ -96,7 +103,7 @@ def test_code_runs(page, tmp_path, monkeypatch, things, reidlit):
             (tmp_path / title).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / title).write_text(text)
         elif language == "python":
-            exec(compile(text, name_of(page), "exec"), variables)
+            exec(compile(text, name, "exec"), variables)
         elif run:
             for arguments in to_run(text):
                 done = reidlit(*arguments)

@@ -33,12 +33,24 @@ def test_what_the_image_is_built_from_is_enough(tmp_path):
     assert "reidlit/cli.py" in names
 
 
-def test_make_says_what_it_would_run():
-    command = ["make", "--no-print-directory", "--dry-run", "build-image", "run"]
-    command += ["command=train data=market1501", "gpus="]
+def test_make_builds_an_image_and_runs_commands_in_it(tmp_path):
+    """With an engine that only notes what it is asked for."""
+    engine, noted = tmp_path / "bin" / "docker", tmp_path / "noted"
+    engine.parent.mkdir()
+    engine.write_text(f'#!/bin/sh\necho "$@" >> {noted}\n')
+    engine.chmod(0o755)
+    command = ["make", "build-image", "run", "command=train data=market1501", "gpus="]
+    command += [f"{folder}={tmp_path / folder}" for folder in ("data", "runs")]
     # Not as a part of `make test`, which would tell of itself.
     alone = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    done = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True, check=True)
-    assert "docker build --tag reidlit ." in done.stdout
-    assert done.stdout.rstrip().endswith("reidlit train data=market1501")
-    assert "--gpus" not in done.stdout
+    path = f"{engine.parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(command, cwd=ROOT, env=alone | {"PATH": path}, capture_output=True, check=True)
+    build, run = noted.read_text().splitlines()
+    tag = build.split()[build.split().index("--tag") + 1]
+    assert build.startswith("build ")
+    assert run.startswith("run ")
+    assert run.endswith(f"{tag} train data=market1501")
+    assert "--gpus" not in run
+    for folder in ("data", "runs"):
+        assert f"{tmp_path / folder}:" in run
+        assert (tmp_path / folder).is_dir()

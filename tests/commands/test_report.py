@@ -1,11 +1,8 @@
 """`reidlit report`, and its page in a browser."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow.parquet
@@ -20,21 +17,13 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 @pytest.fixture(scope="module")
-def page_file(trained, drawn, tmp_path_factory):
+def page_file(trained, command, tmp_path_factory):
     """The report of a run."""
     folder = tmp_path_factory.mktemp("report") / "run"
     shutil.copytree(trained, folder)
     set_precisions(folder)
-    arguments = ["report", f"run={folder}", "queries=9", "top_k=4", "confusions=3"]
-    done = subprocess.run(
-        [sys.executable, "-m", "reidlit", *arguments],
-        env=os.environ | {"REIDLIT_DATA": str(drawn)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert f"report: {folder / 'report.html'}" in done.stdout
+    printed = command(folder.parent, "report", f"run={folder}", "queries=9", "top_k=4", "confusions=3")
+    assert f"report: {folder / 'report.html'}" in printed
     return folder / "report.html"
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import subprocess
 import sys
 
@@ -37,19 +36,11 @@ def checkpoint(folder, name):
 
 
 @pytest.fixture(scope="module")
-def recognised(tmp_path_factory, drawn):
+def recognised(tmp_path_factory, command):
     """The folder of a training that several tests read."""
     folder = tmp_path_factory.mktemp("recognised")
-    result = subprocess.run(
-        [sys.executable, "-m", "reidlit", "train", *RUN, "trainer.max_epochs=10", "hydra.run.dir=run"],
-        cwd=folder,
-        env=os.environ | {"REIDLIT_DATA": str(drawn), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    (folder / "run" / "printed.txt").write_text(result.stdout)
+    printed = command(folder, "train", *RUN, "trainer.max_epochs=10", "hydra.run.dir=run")
+    (folder / "run" / "printed.txt").write_text(printed)
     return folder / "run"
 
 

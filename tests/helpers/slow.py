@@ -2,17 +2,14 @@
 
 import pytest
 
+FAST_MODELS = {  # a light member of each family of conf/model
+    *("densenet121", "hacnn", "inceptionv4", "mlfn", "mobilenetv2_x1_0", "nasnsetmobile", "osnet_ain_search"),
+    *("osnet_ain_x0_25", "osnet_ibn_x1_0", "osnet_x0_25", "pcb_p6", "resnet18", "resnet50_ibn_a", "resnet50mid"),
+    *("se_resnet50", "shufflenet", "shufflenet_v2_x0_5", "squeezenet1_0_fc512", "timm", "transreid", "xception"),
+}
 
-def mostly_slow(values, fast):
-    """Parameters of which all but the `fast` ones carry the marker `slow`.
 
-    Args:
-        values: Parameters of a test, or tuples that begin with a name.
-        fast: Names of those that `make test` runs.
-    """
-    names = [value if isinstance(value, str) else value[0] for value in values]
-    assert set(fast) <= set(names), f"{set(fast) - set(names)} are no parameters"
-    return [
-        pytest.param(*([value] if isinstance(value, str) else value), marks=() if name in fast else pytest.mark.slow)
-        for name, value in zip(names, values, strict=True)
-    ]
+def mostly_slow(names, fast):
+    """Parameters of which all but the `fast` ones carry the marker `slow`."""
+    assert set(fast) <= set(names), f"no parameters: {set(fast) - set(names)}"
+    return [pytest.param(name, marks=() if name in fast else pytest.mark.slow) for name in names]

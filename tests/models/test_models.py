@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import reidlit
+from helpers.slow import FAST_MODELS, mostly_slow
 from reidlit.config import options
 
 TORCHREID = {  # parameters of the reference, without the classifier
@@ -63,22 +64,12 @@ TORCHREID = {  # parameters of the reference, without the classifier
 UNREGISTERED = {"senet154": 113_039_984, "se_resnet152": 64_772_848, "nasnetamobile": 4_232_978}
 # Torchreid's come first: tests of one network then share its index, and pytest runs them one after the other.
 NAMES = [*TORCHREID, *UNREGISTERED, *sorted(set(options("model")) - {*TORCHREID, *UNREGISTERED})]
-FAST = {  # a light member of each family
-    *("densenet121", "hacnn", "inceptionv4", "mlfn", "mobilenetv2_x1_0", "nasnsetmobile", "osnet_ain_search"),
-    *("osnet_ain_x0_25", "osnet_ibn_x1_0", "osnet_x0_25", "pcb_p6", "resnet18", "resnet50_ibn_a", "resnet50mid"),
-    *("se_resnet50", "shufflenet", "shufflenet_v2_x0_5", "squeezenet1_0_fc512", "timm", "transreid", "xception"),
-}
 # What a network is made for, where the small size of the others does not do.
 SIZES = {"hacnn": (160, 64), "mudeep": (256, 128), "inceptionv4": (96, 96), "inceptionresnetv2": (96, 96)}
 CLASSES = 7
 
 
-def networks(names):
-    """Parameters for `network`, most of them slow."""
-    return [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in names]
-
-
-@pytest.fixture(scope="module", params=networks(NAMES))
+@pytest.fixture(scope="module", params=mostly_slow(NAMES, FAST_MODELS))
 def network(request):
     """The name of an option, its model and the size of its images; built once for all tests."""
     size = SIZES.get(request.param, (64, 32))
@@ -90,7 +81,6 @@ def test_every_key_of_torchreid_is_an_option():
     factory = pytest.importorskip("torchreid.reid.models").__model_factory
     assert set(factory) == set(TORCHREID)
     assert {*TORCHREID, *UNREGISTERED} <= set(options("model"))
-    assert set(options("model")) >= FAST
 
 
 def test_output_is_the_same_in_train_and_eval(network):
@@ -139,14 +129,16 @@ def test_uint8_is_normalised_inside(network):
     torch.testing.assert_close(found / scale, expected / scale, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("network", networks([*TORCHREID, *UNREGISTERED]), indirect=True)
+@pytest.mark.parametrize(
+    "network", mostly_slow([*TORCHREID, *UNREGISTERED], FAST_MODELS & {*TORCHREID, *UNREGISTERED}), indirect=True
+)
 def test_parameter_count(network):
     name, model, _ = network
     count = sum(p.numel() for key, p in model.named_parameters() if not key.startswith("classifier."))
     assert count == (TORCHREID | UNREGISTERED)[name]
 
 
-@pytest.mark.parametrize("network", networks(TORCHREID), indirect=True)
+@pytest.mark.parametrize("network", mostly_slow(TORCHREID, FAST_MODELS & {*TORCHREID}), indirect=True)
 def test_same_embedding_and_logits_as_torchreid(network, torchreid_model, tmp_path):
     name, ours, size = network
     oracle = torchreid_model(name, CLASSES)

@@ -64,7 +64,7 @@ def test_the_search_is_exact(metric, k):
     np.testing.assert_array_equal(found.ids, right.indices)
     np.testing.assert_allclose(found.distances, right.distance, atol=1e-6)
     one = gallery.search(torch.from_numpy(query[3:4]), k)
-    np.testing.assert_array_equal(one.distances[0], found.distances[3])
+    np.testing.assert_allclose(one.distances[0], found.distances[3], atol=1e-6)
 
 
 def test_ties_go_to_the_older_row_and_lists_are_padded():
