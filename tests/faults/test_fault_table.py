@@ -9,7 +9,7 @@ PAGE = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
-def tests_of(file):
+def names_in(file):
     tree = ast.parse(file.read_text(encoding="utf-8"))
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
 
@@ -18,7 +18,7 @@ def test_named_tests_exist():
     named = NAMED.findall(PAGE)
     assert named
     for file, test in named:
-        assert test in tests_of(ROOT / file), f"{file}::{test}"
+        assert test in names_in(ROOT / file), f"{file}::{test}"
 
 
 def test_each_fault_names_its_test_and_each_fault_test_is_named():
@@ -26,4 +26,4 @@ def test_each_fault_names_its_test_and_each_fault_test_is_named():
     assert all(NAMED.search(row.rsplit("|", 2)[1]) for row in rows)
     named = {test for _, test in NAMED.findall(PAGE)}
     for file in Path(__file__).parent.glob("test_*.py"):
-        assert file == Path(__file__) or tests_of(file) <= named, file.name
+        assert file == Path(__file__) or names_in(file) <= named, file.name
