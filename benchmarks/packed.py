@@ -1,10 +1,10 @@
-"""What packs gain: images a second and core from file, from packed files and from packed pixels to augmented batch.
+"""Gain of packs: images per second and core from image files and from packed pixels to augmented batches.
 
     python benchmarks/packed.py [folder of .jpg] [--output benchmarks/results/packed.json]
 
 Without a folder it draws its own 128 x 64 JPEG files. As in loader.py: one process, one thread, CPU time, the candidates
 in turn, medians over the repetitions. Images are read in a shuffled order, as in training, and all files and packs are
-in the operating system's cache: a cold or remote disk, where a pack spares one opening an image, adds to the gain.
+in the operating system's cache: a cold or remote disk, where a pack saves opening each image, adds to the gain.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,7 +30,8 @@ from torch import Tensor
 from loader import HEIGHT, LIBRARY, RECIPES, WIDTH, Job, cpu, draw, in_batches, measure, ratio, versions
 from reidlit.data.decode import decode
 from reidlit.data.images import Read
-from reidlit.data.packed import Form, Packed, pack
+from reidlit.data.pack_writer import pack
+from reidlit.data.packed import Packed
 from reidlit.data.transforms.pipeline import select
 
 WORKERS = 4
@@ -54,13 +55,13 @@ def main() -> None:
             raise SystemExit(f"There is no .jpg file in {arguments.folder}.")
         paths = [str(path) for path in files[:: max(len(files) // arguments.count, 1)][: arguments.count]]
         sizes = [decode(path).shape[:2] for path in paths]
-        packs = {form: Path(scratch) / f"{form}.arrow" for form in get_args(Form)}
-        written = {form: write(paths, file, folder, form) for form, file in packs.items()}
+        file = Path(scratch) / "decoded.arrow"
+        written = {"decoded": write(paths, file, folder)}
         random.Random(0).shuffle(paths)
-        memory = shared(packs["decoded"], folder, paths)
-        reads: dict[str, Read] = {"file": decode, **{form: Packed(file, folder) for form, file in packs.items()}}
+        memory = shared(file, folder, paths)
+        reads: dict[str, Read] = {"file": decode, "decoded": Packed(file, folder)}
         results = {
-            "what": "images a second and core from file, packed files and packed pixels to augmented uint8 batches of 64 "
+            "what": "images a second and core from file and packed pixels to augmented uint8 batches of 64 "
             "(CPU time, one process, one thread, everything in the page cache)",
             "machine": {
                 "cpu": cpu(),
@@ -87,10 +88,10 @@ def main() -> None:
     print(json.dumps(results, indent=2))
 
 
-def write(paths: Sequence[str], file: Path, folder: Path, form: Form) -> dict[str, float]:
+def write(paths: Sequence[str], file: Path, folder: Path) -> dict[str, float]:
     """Packs, and says what that took."""
     wall, used = time.perf_counter(), time.process_time()
-    pack(paths, file, folder, form)
+    pack(paths, file, folder)
     wall, used = time.perf_counter() - wall, time.process_time() - used
     size = file.stat().st_size
     return {
@@ -119,9 +120,9 @@ def reading(read: Read) -> Job:
 
 
 def compare(jobs: dict[str, Job], paths: Sequence[str], repetitions: int) -> dict[str, object]:
-    """Times the sources in turn, with the packs' gain over files."""
+    """Time the sources in turn, and compute the pack's gain over files."""
     figures = measure(jobs, paths, repetitions)
-    return {**figures, **{f"ratio_{form}": ratio(figures, form, "file") for form in get_args(Form)}}
+    return {**figures, "ratio_decoded": ratio(figures, "decoded", "file")}
 
 
 def shared(file: Path, folder: Path, paths: Sequence[str]) -> dict[str, float] | None:

@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--workers", type=int, default=min(16, os.cpu_count() or 1))
-    parser.add_argument("--pack", choices=("encoded", "decoded"))
+    parser.add_argument("--pack", choices=("decoded",))
     arguments = parser.parse_args()
     found = waiting(
         arguments.model, arguments.device, arguments.steps, arguments.workers, arguments.pack, batch=arguments.batch

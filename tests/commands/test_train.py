@@ -69,13 +69,13 @@ print(module(torch.zeros(2, 3, 64, 32, dtype=torch.uint8)).shape, len(module.hpa
 
 @pytest.mark.slow
 def test_same_seed_same_weights_whatever_the_workers_and_packs(reidlit, tmp_path):
-    runs = {"a": [], "b": ["data.num_workers=2"], "c": ["data.pack=encoded"], "d": ["data.pack=decoded"]}
+    runs = {"a": [], "b": ["data.num_workers=2"], "c": ["data.pack=decoded"]}
     for name, changes in runs.items():
         done = reidlit(
             "train", *TRAIN, *changes, "trainer.max_epochs=1", "test=false", f"hydra.run.dir={tmp_path}/{name}"
         )
         assert done.status == 0, done.err
-    assert len(list((tmp_path / "packed").glob("synthetic-*.arrow"))) == 2
+    assert len(list((tmp_path / "packed").glob("synthetic-*.arrow"))) == 1
     first, *others = (weights(tmp_path / name / "checkpoints" / "last.ckpt") for name in runs)
     for other in others:
         assert all(torch.equal(tensor, other[key]) for key, tensor in first.items())

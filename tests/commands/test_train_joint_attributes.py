@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from reidlit.data.synthetic.walkers import Walkers
 from scipy.io import savemat
 
 from helpers.cli_settings import TINY, TRAIN
 from reidlit.data.datasets.synthetic_attributes import attributes_of
-from reidlit.data.synthetic.walkers import Walkers
 
 NAMES = ("hat", "jacket", "bare_legs", "dark_top")
 FIGURES = ("mA", "accuracy", "precision", "recall", "f1")

@@ -1,4 +1,4 @@
-"""Packed data sets give what the files give, from every process, and say so when they cannot."""
+"""Packed datasets return the same images as the files, in every process."""
 
 import os
 import pickle
@@ -17,21 +17,23 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from helpers.datasets import loading
 from reidlit.data import packed
+from reidlit.data.datasets.folder import Folder
 from reidlit.data.decode import decode
 from reidlit.data.images import Images
-from reidlit.data.packed import ROWS, Packed, pack, pack_name, pack_once
+from reidlit.data.pack_writer import pack, pack_once
+from reidlit.data.packed import BLOCK, Packed, pack_name
 from reidlit.data.sample import Draw, Sample
 from reidlit.data.transforms import PadCrop, Random2DTranslation, RandomErasing, RandomPatch, Resize
 from reidlit.data.transforms.pipeline import Pipeline
 
-FORMS = ("encoded", "decoded")
-COUNT = ROWS + 44  # more than one block
+COUNT = BLOCK + 44  # more than one block
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Images of many sizes and kinds in two folders, and a pack of each form beside them."""
+    """Images of many sizes and kinds in two folders, and a pack next to them."""
     root = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     for number in range(COUNT):
@@ -40,8 +42,7 @@ def root(tmp_path_factory):
         image = Image.fromarray(rng.integers(0, 256, (20 + number % 7, 8 + number % 5, 3), np.uint8))
         suffix = ("jpg", "png", "bmp")[number % 11 % 3]
         image.convert("L" if number % 13 == 0 else "RGB").save(folder / f"{number:04d}.{suffix}")
-    for form in FORMS:
-        pack(listed(root), root / f"{form}.arrow", root, form)
+    pack(listed(root), root / "a.arrow", root)
     return root
 
 
@@ -58,15 +59,15 @@ def few(folder, count=3):
 
 
 def test_an_image_is_what_the_file_gives(root):
-    for form in FORMS:
-        read = Packed(root / f"{form}.arrow", root)
-        assert (read.form, len(read)) == (form, COUNT)
-        for path in listed(root):
-            image, expected = read(path), decode(path)
-            assert image.dtype == np.uint8
-            assert image.flags.c_contiguous
-            np.testing.assert_array_equal(image, expected, strict=True)
-    assert not read(path).flags.writeable  # nobody can change what all others read
+    read = Packed(root / "a.arrow", root)
+    assert len(read) == COUNT
+    for path in listed(root):
+        image, expected = read(path), decode(path)
+        assert image.dtype == np.uint8
+        assert image.flags.c_contiguous
+        np.testing.assert_array_equal(image, expected, strict=True)
+    image[:] = 0  # which changes nothing for others
+    np.testing.assert_array_equal(read(path), expected)
     assert not [file for file in root.iterdir() if file.name.endswith(".part")]
 
 
@@ -89,31 +90,30 @@ def test_batches_do_not_depend_on_packing(workers, root):
         return list(DataLoader(images, batch_sampler=draws, num_workers=workers, collate_fn=Images.collate))
 
     assert len(batches(decode, changing)) == 9
-    for form in FORMS:
-        read = Packed(root / f"{form}.arrow", root)
-        # the second pipeline hands the mapped pixels of many an image on as they are
-        for steps in (changing, [PadCrop(1, p=0.1), Resize(22, 10)]):
-            for ours, theirs in zip(batches(read, steps), batches(decode, steps), strict=True):
-                assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    read = Packed(root / "a.arrow", root)
+    # The second pipeline passes the mapped pixels of many images on unchanged.
+    for steps in (changing, [PadCrop(1, p=0.1), Resize(22, 10)]):
+        for ours, theirs in zip(batches(read, steps), batches(decode, steps), strict=True):
+            assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_another_process_reads_a_moved_pack(root, tmp_path):
     moved = tmp_path / "elsewhere"
     shutil.copytree(root, moved)
     paths = listed(moved)
-    (tmp_path / "reads").write_bytes(pickle.dumps([Packed(moved / f"{form}.arrow", moved) for form in FORMS]))
+    (tmp_path / "reads").write_bytes(pickle.dumps(Packed(moved / "a.arrow", moved)))
     assert (tmp_path / "reads").stat().st_size < 1000  # the way to the file, not what is in it
     shutil.rmtree(moved / "set")
-    code = "import pickle, sys; print(*(int(r(p).sum()) for r in pickle.load(open(sys.argv[1], 'rb')) for p in sys.argv[2:]))"
+    code = "import pickle, sys; read = pickle.load(open(sys.argv[1], 'rb')); print(*map(lambda path: int(read(path).sum()), sys.argv[2:]))"
     command = [sys.executable, "-c", code, str(tmp_path / "reads"), *paths[:3]]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert [int(value) for value in printed.split()] == [int(decode(path).sum()) for path in listed(root)[:3]] * 2
+    assert [int(value) for value in printed.split()] == [int(decode(path).sum()) for path in listed(root)[:3]]
 
 
 def test_paths_are_looked_up_as_they_were_given(tmp_path, monkeypatch):
     paths = few(tmp_path / "root")
     outside = few(tmp_path / "outside")
-    pack([*paths, *outside, *paths], tmp_path / "a.arrow", tmp_path / "root", "decoded")
+    pack([*paths, *outside, *paths], tmp_path / "a.arrow", tmp_path / "root")
     read = Packed(tmp_path / "a.arrow", tmp_path / "root")
     assert len(read) == 6
     assert all(path in read for path in (*paths, *outside))
@@ -133,82 +133,77 @@ def test_paths_are_looked_up_as_they_were_given(tmp_path, monkeypatch):
 def test_names_need_not_be_unicode(tmp_path):
     path = os.fsdecode(os.fsencode(tmp_path) + b"/\xe9.bmp")
     shutil.copy(few(tmp_path / "set")[2], path)
-    pack([path], tmp_path / "a.arrow", tmp_path, "encoded")
+    pack([path], tmp_path / "a.arrow", tmp_path)
     assert (Packed(tmp_path / "a.arrow", tmp_path)(path) == 80).all()
 
 
 def test_a_pack_is_named_after_what_it_holds():
     names = ["a/1.jpg", "a/2.jpg", "b/1.jpg"]
 
-    def name(root="x", form="decoded", chosen=names):
-        return pack_name("walkers", [f"{root}/{path}" for path in chosen], root, form)
+    def name(root="x", chosen=names):
+        return pack_name("walkers", [f"{root}/{path}" for path in chosen], root)
 
     assert name() == name(root="elsewhere/y") == name(chosen=names[::-1]) == name(chosen=names * 2)
-    assert len({name(), name(form="encoded"), name(chosen=names[:2])}) == 3
+    assert len({name(), name(chosen=names[:2])}) == 2
     assert name().startswith("walkers-decoded-")
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_an_outdated_pack_is_found_and_written_anew(form, tmp_path, monkeypatch):
+def test_an_outdated_pack_is_noticed_and_written_again(tmp_path, monkeypatch):
     paths, file = few(tmp_path / "set"), tmp_path / "packs" / "a.arrow"
 
     def once(paths):
-        return pack_once(paths, file, tmp_path, form)
+        return pack_once(paths, file, tmp_path)
 
     assert once(paths)
     assert not once(paths)
-    assert not once(paths[1:])  # it may hold more
+    assert not once(paths[1:])  # it may contain more
     status = Path(paths[1]).stat()
     Image.fromarray(np.full((16, 8, 3), 200, np.uint8)).save(paths[1])  # of the same size
     os.utime(paths[1], ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    with pytest.raises(ValueError, match=rf"out of date: 1 of 3 images .*{paths[1]!r}.* Delete the pack"):
-        Packed(file, tmp_path).check(paths)
+    assert not Packed(file, tmp_path).is_current(paths)
     assert once(paths)
     assert (Packed(file, tmp_path)(paths[1]) == 200).all()
     assert once(few(tmp_path / "set", 4))  # one more
     Path(paths[0]).unlink()
-    with pytest.raises(ValueError, match="out of date: 1 of 3"):
-        Packed(file, tmp_path).check(paths)
+    assert not Packed(file, tmp_path).is_current(paths)
     monkeypatch.setattr(packed, "DECODER", "opencv 9")
-    assert once(paths[1:]) == (form == "decoded")  # files stay what they are
-    assert pack_once(paths[1:], file, tmp_path, FORMS[1 - FORMS.index(form)])
+    assert once(paths[1:])
+    monkeypatch.undo()
     file.write_bytes(file.read_bytes()[:-9])
     assert once(paths[1:])
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_a_broken_image_stops_packing_or_reading(tmp_path):
+def test_a_broken_or_missing_image_leaves_the_old_pack(tmp_path):
     paths, file = few(tmp_path / "set"), tmp_path / "a.arrow"
+    pack(paths, file, tmp_path)
+    before = file.read_bytes()
     Path(paths[1]).write_bytes(b"")
     with pytest.raises(ValueError, match=rf"{paths[1]}.*the file is empty"):
-        pack(paths, file, tmp_path, "decoded")
-    pack(paths, file, tmp_path, "encoded")
-    with pytest.raises(ValueError, match=rf"{paths[1]}.*the file is empty"):
-        Packed(file, tmp_path)(paths[1])
-    pack(paths[1:2], tmp_path / "empty.arrow", tmp_path, "encoded")
-    with pytest.raises(ValueError, match="the file is empty"):
-        Packed(tmp_path / "empty.arrow", tmp_path)(paths[1])
-    before = file.read_bytes()
-    for form in FORMS:
-        with pytest.raises(FileNotFoundError, match=r"There is no image 'missing\.bmp'"):
-            pack([*paths[2:], "missing.bmp"], file, tmp_path, form)
-    assert file.read_bytes() == before  # the older pack stays until a new one is whole
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.arrow", "empty.arrow", "set"]
+        pack(paths, file, tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"There is no image 'missing\.bmp'"):
+        pack([*paths[2:], "missing.bmp"], file, tmp_path)
+    assert file.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.arrow", "set"]
+
+
+@pytest.mark.parametrize("value", ["encoded", "raw"])
+def test_only_decoded_images_can_be_packed(value, tmp_path):
+    with pytest.raises(ValueError, match=rf"data\.pack={value} must be null or decoded"):
+        Folder(str(tmp_path), **loading(pack=value))
 
 
 def test_what_cannot_be_written(tmp_path):
     paths = few(tmp_path / "set")
-    with pytest.raises(ValueError, match=r"data\.pack=raw must be null, encoded or decoded"):
-        pack(paths, tmp_path / "a.arrow", tmp_path, "raw")
     with pytest.raises(ValueError, match="paths is empty"):
-        pack([], tmp_path / "a.arrow", tmp_path, "encoded")
+        pack([], tmp_path / "a.arrow", tmp_path)
     with pytest.raises(ValueError, match=r"cannot be written .*data\.pack_dir"):
-        pack(paths, Path(paths[0]) / "a.arrow", tmp_path, "encoded")
+        pack(paths, Path(paths[0]) / "a.arrow", tmp_path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1500, hard))  # as a full disk
     try:
         with pytest.raises(ValueError, match=r"cannot be written .*enough space as data\.pack_dir"):
-            pack(paths, tmp_path / "a.arrow", tmp_path, "decoded")
+            pack(paths, tmp_path / "a.arrow", tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
@@ -216,7 +211,7 @@ def test_what_cannot_be_written(tmp_path):
 
 def test_what_is_no_pack(tmp_path):
     paths, file, bad = few(tmp_path / "set"), tmp_path / "a.arrow", tmp_path / "bad.arrow"
-    pack(paths, file, tmp_path, "decoded")
+    pack(paths, file, tmp_path)
     whole = file.read_bytes()
     for kept in (0, 5, len(whole) // 2, len(whole) - 1):
         bad.write_bytes(whole[:kept])
@@ -227,16 +222,15 @@ def test_what_is_no_pack(tmp_path):
     bad.write_bytes(whole.replace(starts, struct.pack("<4q", 0, 384, 2**40, 1152)))
     with pytest.raises(ValueError, match="no pack, or it is damaged"):
         Packed(bad, tmp_path)
-    for metadata, what in ((None, "an Arrow file, but no pack"), ({"reidlit_pack": "0"}, "a pack of version 0")):
+    for metadata, what in (
+        (None, "an Arrow file, but no pack"),
+        ({"reidlit_pack": "0"}, "a pack of version 0"),
+        ({"reidlit_pack": "1", "form": "encoded"}, "a pack of version 1, encoded"),
+    ):
         table = pa.table({"path": ["x"]}).replace_schema_metadata(metadata)
         with pa.ipc.new_file(str(bad), table.schema) as writer:
             writer.write(table)
         with pytest.raises(ValueError, match=what):
             Packed(bad, tmp_path)
-    table = pa.ipc.open_file(str(file)).read_all()
-    with pa.ipc.new_file(str(bad), table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
-        writer.write(table)
-    with pytest.raises(ValueError, match="was compressed"):
-        Packed(bad, tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no pack .*gone\.arrow"):
         Packed(tmp_path / "gone.arrow", tmp_path)

@@ -7,11 +7,12 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from helpers.cli_settings import TRAIN
 from helpers.datasets import draw, loading
 from reidlit.data.datasets.folder import Folder
-from reidlit.data.packed import pack
+from reidlit.data.pack_writer import pack
 from reidlit.data.sample import Sample
 from reidlit.engine.callbacks.checkpoint import AtomicCheckpointIO
 from reidlit.inference.features import Features, of_samples
@@ -31,8 +32,9 @@ def features_of(count):
 
 def images(folder, count):
     noise = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
-        draw(folder / f"{number}.bmp", int(noise.integers(256)))
+        Image.fromarray(noise.integers(0, 256, (32, 16, 3), np.uint8)).save(folder / f"{number}.bmp")
     return sorted(str(path) for path in folder.glob("*.bmp"))
 
 
@@ -42,7 +44,7 @@ WRITERS = {
     "features": ("features.npz", lambda path, n: features_of(n).save(path)),
     "pack": (
         "pack.arrow",
-        lambda path, n: pack(images(path.parents[1] / f"images{n}", n), path, path.parent, "encoded"),
+        lambda path, n: pack(images(path.parents[1] / f"images{n}", n), path, path.parent),
     ),
 }
 
@@ -122,7 +124,7 @@ def test_read_only_data_are_trained_and_tested_on(read_only, reidlit, tmp_path):
     arguments = [
         *data,
         "data.batch_size=4",
-        "data.pack=encoded",
+        "data.pack=decoded",
         "logger=csv",
         "hydra.run.dir=run",
         "trainer.max_epochs=1",

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, Sampler
 from reidlit.data.decode import decode
 from reidlit.data.images import Images, Item, Read, Transform
 from reidlit.data.loader import ResumableLoader
-from reidlit.data.packed import Form, Packed, pack_name, pack_once
+from reidlit.data.pack_writer import pack_once
+from reidlit.data.packed import FORM, Packed, pack_name
 from reidlit.data.sample import Draw, Sample
 from reidlit.data.splits import EvalSet, hold_out
 
@@ -62,7 +63,7 @@ class Loading(TypedDict):
     val_fraction: float
     combineall: bool
     k_tfm: int
-    pack: Form | None
+    pack: Literal["decoded"] | None
     pack_dir: str
     seed: int
 
@@ -108,7 +109,8 @@ class ReIDDataModule(pl.LightningDataModule):
         combineall: whether to train on query and gallery too, without the junk.
         k_tfm: how many differently augmented views of an image a training batch holds, one after the other; the batch
             then has `k_tfm * batch_size` images.
-        pack: "encoded" gathers the image files in one, "decoded" keeps pixels that all workers share; see `packed`.
+        pack: "decoded" keeps the pixels of all images in one file that all workers share; see `packed`. `None` reads the
+            image files.
         pack_dir: where packs lie.
         seed: of order, augmentation and the held-out identities.
 
@@ -146,6 +148,11 @@ class ReIDDataModule(pl.LightningDataModule):
         ):
             if value < least:
                 raise ValueError(f"data.{option}={value} must be {least} or more.")
+        if loading["pack"] not in (None, FORM):
+            raise ValueError(
+                f"data.pack={loading['pack']} must be null or {FORM}. Packs of image files (encoded) were removed, as they were "
+                f"hardly faster than the files: use data.pack={FORM}."
+            )
         self.train: list[Sample] = []
         self.val: EvalSet | None = None
         self.test_sets: dict[str, EvalSet] = {}
@@ -187,7 +194,7 @@ class ReIDDataModule(pl.LightningDataModule):
     def prepare_data(self) -> None:
         """Pack the images, if that is wanted and not done yet; a subclass that makes files first calls this last."""
         if self.loading["pack"] is not None:
-            pack_once(*self._pack(), self.loading["pack"], progress=True)
+            pack_once(*self._pack(), progress=True)
 
     def reader(self) -> Read:
         """What reads an image: a pack, or the file itself."""
@@ -202,8 +209,7 @@ class ReIDDataModule(pl.LightningDataModule):
         paths = [
             path for sample in samples for path in ((sample.path,) if isinstance(sample.path, str) else sample.path)
         ]
-        form = self.loading["pack"] or "encoded"
-        name = pack_name(self.name, paths, self.directory, form)
+        name = pack_name(self.name, paths, self.directory)
         return paths, Path(self.loading["pack_dir"]).expanduser() / name, self.directory
 
     def setup(self, stage: str) -> None:
