@@ -134,7 +134,7 @@ def _missing(members: Iterable[Member], folder: Path, source: Path) -> dict[Path
     for member in members:
         if member.name.endswith(("/", "\\")):
             continue
-        name = _checked_name(member.name, folder)
+        name = safe_name(member.name, folder)
         target = folder / name
         names.add(name)
         missing.pop(target, None)  # an earlier member of this name
@@ -148,7 +148,16 @@ def _missing(members: Iterable[Member], folder: Path, source: Path) -> dict[Path
     return missing
 
 
-def _checked_name(name: str, folder: Path) -> PurePosixPath:
+def safe_name(name: str, folder: Path) -> PurePosixPath:
+    """Return the path of a member below the folder.
+
+    Args:
+        name: Name of the member as stored.
+        folder: Folder to extract to, for messages.
+
+    Raises:
+        ValueError: If the name leads outside the folder or is not a file name.
+    """
     path = PurePosixPath(name.replace("\\", "/"))
     # On Windows a part that begins with a drive, such as C:, starts again from there.
     if path.is_absolute() or ".." in path.parts or any(part[1:2] == ":" for part in path.parts):

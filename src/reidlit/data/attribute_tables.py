@@ -1,10 +1,10 @@
 """Tables of attributes: a column that says of what, and a column of 0 and 1 for each attribute."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from reidlit.data.csv_reader import read_lines
+from reidlit.data.csv_reader import read_csv
 from reidlit.labels import UNKNOWN
 
 VALUES = {"": UNKNOWN, "0": 0, "1": 1}
@@ -36,21 +36,16 @@ def read_attributes(
         FileNotFoundError: if there is no such file.
         ValueError: if it is not such a table; the line is named.
     """
-    cells = _cells(file, key)
-    header = next(cells)[1]
-    if twice := next((title for title in header if header.count(title) > 1), None):
-        raise ValueError(f"{file}, line 1: the column {twice!r} is there twice.")
+    lacking = f"the column {key}, or attributes beside it"
+    header, lines = read_csv(file, lambda titles: key in titles and len(titles) > 1, lacking)
     names = [title for title in header if title and title not in (key, *known)] if wanted is None else list(wanted)
     if not names or (missing := [name for name in names if name not in header]):
         what = f"lacks {missing}" if names else "lists no attribute"
         raise ValueError(f"{file}, line 1: {what}; its columns are {', '.join(header)}.")
     seen: dict[str, int] = {}
-    lines = []
-    for number, values in cells:
-        place = f"{file}, line {number}"
-        if len(values) > len(header) and any(values[len(header) :]):
-            raise ValueError(f"{place}: {len(values)} values in {len(header)} columns. Quote what holds the delimiter.")
-        row = dict.fromkeys(header, "") | dict(zip(header, values, strict=False))
+    labelled = []
+    for number, place, cells in lines:
+        row = {title: cell.strip() for title, cell in cells.items()}
         if not row[key]:
             raise ValueError(f"{place}: {key} is empty. Fill it in on every line.")
         if row[key] in seen:
@@ -62,13 +57,5 @@ def read_attributes(
                 "columns that are attributes if others are none."
             )
         fields = {name: row[name] for name in (key, *known) if name in header}
-        lines.append(LabelledLine(place, fields, [VALUES[row[name]] for name in names]))
-    return names, lines
-
-
-def _cells(file: Path, key: str) -> Iterator[tuple[int, list[str]]]:
-    """The lines' numbers and cells without blanks around them, the header first, empty lines left out."""
-    lacking = f"the column {key}, or attributes beside it"
-    for number, cells in read_lines(file, lambda titles: key in titles and len(titles) > 1, lacking):
-        if any(cell.strip() for cell in cells):
-            yield number, [cell.strip() for cell in cells]
+        labelled.append(LabelledLine(place, fields, [VALUES[row[name]] for name in names]))
+    return names, labelled

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
-from reidlit.data.csv_reader import read_lines
+from reidlit.data.csv_reader import Line, read_csv
 from reidlit.data.datamodule import ALL_SPLITS
 from reidlit.data.splits import drawn_order
 from reidlit.files import atomic_write
@@ -117,26 +117,21 @@ def read_table(file: Path) -> list[Row]:
         FileNotFoundError: if there is no such file.
         ValueError: if it is not such a table; the line is named.
     """
-    lines = read_lines(
-        file, lambda titles: {"path", "pid"} <= {title.lower() for title in titles}, "the columns path and pid"
+    _, lines = read_csv(
+        file, lambda titles: {"path", "pid"}.issubset(titles), "the columns path and pid", lower=True, known=Row._fields
     )
-    header = [title.strip().lower() for title in next(lines)[1]]
-    if twice := next((column for column in Row._fields if header.count(column) > 1), None):
-        raise ValueError(f"{file}, line 1: the column {twice} is there twice.")
-    seen: dict[str, dict[str, int]] = defaultdict(dict)
+    seen: dict[str, dict[str, Line]] = defaultdict(dict)
     rows: dict[int, Row] = {}
-    for line, cells in lines:
-        if not any(cells):
-            continue
-        row = _row(header, cells, f"{file}, line {line}")
+    for line in lines:
+        row = _row(line)
         earlier = seen[row.path]
-        if earlier and _repeats(row, [rows[number] for number in earlier.values()]):
+        if earlier and _repeats(row, [rows[other.number] for other in earlier.values()]):
             raise ValueError(
-                f"{file}, line {line}: {row.path!r} is on line {min(earlier.values())} already. Only an image that is "
-                "query and gallery may be listed twice, with the same labels."
+                f"{line.place}: {row.path!r} is on line {min(earlier.values()).number} already. Only an image that is query "
+                "and gallery may be listed twice, with the same labels."
             )
         earlier[row.split] = line
-        rows[line] = row
+        rows[line.number] = row
     return list(rows.values())
 
 
@@ -212,20 +207,15 @@ def _by_pid(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return groups
 
 
-def _row(header: Sequence[str], cells: Sequence[str], place: str) -> Row:
-    """The known columns of a line; errors begin with its place."""
-    if any(cells[len(header) :]):
-        raise ValueError(
-            f"{place}: {len(cells)} values in {len(header)} columns. Put a value that holds the delimiter into quotes."
-        )
-    values = dict.fromkeys(header, "") | dict(zip(header, cells, strict=False))
-    known = {column: values[column] for column in Row._fields if column in values}
+def _row(line: Line) -> Row:
+    """Return the known columns of a line."""
+    known = {column: line.cells[column] for column in Row._fields if column in line.cells}
     needed = [column for column in known if column not in OF_TRACKLETS]
     if empty := next((column for column in needed if not known[column].strip()), None):
         way_out = "" if empty in ("path", "pid") else " or leave the column out"
-        raise ValueError(f"{place}: {empty} is empty. Fill it in on every line{way_out}.")
+        raise ValueError(f"{line.place}: {empty} is empty. Fill it in on every line{way_out}.")
     if known.get("split", TEST).strip() not in ROLES:
-        raise ValueError(f"{place}: split={known['split']!r} must be one of {', '.join(ROLES)}.")
+        raise ValueError(f"{line.place}: split={known['split']!r} must be one of {', '.join(ROLES)}.")
     path = PurePath(known.pop("path").rstrip()).as_posix()  # blanks at its start may belong to it
     return Row(path, **{column: value.strip() for column, value in known.items()})
 

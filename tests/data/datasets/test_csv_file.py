@@ -100,7 +100,7 @@ HEAD = "path,pid,split\n"
         ("", "line 1: '' lacks the columns path and pid"),
         ("path,person\na/1.jpg,1\n", "line 1: 'path,person' lacks"),
         ("path|pid\na/1.jpg|1\n", "separated by commas, semicolons or tabs"),
-        ("path,pid,pid\na/1.jpg,1,2\n", "line 1: the column pid is there twice"),
+        ("path,pid,pid\na/1.jpg,1,2\n", "line 1: the column 'pid' is there twice"),
         (f"{HEAD}a/1.jpg,1,train\n,2,train\n", "line 3: path is empty. Fill it in on every line.$"),
         (f"{HEAD}a/1.jpg, ,train\n", "line 2: pid is empty"),
         (f"{HEAD}\na/1.jpg,1\n", "line 3: split is empty.*or leave the column out"),
