@@ -197,12 +197,12 @@ def draw(setting: Setting) -> None:
     """Draws as many images as are used in an epoch, at most as many as Market-1501 has, at its size and in its layout."""
     cameras, shots = 6, 3
     identities = min(751, max(setting.batch // 4, setting.batch * (setting.last + 2) // (cameras * shots) + 1))
-    people = Pedestrians(identities + 1, cameras, shots)
-    for pid, camid, shot in people.keys(range(identities + 1)):
+    pedestrians = Pedestrians(identities + 1, cameras, shots)
+    for pid, camid, shot in pedestrians.keys(range(identities + 1)):
         tested = "query" if camid == 0 else "bounding_box_test"
         folder = Path(setting.root) / MARKET / ("bounding_box_train" if pid < identities else tested)
         folder.mkdir(parents=True, exist_ok=True)
-        picture = cv2.cvtColor(people.draw(pid, camid, shot), cv2.COLOR_RGB2BGR)
+        picture = cv2.cvtColor(pedestrians.draw(pid, camid, shot), cv2.COLOR_RGB2BGR)
         name = f"{pid + 1:04d}_c{camid + 1}s1_{shot:06d}_00.jpg"
         cv2.imwrite(str(folder / name), picture, [cv2.IMWRITE_JPEG_QUALITY, 84])  # then as many bytes as Market-1501's
 

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
-from reidlit.data.synthetic.walkers import Walkers
 
 from reidlit.data.datasets.synthetic_attributes import attributes_of
+from reidlit.data.synthetic.pedestrians import Pedestrians
 from reidlit.inference.extractor import FeatureExtractor
 
 DATA = ["data=synthetic_attributes", "data.image_height=64", "data.image_width=32", "data.num_workers=0"]
@@ -123,7 +123,7 @@ def test_predictions_are_those_that_were_scored(recognised, reidlit, tmp_path):
         rows = list(csv.DictReader(file))
     names = checkpoint(recognised, "best")["hyper_parameters"]["attributes"]
     assert list(rows[0]) == ["path", *names, *(f"{name}_probability" for name in names)]
-    people = Walkers(400, 2, 1, 64, 32, 0)
+    people = Pedestrians(400, 2, 1, 64, 32, 0)
     truth = [attributes_of(people.person(int(row["path"].rpartition("/")[2][:4]))) for row in rows]
     scored = metrics(recognised)
     for name in names:
@@ -164,7 +164,7 @@ print(*module(images)[:, 0].tolist())
 def test_own_images_with_unknown_labels_are_trained_on_and_tested_with_other_columns(
     recognised, reidlit, drawn, tmp_path
 ):
-    people = Walkers(400, 2, 1, 64, 32, 0)
+    people = Pedestrians(400, 2, 1, 64, 32, 0)
     files = sorted((drawn / "synthetic" / "seed0_64x32").glob("*_00.jpg"))[:160]
     lines = ["path,pid,coat,hat,note"]
     for file in files:

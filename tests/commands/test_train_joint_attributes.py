@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from reidlit.data.synthetic.walkers import Walkers
 from scipy.io import savemat
 
 from helpers.cli_settings import TINY, TRAIN
 from reidlit.data.datasets.synthetic_attributes import attributes_of
+from reidlit.data.synthetic.pedestrians import Pedestrians
 
 NAMES = ("hat", "jacket", "bare_legs", "dark_top")
 FIGURES = ("mA", "accuracy", "precision", "recall", "f1")
@@ -23,16 +23,16 @@ def metrics(folder):
 @pytest.fixture
 def market(tmp_path):
     """The attributes of the drawn people, as Lin et al. write them: 1 is no, 2 is yes, and an age."""
-    walkers = Walkers(12, 2, 3, 64, 32, 0)
+    pedestrians = Pedestrians(12, 2, 3, 64, 32, 0)
     parts = {}
     for part, pids in (("train", range(6)), ("test", range(6, 11))):  # 11 is not there
-        worn = [attributes_of(walkers.person(pid)) for pid in pids]
+        worn = [attributes_of(pedestrians.person(pid)) for pid in pids]
         index = np.empty((1, len(worn)), object)
         index[0] = [f"{pid:04d}" for pid in pids]
         columns = {name: np.array([[1.0 + each[name] for each in worn]]) for name in NAMES}
         parts[part] = {"age": np.array([[1.0 + pid % 4 for pid in pids]]), **columns, "image_index": index}
     savemat(tmp_path / "market_attribute.mat", {"market_attribute": parts})
-    return walkers
+    return pedestrians
 
 
 def test_both_are_trained_tested_and_predicted(market, reidlit, tmp_path):

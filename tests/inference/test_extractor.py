@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import reidlit
-from reidlit.data.synthetic.walkers import Walkers
+from reidlit.data.synthetic.pedestrians import Pedestrians
 from reidlit.data.transforms import resize
 from reidlit.models import build_model
 
@@ -27,8 +27,8 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    walkers = Walkers(3, 2, 2, 96, 48)
-    return [str(path) for path in walkers.write(tmp_path_factory.mktemp("walkers"), walkers.keys())][:7]
+    pedestrians = Pedestrians(3, 2, 2, 96, 48)
+    return [str(path) for path in pedestrians.write(tmp_path_factory.mktemp("pedestrians"), pedestrians.keys())][:7]
 
 
 @pytest.fixture(scope="module")

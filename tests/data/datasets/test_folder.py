@@ -8,7 +8,7 @@ import pytest
 from helpers.datasets import draw, ids, loading
 from reidlit.data.datasets.csv_file import CSVFile
 from reidlit.data.datasets.folder import Folder
-from reidlit.data.synthetic.walkers import Walkers
+from reidlit.data.synthetic.pedestrians import Pedestrians
 
 SPLITS = ("train", "query", "gallery")
 
@@ -212,8 +212,8 @@ def test_roots_and_names(tmp_path, monkeypatch):
 
 
 def test_walkers_from_folder_to_batches(tmp_path):
-    walkers = Walkers(num_identities=6, num_cameras=2, shots=2, height=32, width=16)
-    for file in walkers.write(tmp_path / "drawn", walkers.keys()):
+    pedestrians = Pedestrians(num_identities=6, num_cameras=2, shots=2, height=32, width=16)
+    for file in pedestrians.write(tmp_path / "drawn", pedestrians.keys()):
         goal = tmp_path / "crops" / file.name[:4] / file.name
         goal.parent.mkdir(parents=True, exist_ok=True)
         file.rename(goal)

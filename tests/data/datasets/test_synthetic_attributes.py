@@ -18,7 +18,7 @@ def test_identities_are_divided_and_every_image_has_the_labels_of_its_person(dra
         assert len(set(pids)) == size
         assert len(samples) == 2 * size
         for pid, labels in zip(pids, data.labels_of(samples).tolist(), strict=True):
-            assert labels == list(attributes_of(data.walkers.person(pid)).values())
+            assert labels == list(attributes_of(data.pictures.person(pid)).values())
             people[pid] = split
     assert len(people) == 30
     data.setup("fit")
@@ -28,7 +28,7 @@ def test_identities_are_divided_and_every_image_has_the_labels_of_its_person(dra
 
 def test_labels_say_what_is_drawn():
     data = SyntheticAttributes("nowhere", **SMALL | {"num_identities": 300}, **loading())
-    people = [data.walkers.person(pid) for pid in range(300)]
+    people = [data.pictures.person(pid) for pid in range(300)]
     found = [attributes_of(person) for person in people]
     for person, labels in zip(people, found, strict=True):
         assert labels["backpack"] == (person.bag == "backpack")

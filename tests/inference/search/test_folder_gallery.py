@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reidlit.data.synthetic.walkers import Walkers
 
 import reidlit
+from reidlit.data.synthetic.pedestrians import Pedestrians
 from reidlit.inference.search.folder_gallery import gallery_of_folder
 from reidlit.inference.search.gallery import Gallery
 from reidlit.models import build_model
@@ -24,9 +24,9 @@ def extractor():
 
 @pytest.fixture
 def crops(tmp_path):
-    walkers = Walkers(2, 2, 2, 96, 48)
+    pedestrians = Pedestrians(2, 2, 2, 96, 48)
     (tmp_path / "crops" / "deep").mkdir(parents=True)
-    return sorted(Path(path) for path in walkers.write(tmp_path / "crops" / "deep", walkers.keys()))
+    return sorted(Path(path) for path in pedestrians.write(tmp_path / "crops" / "deep", pedestrians.keys()))
 
 
 def test_only_new_and_changed_images_are_embedded(extractor, crops, tmp_path):

@@ -8,11 +8,11 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from reidlit.data.synthetic.walkers import Walkers
 from torch.nn import functional
 
 import reidlit
 from reidlit.data.sample import Sample
+from reidlit.data.synthetic.pedestrians import Pedestrians
 from reidlit.inference.features import Features, of_samples
 from reidlit.inference.search import store
 from reidlit.inference.search.gallery import Gallery
@@ -343,8 +343,8 @@ def extractor():
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    walkers = Walkers(3, 2, 2, 96, 48)
-    return [str(path) for path in walkers.write(tmp_path_factory.mktemp("walkers"), walkers.keys())]
+    pedestrians = Pedestrians(3, 2, 2, 96, 48)
+    return [str(path) for path in pedestrians.write(tmp_path_factory.mktemp("pedestrians"), pedestrians.keys())]
 
 
 def test_images(extractor, files, tmp_path):

@@ -1,38 +1,77 @@
-"""Drawn pedestrians as a dataset."""
+"""Synthetic pedestrians as a dataset."""
 
 from typing import Unpack
 
 from reidlit.data.datamodule import Loading, ReIDDataModule, Split
 from reidlit.data.sample import Sample
+from reidlit.data.synthetic.motion import Tracklets
 from reidlit.data.synthetic.pedestrians import Pedestrians
 
 
-class Synthetic(ReIDDataModule):
-    """Synthetic walkers, drawn once into `synthetic` below the root; nothing is downloaded.
+class SyntheticData(ReIDDataModule):
+    """Shared part of the datasets of synthetic pedestrians, which are drawn when they are first used.
 
-    The first identities are for training, the rest for testing: of these the first shot of each camera is the query, the
-    others are the gallery.
+    A subclass sets `pictures`, `num_train` (the number of identities to train on) and `version` in its constructor.
+    """
 
-    Args:
-        root: the folder in which `synthetic` is made.
-        num_identities: training and test identities together.
-        num_test: how many of them are for testing.
-        num_cameras: how many cameras see each identity.
-        shots: how often each camera sees it.
-        image_height: of the drawn images, in pixels.
-        image_width: likewise.
-        drawing_seed: another seed draws other people and other cameras.
-        loading: see `ReIDDataModule`.
+    folder = "synthetic"
+    licence = "MIT, as the code that draws it"
+    paper = "none; drawn by reidlit.data.synthetic"
+    source = "It is drawn where it is used."
+    pictures: Pedestrians | Tracklets
+    num_train: int
+    version: str
+
+    def prepare_data(self) -> None:
+        """Draw the pictures that do not exist yet."""
+        self.pictures.write(self.directory / self.version, self.pictures.keys())
+        super().prepare_data()
+
+    def samples(self, split: Split) -> list[Sample]:
+        """List a split; see `ReIDDataModule.samples`."""
+        folder, keys = self.directory / self.version, self.pictures.keys()
+        if split == "train":
+            chosen = [key for key in keys if key.pid < self.num_train]
+        else:
+            chosen = [key for key in keys if key.pid >= self.num_train and (key.shot == 0) == (split == "query")]
+        return [Sample(self.pictures.path(folder, *key), key.pid, key.camid) for key in chosen]
+
+
+def num_train(num_identities: int, num_test: int, shots: int, item: str = "image") -> int:
+    """Return the number of training identities.
 
     Raises:
-        ValueError: if a number does not allow training and testing.
+        ValueError: If there are no training or test identities, or no picture besides the query.
+    """
+    if not 0 < num_test < num_identities:
+        raise ValueError(f"data.num_test={num_test} must lie between 0 and data.num_identities={num_identities}.")
+    if shots < 2:
+        raise ValueError(f"data.shots={shots} must be 2 or more: one {item} is the query, the others the gallery.")
+    return num_identities - num_test
+
+
+class Synthetic(SyntheticData):
+    """Synthetic pedestrians, drawn once into `synthetic` below the root; nothing is downloaded.
+
+    The first identities are for training and the rest for testing, with the first shot of each camera as the query and the
+    others as the gallery.
+
+    Args:
+        root: Folder in which `synthetic` is created.
+        num_identities: Number of identities in all splits together.
+        num_test: Number of test identities.
+        num_cameras: Number of cameras, each of which sees every identity.
+        shots: Number of images of each identity by each camera.
+        image_height: Height of the drawn images in pixels.
+        image_width: Width of the drawn images in pixels.
+        drawing_seed: Seed of the people and the cameras.
+        loading: Options of `ReIDDataModule`.
+
+    Raises:
+        ValueError: If a number does not allow training and testing.
     """
 
     name = "synthetic"
-    folder = "synthetic"
-    licence = "MIT, as the code that draws it"
-    paper = "none; drawn by reidlit.data.synthetic.pedestrians"
-    source = "It is drawn where it is used."
 
     def __init__(
         self,
@@ -47,25 +86,6 @@ class Synthetic(ReIDDataModule):
         **loading: Unpack[Loading],
     ) -> None:
         super().__init__(root, **loading)
-        if not 0 < num_test < num_identities:
-            raise ValueError(f"data.num_test={num_test} must lie between 0 and data.num_identities={num_identities}.")
-        if shots < 2:
-            raise ValueError(f"data.shots={shots} must be 2 or more: one image is the query, the others the gallery.")
-        self.num_train = num_identities - num_test
-        self.walkers = Pedestrians(num_identities, num_cameras, shots, image_height, image_width, drawing_seed)
+        self.num_train = num_train(num_identities, num_test, shots)
+        self.pictures = Pedestrians(num_identities, num_cameras, shots, image_height, image_width, drawing_seed)
         self.version = f"seed{drawing_seed}_{image_height}x{image_width}"
-
-    def prepare_data(self) -> None:
-        """Draw the images that are not there yet."""
-        self.walkers.write(self.directory / self.version, self.walkers.keys())
-        super().prepare_data()
-
-    def samples(self, split: Split) -> list[Sample]:
-        """List a split; see `ReIDDataModule.samples`."""
-        people = range(self.num_train) if split == "train" else range(self.num_train, self.walkers.num_identities)
-        folder = self.directory / self.version
-        return [
-            Sample(str(folder / self.walkers.file_name(*key)), key.pid, key.camid)
-            for key in self.walkers.keys(people)
-            if split == "train" or (key.shot == 0) == (split == "query")
-        ]

@@ -5,7 +5,8 @@ A tracklet as a whole shows the person, so a model gains by looking at more than
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,12 +89,13 @@ def _fault(
             return left, top - high * (grown - 1) * 0.7, wide * grown, high * grown
 
 
+@dataclass(eq=False)
 class Tracklets:
     """Tracklets of synthetic pedestrians, drawn on demand.
 
     A tracklet depends on the seed and size of the pedestrians, its key and `frames`, not on previous drawings.
 
-    Args:
+    Attributes:
         pedestrians: People and cameras.
         frames: Mean number of frames of a tracklet; lengths differ from it by up to a third.
 
@@ -101,11 +103,16 @@ class Tracklets:
         ValueError: If `frames` is less than 1.
     """
 
-    def __init__(self, pedestrians: Pedestrians, frames: int = 12) -> None:
-        if frames < 1:
-            raise ValueError(f"frames must be at least 1, got {frames}")
-        self.pedestrians = pedestrians
-        self.frames = frames
+    pedestrians: Pedestrians
+    frames: int = 12
+
+    def __post_init__(self) -> None:
+        if self.frames < 1:
+            raise ValueError(f"frames must be at least 1, got {self.frames}")
+
+    def keys(self) -> Iterator[Key]:
+        """Yield the keys of all tracklets, identity by identity."""
+        return self.pedestrians.keys()
 
     def length(self, pid: int, camid: int, shot: int) -> int:
         """Return the number of frames of a tracklet."""
@@ -142,6 +149,10 @@ class Tracklets:
         place = folder / self.pedestrians.file_name(pid, camid, shot).removesuffix(".jpg")
         return [place / f"{frame:03d}.jpg" for frame in range(self.length(pid, camid, shot))]
 
+    def path(self, folder: Path, pid: int, camid: int, shot: int) -> tuple[str, ...]:
+        """Return the paths of a tracklet's frames below `folder`."""
+        return tuple(map(str, self.files(folder, pid, camid, shot)))
+
     def write(self, folder: Path, keys: Iterable[tuple[int, int, int]]) -> list[list[Path]]:
         """Write the frames of tracklets as JPEG files, except those that already exist; see `Pedestrians.write`.
 
@@ -153,13 +164,7 @@ class Tracklets:
         """
         size = {"height": self.pedestrians.height, "width": self.pedestrians.width, "frames": self.frames}
         claim(folder, {"tracklets": VERSION, "seed": self.pedestrians.seed, **size})
-        written = []
-        for key in keys:
-            files = self.files(folder, *key)
-            files[0].parent.mkdir(exist_ok=True)
-            write_missing(files, lambda key=key: self.draw(*key))  # type: ignore[misc]
-            written.append(files)
-        return written
+        return [write_missing(self.files(folder, *key), self.draw, key) for key in keys]
 
     def _start(self, key: Key) -> tuple[np.random.Generator, int]:
         """Return a tracklet's random number generator and its length, the first number drawn from it."""

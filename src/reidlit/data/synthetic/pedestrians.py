@@ -6,7 +6,9 @@ which they see people. Colours alone therefore do not tell identities apart, and
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product, starmap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,15 +72,10 @@ def draw_occluder(canvas: Image, rng: np.random.Generator, heading: float) -> No
         draw_railing(canvas, float(rng.uniform(0.6, 0.85)), pick(rng, WARDROBE[1:6]))
     elif chance < 0.25:
         green, x, top = leaf_colour(rng), float(rng.uniform(0, 1)), float(rng.uniform(0.55, 0.8))
-        leaves = [
-            (
-                (x + 0.7 * (across - 0.5)) * width,
-                (top + (1.05 - top) * down) * height,
-                max(2, (0.05 + 0.05 * size) * width),
-                0.6 + 0.6 * size,
-            )
-            for across, down, size in rng.random((24, 3)).tolist()
-        ]
+        across, down, size = rng.random((24, 3)).T
+        x_at, y_at = (x + 0.7 * (across - 0.5)) * width, (top + (1.05 - top) * down) * height
+        radii = np.maximum(2, (0.05 + 0.05 * size) * width)
+        leaves = zip(x_at.tolist(), y_at.tolist(), radii.tolist(), (0.6 + 0.6 * size).tolist(), strict=True)
         draw_leaves(canvas, leaves, green)
     elif chance < 0.33:
         unit = min(height, 2 * width) * float(rng.uniform(0.9, 1.15))
@@ -103,72 +100,59 @@ def claim(folder: Path, settings: dict[str, int]) -> None:
         )
 
 
-def write_missing(files: Sequence[Path], draw: Callable[[], Sequence[Image]]) -> None:
-    """Draw pictures and write those whose JPEG files do not exist yet, each atomically."""
+def write_missing(files: list[Path], draw: Callable[..., list[Image]], key: tuple[int, int, int]) -> list[Path]:
+    """Write those of a key's pictures whose JPEG files do not exist yet, each atomically; return all files."""
+    files[0].parent.mkdir(exist_ok=True)
     missing = {file for file in files if not file.exists()}
-    if missing:
-        for file, picture in zip(files, draw(), strict=True):
-            if file in missing:
-                _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
-                atomic_write(file, data.tobytes())
+    for file, picture in zip(files, draw(*key), strict=True) if missing else ():
+        if file in missing:
+            _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
+            atomic_write(file, data.tobytes())
+    return files
 
 
+@dataclass(eq=False)
 class Pedestrians:
     """Pictures of synthetic pedestrians, drawn on demand.
 
     A picture depends on the seed, its key and the size, not on previous drawings or on the numbers of identities, cameras and
     shots.
 
-    Args:
+    Attributes:
         num_identities: Number of identities, at least 1.
         num_cameras: Number of cameras, at least 2, since re-identification is across cameras.
         shots: Pictures of each identity by each camera, at least 1.
         height: Height of a picture in pixels, at least 32.
         width: Width of a picture in pixels, at least 16.
         seed: At least 0; another seed is another world, with other people and other cameras.
-
-    Attributes:
         cameras: The cameras, by `camid`.
 
     Raises:
         ValueError: If an argument is smaller than allowed.
     """
 
-    def __init__(
-        self,
-        num_identities: int = 96,
-        num_cameras: int = 6,
-        shots: int = 4,
-        height: int = 128,
-        width: int = 64,
-        seed: int = 0,
-    ) -> None:
-        self.num_identities, self.num_cameras, self.shots = num_identities, num_cameras, shots
-        self.height, self.width, self.seed = height, width, seed
+    num_identities: int = 96
+    num_cameras: int = 6
+    shots: int = 4
+    height: int = 128
+    width: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
         least = {"num_identities": 1, "num_cameras": 2, "shots": 1, "height": 32, "width": 16, "seed": 0}
         for name, limit in least.items():
             if getattr(self, name) < limit:
                 raise ValueError(f"{name} must be at least {limit}, got {getattr(self, name)}")
-        self.cameras = [Camera(seed, camid, height, width) for camid in range(num_cameras)]
+        self.cameras = [Camera(self.seed, camid, self.height, self.width) for camid in range(self.num_cameras)]
         self._people: dict[int, Person] = {}
 
     def keys(self, pids: Iterable[int] | None = None) -> Iterator[Key]:
         """Yield the keys of all pictures of the given identities (default: all), identity by identity."""
-        for pid in range(self.num_identities) if pids is None else pids:
-            for camid in range(self.num_cameras):
-                for shot in range(self.shots):
-                    yield Key(pid, camid, shot)
+        pids = range(self.num_identities) if pids is None else pids
+        return starmap(Key, product(pids, range(self.num_cameras), range(self.shots)))
 
     def draw(self, pid: int, camid: int, shot: int) -> Image:
-        """Draw one picture.
-
-        Args:
-            pid: Identity, 0 to `num_identities` - 1.
-            camid: Camera, 0 to `num_cameras` - 1.
-            shot: Number of the picture, 0 to `shots` - 1.
-
-        Returns:
-            (height, width, 3) uint8, RGB.
+        """Draw one picture, (height, width, 3) uint8 RGB.
 
         Raises:
             ValueError: If there is no such identity, camera or shot.
@@ -202,6 +186,10 @@ class Pedestrians:
         """Return the name of a picture's file, in which cameras count from 1: `0007_c2_00.jpg`."""
         return f"{pid:04d}_c{camid + 1}_{shot:02d}.jpg"
 
+    def path(self, folder: Path, pid: int, camid: int, shot: int) -> str:
+        """Return the path of a picture's file below `folder`."""
+        return str(folder / self.file_name(pid, camid, shot))
+
     def write(self, folder: Path, keys: Iterable[tuple[int, int, int]]) -> list[Path]:
         """Write pictures as JPEG files, except those that already exist.
 
@@ -218,8 +206,4 @@ class Pedestrians:
             ValueError: If a key names no picture, or if `folder` holds pictures of another seed or size.
         """
         claim(folder, {"version": VERSION, "seed": self.seed, "height": self.height, "width": self.width})
-        files = []
-        for key in keys:
-            files.append(folder / self.file_name(*key))
-            write_missing(files[-1:], lambda key=key: [self.draw(*key)])  # type: ignore[misc]
-        return files
+        return [write_missing([folder / self.file_name(*key)], lambda *key: [self.draw(*key)], key)[0] for key in keys]

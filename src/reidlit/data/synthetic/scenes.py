@@ -29,16 +29,6 @@ def draw_scene(camid: int, height: int, width: int, rng: np.random.Generator) ->
     return np.clip(scene * rough, 0, 255).astype(np.uint8)
 
 
-def box(scene: Image, left: int, top: int, right: int, bottom: int, colour: Colour, thickness: int = -1) -> None:
-    """Fill a rectangle, or draw its outline."""
-    cv2.rectangle(scene, (left, top), (right, bottom), colour, thickness)
-
-
-def repeated(width: int, offset: int, step: int, rng: np.random.Generator) -> range:
-    """Return the left edges of things that recur across a scene, from a random one in the first `offset` pixels on."""
-    return range(int(rng.integers(offset)), width, step)
-
-
 def brick_house(scene: Image, horizon: int, third: Colour, rng: np.random.Generator) -> None:
     """Draw rows of bricks and some windows above the horizon, and slabs below it."""
     height, width = scene.shape[:2]
@@ -48,9 +38,9 @@ def brick_house(scene: Image, horizon: int, third: Colour, rng: np.random.Genera
         for x in range((row % 2) * size, width, 2 * size):
             cv2.line(scene, (x, y), (x, min(y + size, horizon)), (116, 76, 62), 1)
     top, bottom = height // 10, height * 3 // 8
-    for x in repeated(width, width // 6, width // 4, rng):
-        box(scene, x, top, x + width // 9, bottom, third)
-        box(scene, x + 4, top + 4, x + width // 9 - 4, bottom - 4, (60, 70, 84))
+    for x in range(int(rng.integers(width // 6)), width, width // 4):
+        cv2.rectangle(scene, (x, top), (x + width // 9, bottom), third, -1)
+        cv2.rectangle(scene, (x + 4, top + 4), (x + width // 9 - 4, bottom - 4), (60, 70, 84), -1)
     for x in range(-width // 2, width * 3 // 2, width // 9):
         cv2.line(scene, (x, horizon), (2 * x - width // 2, height), (104, 100, 98), 2)
 
@@ -58,10 +48,10 @@ def brick_house(scene: Image, horizon: int, third: Colour, rng: np.random.Genera
 def corridor(scene: Image, horizon: int, third: Colour, rng: np.random.Generator) -> None:
     """Draw doors, a skirting board and a shining floor."""
     height, width = scene.shape[:2]
-    for x in repeated(width, width // 6, width // 3, rng):
-        box(scene, x, height // 6, x + width // 8, horizon, third)
-        box(scene, x, height // 6, x + width // 8, horizon, scaled(third, 0.6), 2)
-    box(scene, 0, horizon - height // 40, width, horizon, (84, 76, 70))
+    for x in range(int(rng.integers(width // 6)), width, width // 3):
+        cv2.rectangle(scene, (x, height // 6), (x + width // 8, horizon), third, -1)
+        cv2.rectangle(scene, (x, height // 6), (x + width // 8, horizon), scaled(third, 0.6), 2)
+    cv2.rectangle(scene, (0, horizon - height // 40), (width, horizon), (84, 76, 70), -1)
     for y in range(horizon + 6, height, max(4, height // 18)):
         cv2.line(scene, (0, y), (width, y), (176, 166, 150), 2)
 
@@ -72,18 +62,18 @@ def park(scene: Image, horizon: int, third: Colour, rng: np.random.Generator) ->
     for x, y, shade in rng.random((90, 3)).tolist():
         cv2.circle(scene, (int(x * width), int(y * horizon)), height // 24, scaled(third, 0.7 + 0.9 * shade), -1)
     for x in rng.integers(width, size=7).tolist():
-        box(scene, x, height // 8, x + height // 26, horizon + height // 20, (86, 66, 50))
-    box(scene, 0, horizon + height // 9, width, height, (176, 158, 128))
+        cv2.rectangle(scene, (x, height // 8), (x + height // 26, horizon + height // 20), (86, 66, 50), -1)
+    cv2.rectangle(scene, (0, horizon + height // 9), (width, height), (176, 158, 128), -1)
 
 
 def platform(scene: Image, horizon: int, third: Colour, rng: np.random.Generator) -> None:
     """Draw a train with windows behind a yellow line."""
     height, width = scene.shape[:2]
-    box(scene, 0, height // 12, width, horizon - height // 16, (168, 174, 180))
-    box(scene, 0, horizon - height // 7, width, horizon - height // 16, (44, 84, 140))
-    for x in repeated(width, width // 8, width // 5, rng):
-        box(scene, x, height // 6, x + width // 8, height * 5 // 12, (40, 46, 54))
-    box(scene, 0, horizon + height // 16, width, horizon + height // 10, third)
+    cv2.rectangle(scene, (0, height // 12), (width, horizon - height // 16), (168, 174, 180), -1)
+    cv2.rectangle(scene, (0, horizon - height // 7), (width, horizon - height // 16), (44, 84, 140), -1)
+    for x in range(int(rng.integers(width // 8)), width, width // 5):
+        cv2.rectangle(scene, (x, height // 6), (x + width // 8, height * 5 // 12), (40, 46, 54), -1)
+    cv2.rectangle(scene, (0, horizon + height // 16), (width, horizon + height // 10), third, -1)
     for x in range(0, width, max(4, height // 16)):
         cv2.line(scene, (x, horizon + height // 10), (x, height), (62, 64, 70), 1)
 
@@ -93,30 +83,32 @@ def car_park(scene: Image, horizon: int, third: Colour, rng: np.random.Generator
     height, width = scene.shape[:2]
     paints: tuple[Colour, ...] = ((130, 34, 34), (150, 152, 156), (34, 52, 92), (24, 24, 26))
     top, long = horizon - height // 9, width // 5
-    for number, x in enumerate(repeated(width, width // 8, width // 4, rng)):
+    for number, x in enumerate(range(int(rng.integers(width // 8)), width, width // 4)):
         paint, roof = paints[number % 4], (long // 3, height // 11)
         cv2.ellipse(scene, (x + long // 2, top), roof, 0, 180, 360, scaled(paint, 0.7), -1)
-        box(scene, x, top, x + long, horizon, paint)
+        cv2.rectangle(scene, (x, top), (x + long, horizon), paint, -1)
         for wheel in (x + long // 5, x + long * 4 // 5):
             cv2.circle(scene, (wheel, horizon), height // 34, (16, 16, 18), -1)
     for x in range(0, width, width // 5):
         cv2.line(scene, (x, horizon + 4), (x - width // 12, height), third, max(2, height // 70))
-        box(scene, x, 0, x + width // 30, horizon, (110, 108, 100))
+        cv2.rectangle(scene, (x, 0), (x + width // 30, horizon), (110, 108, 100), -1)
 
 
 def shop_front(scene: Image, horizon: int, third: Colour, rng: np.random.Generator) -> None:
     """Draw bright windows with goods, a sign and a chequered floor."""
     height, width = scene.shape[:2]
-    box(scene, 0, 0, width, height // 9, (164, 44, 60))
-    for left in repeated(width, width // 8, width // 4, rng):
-        box(scene, left, height // 7, left + width // 5, horizon - height // 14, third)
+    cv2.rectangle(scene, (0, 0), (width, height // 9), (164, 44, 60), -1)
+    for left in range(int(rng.integers(width // 8)), width, width // 4):
+        cv2.rectangle(scene, (left, height // 7), (left + width // 5, horizon - height // 14), third, -1)
         for across, down, shade in rng.random((7, 3)).tolist():
             x, y = left + int(across * width / 6), height // 5 + int(down * (horizon - height // 5) * 0.7)
-            box(scene, x, y, x + width // 30, y + height // 14, scaled((190, 150, 130), 0.5 + 0.7 * shade))
+            cv2.rectangle(
+                scene, (x, y), (x + width // 30, y + height // 14), scaled((190, 150, 130), 0.5 + 0.7 * shade), -1
+            )
     size = max(6, height // 14)
     for row, y in enumerate(range(horizon, height, size)):
         for x in range((row % 2) * size, width, 2 * size):
-            box(scene, x, y, x + size, y + size, (146, 136, 124))
+            cv2.rectangle(scene, (x, y), (x + size, y + size), (146, 136, 124), -1)
 
 
 # How a place is drawn, and the colours of its wall, its ground and its details.

@@ -1,0 +1,11 @@
+"""A walk shared by the tests of synthetic pedestrians in motion."""
+
+import math
+
+from reidlit.data.synthetic.people import draw_gait, draw_identity
+from reidlit.data.synthetic.walking import Walk
+
+
+def walk(**changes: float) -> Walk:
+    options = {"phase": 0.3, "yaw": math.pi / 2, "turn": 0.0, "x": 50.0, "y": 240.0, "unit": 200.0} | changes
+    return Walk(draw_identity(0, 1), draw_gait(0, 1), **options)
