@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reidlit.data.datamodule import Examples, Loading, ReIDDataModule, Statistics
+from reidlit.data.datamodule import Loading, ReIDDataModule, Statistics
 from reidlit.data.decode import decode
-from reidlit.data.images import Images, Item, Read, Transform
+from reidlit.data.images import Images, ImagesOptions, Item, Read, Transform
 from reidlit.data.sample import Batch, Sample
 from reidlit.data.splits import EvalSet
 from reidlit.labels import UNKNOWN
@@ -189,7 +189,9 @@ class AttributeDataModule(ReIDDataModule):
         published = cast("dict[str, Statistics]", self.published())
         return [(str(split), Statistics(0, len(self.listed(split)), 0), published.get(split)) for split in self.splits]
 
-    def examples(self, samples: Sequence[Sample], transform: Transform, **options: Unpack[Examples]) -> AttributeImages:
+    def examples(
+        self, samples: Sequence[Sample], transform: Transform, **options: Unpack[ImagesOptions]
+    ) -> AttributeImages:
         """Samples with their attributes; see `AttributeImages`."""
         return AttributeImages(samples, transform, self.labels_of(samples), **options)
 

@@ -2,14 +2,14 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from typing import Unpack
 
 import numpy as np
 import torch
 from torch.utils.data import Sampler
 
-from reidlit.data.decode import decode
 from reidlit.data.frame_sampling import TestSampling, TrainSampling, eval_clips, training_clip
-from reidlit.data.images import Array, Images, Item, Read, Transform, collate
+from reidlit.data.images import Array, Images, ImagesOptions, Item, Transform, collate
 from reidlit.data.sample import Batch, Sample
 
 STRIDE = 2**20  # seeds of a clip's frames, where each is augmented by itself; no tracklet has as many
@@ -19,34 +19,27 @@ class Clips(Images):
     """Tracklets as clips of `seq_len` frames: one clip in training, in evaluation as many as `test_sampling` says.
 
     Args:
-        samples: see `Images`, as all that is not named here; each `path` is a tuple of frames.
-        transform: of a frame.
-        labels: see `Images`.
-        num_queries: likewise.
-        seed: likewise; it decides which frames are drawn too.
-        views: likewise.
-        read: likewise.
-        seq_len: frames of a clip.
-        sampling: how those of a training clip are chosen.
-        test_sampling: how those of a tested tracklet are.
-        consistent: whether all frames of a clip are augmented alike: one flip, one crop, one erased rectangle.
+        samples: Tracklets; each `path` is a tuple of frames.
+        transform: Transform of a frame.
+        seq_len: Number of frames of a clip.
+        sampling: How the frames of a training clip are chosen.
+        test_sampling: How the frames of a tested tracklet are chosen.
+        consistent: Whether all frames of a clip are augmented alike: one flip, one crop, one erased rectangle.
+        options: Options of `Images`; `seed` also determines the frames of a clip.
     """
 
     def __init__(
         self,
         samples: Sequence[Sample],
         transform: Transform,
-        labels: dict[int, int] | None = None,
-        num_queries: int = 0,
-        seed: int = 0,
-        views: int = 1,
-        read: Read = decode,
+        *,
         seq_len: int = 15,
         sampling: TrainSampling = "segments",
         test_sampling: TestSampling = "even",
         consistent: bool = True,
+        **options: Unpack[ImagesOptions],
     ) -> None:
-        super().__init__(samples, transform, labels, num_queries, seed, views, read)
+        super().__init__(samples, transform, **options)
         self.seq_len = seq_len
         self.sampling = sampling
         self.test_sampling = test_sampling

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from reidlit.data.decode import decode
-from reidlit.data.images import Images, Item, Read, Transform
+from reidlit.data.images import Images, ImagesOptions, Item, Read, Transform
 from reidlit.data.loader import ResumableLoader
 from reidlit.data.pack_writer import pack_once
 from reidlit.data.packed import FORM, Packed, pack_name
@@ -66,16 +66,6 @@ class Loading(TypedDict):
     pack: Literal["decoded"] | None
     pack_dir: str
     seed: int
-
-
-class Examples(TypedDict, total=False):
-    """The options of `Images` that differ from stage to stage."""
-
-    labels: dict[int, int]
-    num_queries: int
-    seed: int
-    views: int
-    read: Read
 
 
 class ReIDDataModule(pl.LightningDataModule):
@@ -276,7 +266,7 @@ class ReIDDataModule(pl.LightningDataModule):
         published = self.published()
         return [(split, count(self.listed(split)), published.get(split)) for split in self.splits]
 
-    def examples(self, samples: Sequence[Sample], transform: Transform, **options: Unpack[Examples]) -> Images:
+    def examples(self, samples: Sequence[Sample], transform: Transform, **options: Unpack[ImagesOptions]) -> Images:
         """Samples as what a loader loads; see `Images`."""
         return Images(samples, transform, **options)
 

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -29,6 +29,16 @@ class Item:
     index: int
     query: bool
     frames: Array | None = None  # (K, S) bool; see `Batch`
+
+
+class ImagesOptions(TypedDict, total=False):
+    """The options of `Images`."""
+
+    labels: dict[int, int] | None
+    num_queries: int
+    seed: int
+    views: int
+    read: Read
 
 
 class Images(Dataset[Item]):

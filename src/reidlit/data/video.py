@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Unpack, get_args
 
 from reidlit.data.clips import Clips
-from reidlit.data.datamodule import Examples, Loading, ReIDDataModule, Split
+from reidlit.data.datamodule import Loading, ReIDDataModule, Split
 from reidlit.data.frame_sampling import TestSampling, TrainSampling
-from reidlit.data.images import Transform
+from reidlit.data.images import ImagesOptions, Transform
 from reidlit.data.sample import Sample
 
 
@@ -75,7 +75,7 @@ class VideoDataModule(ReIDDataModule):
             raise ValueError(f"data.min_frames={self.min_frames} leaves no {split} tracklet of {len(found)}; lower it.")
         return kept
 
-    def examples(self, samples: Sequence[Sample], transform: Transform, **options: Unpack[Examples]) -> Clips:
+    def examples(self, samples: Sequence[Sample], transform: Transform, **options: Unpack[ImagesOptions]) -> Clips:
         """Tracklets as clips; see `Clips`."""
         return Clips(
             samples,

@@ -211,7 +211,7 @@ def test_roots_and_names(tmp_path, monkeypatch):
     assert len(Folder(2024, **loading()).samples("train")) == 8
 
 
-def test_walkers_from_folder_to_batches(tmp_path):
+def test_pedestrians_from_folder_to_batches(tmp_path):
     pedestrians = Pedestrians(num_identities=6, num_cameras=2, shots=2, height=32, width=16)
     for file in pedestrians.write(tmp_path / "drawn", pedestrians.keys()):
         goal = tmp_path / "crops" / file.name[:4] / file.name

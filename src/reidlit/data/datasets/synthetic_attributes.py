@@ -13,7 +13,7 @@ from reidlit.labels import UNKNOWN
 DARK = 90  # gray level below which clothes are dark
 
 
-class SyntheticAttributes(AttributeDataModule, SyntheticData):  # type: ignore[misc]  # other splits than a re-ID dataset
+class SyntheticAttributes(AttributeDataModule, SyntheticData):
     """Synthetic pedestrians with attributes, drawn once into `synthetic` below the root; nothing is downloaded.
 
     The first identities are for training, the next for validation, the last for testing. What a dress hides is unknown.

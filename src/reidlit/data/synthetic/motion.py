@@ -14,7 +14,7 @@ import numpy as np
 
 from reidlit.data.synthetic.cameras import OVERSIZE, Camera, Look
 from reidlit.data.synthetic.drawing import Image, generator, pick
-from reidlit.data.synthetic.occluders import draw_occluders, draw_passer_by
+from reidlit.data.synthetic.occluders import Occluder, draw_occluders, draw_passer_by
 from reidlit.data.synthetic.pedestrians import Key, Pedestrians, claim, draw_clutter, write_missing
 from reidlit.data.synthetic.people import draw_gait
 from reidlit.data.synthetic.walking import Walk
@@ -128,7 +128,7 @@ class Tracklets:
         walk = draw_walk(rng, pedestrians, key, length)
         boxes = draw_boxes(rng, walk, length, high, wide)
         left, top, scene = _scenery(rng, camera, boxes, wide)
-        drawn = [walk.draw]
+        drawn: list[Occluder] = [walk.draw]
         if rng.random() < 0.3:  # somebody passes behind the person
             drawn.insert(0, draw_passer_by(rng, walk, float(rng.uniform(0, length)), 0.92).draw)
         drawn += draw_occluders(rng, walk, length)
