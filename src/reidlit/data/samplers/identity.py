@@ -17,20 +17,14 @@ from reidlit.data.samplers.epoch import EpochBatches, multiple
 class IdentityBatches(EpochBatches):
     """Batches of P identities with K images each; see `EpochBatches` for the other arguments.
 
-    Hermans et al., "In Defense of the Triplet Loss for Person Re-Identification", arXiv 2017. As in Torchreid, an epoch
-    cuts every identity's shuffled images into groups of K and fills batches with groups of distinct identities, so that
-    an identity with many images occurs often. Torchreid draws until fewer than P identities are left, so the length of
-    its epochs is unknown in advance. Here an epoch always has the largest number of batches that the groups allow: an
-    identity that would otherwise remain alone is drawn in time. The few groups beyond a full batch are left out, different
-    ones in every epoch. An identity with fewer than K images forms one group, in which its images recur.
-
-    Ranks receive whole identities if `world_size` divides P.
+    Hermans et al., "In Defense of the Triplet Loss for Person Re-Identification", arXiv 2017. As in Torchreid, an epoch cuts
+    every identity's shuffled images into groups of K and fills batches with groups of distinct identities. Torchreid draws
+    until fewer than P identities are left; here an epoch always has the largest number of batches that the groups allow. The
+    few groups beyond a full batch are left out, different ones in every epoch. An identity with fewer than K images forms one
+    group, in which its images recur. Ranks receive whole identities if `world_size` divides P.
 
     Args:
         num_instances: K, the number of images of an identity in a batch; must divide `batch_size`.
-
-    Raises:
-        ValueError: If K does not divide the batch, or there are fewer than P identities.
     """
 
     num_instances: int = 4
@@ -81,19 +75,14 @@ class IdentityBatches(EpochBatches):
         return np.array([index for identity in identities.ravel().tolist() for index in next(groups[identity])])
 
 
-@dataclass(eq=False, repr=False)
 class CameraIdentityBatches(IdentityBatches):
     """Batches of P identities with K images each, from as many cameras as possible; arguments as for `IdentityBatches`.
 
-    A query must find the same person under another camera, so the positive pairs of a batch should cross cameras. The
-    batches, and the number of times an identity occurs, are those of `IdentityBatches`; only the choice of its images
-    differs. The cameras of an identity, in an order drawn every epoch, take turns, and each turn takes the next of the
-    camera's shuffled images, starting over after the last. A camera that has given all its images to a group is passed
-    over until the next group. Hence a group has min(K, C) of the identity's C cameras; the numbers of their images differ
-    by at most one, unless a camera has no more; an image occurs twice in a group only if the identity has fewer than K;
-    and an image of a camera with few images occurs in several groups of an epoch, while others wait for another epoch.
-
-    An image with an unknown camera (camid below 0) counts as its own camera.
+    The positive pairs of a batch should cross cameras, as those of a test do. Batches differ from `IdentityBatches` only in the
+    choice of an identity's images: its cameras, in an order drawn every epoch, take turns, and each turn takes the next of the
+    camera's shuffled images. Hence a group has min(K, C) of the identity's C cameras; the numbers of their images differ by
+    at most one, unless a camera has no more; and images of a camera with few images occur in several groups of an epoch. An
+    image with an unknown camera (camid below 0) counts as its own camera.
     """
 
     by_camera = True
