@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.benchmark import Measurement
 
 import reidlit
-from reidlit.inference.profiling import FEWEST, measure
+from reidlit.inference.profiling import measure
 from reidlit.models.classifier import LinearClassifier
 from reidlit.models.model import ReIDModel
 from reidlit.models.neck import FCNeck
@@ -106,14 +107,12 @@ def test_the_model_stays_as_it_is():
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_timing_is_the_median_of_several_images_after_a_warm_up(monkeypatch):
+def test_latency_is_of_one_image_and_throughput_of_a_batch(monkeypatch):
     sizes = []
     embed = ReIDModel.embed
     monkeypatch.setattr(ReIDModel, "embed", lambda model, *a: sizes.append(len(a[0])) or embed(model, *a))
-    monkeypatch.setattr("reidlit.inference.profiling.ENOUGH", 0.0)
-    seconds = iter(second for step in (9, 1, 1, 5, 3) * 2 for second in (0, step))
-    monkeypatch.setattr("reidlit.inference.profiling.time.perf_counter", lambda: next(seconds))
+    monkeypatch.setattr("reidlit.inference.profiling.MIN_SECONDS", 0.01)
+    monkeypatch.setattr(Measurement, "median", property(lambda _: 3.0))
     found = measure(toy(Once()), (8, 4), CPU, batch_size=6)
     assert (found.latency_ms, found.images_per_second) == (3000, 2)
-    assert sizes.count(6) > FEWEST
-    assert sizes.count(1) > FEWEST
+    assert {1, 6} <= set(sizes)

@@ -19,7 +19,8 @@ from reidlit.runs.run_folder import RunFolder
 from reidlit.spec import check_saved
 from reidlit.visualize.curves import camera_heat_map, cmc_curve, distance_histogram, roc_curve, training_curve
 from reidlit.visualize.faces import blurring
-from reidlit.visualize.report_page import Answer, Asked, Confusion, Plot, Report, write_report
+from reidlit.visualize.ranked_list import ListedImage
+from reidlit.visualize.report_page import Confusion, Plot, QueryResult, Report, write_report
 
 # What was logged in training, a plot each: the label, and how the columns begin.
 LOGGED = {
@@ -107,7 +108,7 @@ def answered(results: Mapping[str, Columns], datamodule: ReIDDataModule) -> dict
     }
 
 
-def chosen(lists: Mapping[str, tuple[Columns, list[Sample]]], number: int, top_k: int, seed: int) -> list[Asked]:
+def chosen(lists: Mapping[str, tuple[Columns, list[Sample]]], number: int, top_k: int, seed: int) -> list[QueryResult]:
     """A third each of the worst, the best and drawn queries of all test sets; all of them if there are few."""
     places = [(name, row) for name, (columns, _) in lists.items() for row in range(len(columns["ap"]))]
     if len(places) > number:
@@ -120,15 +121,17 @@ def chosen(lists: Mapping[str, tuple[Columns, list[Sample]]], number: int, top_k
     return [_asked(name, row, *lists[name], top_k) for name, row in places]
 
 
-def _asked(name: str, row: int, columns: Columns, gallery: Sequence[Sample], top_k: int) -> Asked:
+def _asked(name: str, row: int, columns: Columns, gallery: Sequence[Sample], top_k: int) -> QueryResult:
     pid = int(columns["pid"][row])
     answers = []
     for index, distance in zip(columns["nearest"][row][:top_k], columns["distance"][row], strict=False):
         if index < 0:
             break
         sample = gallery[int(index)]
-        answers.append(Answer(first_frame(sample.path), sample.pid, sample.camid, float(distance), sample.pid == pid))
-    return Asked(
+        answers.append(
+            ListedImage(first_frame(sample.path), sample.pid, sample.camid, float(distance), sample.pid == pid)
+        )
+    return QueryResult(
         name,
         str(columns["path"][row]),
         pid,

@@ -1,17 +1,16 @@
 """Whether an exported file gives the model's embeddings, and how fast."""
 
-import statistics
-import time
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.benchmark import Timer
 
 from reidlit.export.formats import EmbedImages, example, written_files
 
 BATCHES = (1, 2, 7)
-REPEATS = 7
+MIN_SECONDS = 0.5  # of each timing
 
 
 class Difference(NamedTuple):
@@ -75,10 +74,5 @@ def speed(run: EmbedImages, path: Path, image_size: tuple[int, int], batch: int 
 
 
 def _seconds(run: EmbedImages, image: Tensor) -> float:
-    run(image)
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        run(image)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    timer = Timer("run(image)", globals={"run": run, "image": image}, num_threads=torch.get_num_threads())
+    return float(timer.blocked_autorange(min_run_time=MIN_SECONDS).median)

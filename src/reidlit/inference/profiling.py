@@ -1,7 +1,5 @@
 """What a model costs: weights, work, memory and time."""
 
-import statistics
-import time
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -10,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from reidlit.models.model import ReIDModel
 
-WARM_UP = 2
-FEWEST, MOST, ENOUGH = 5, 200, 1.0  # repetitions of a timing; seconds after which it stops
+MIN_SECONDS = 2.0  # of each timing
 
 
 @dataclass(frozen=True)
@@ -103,21 +101,8 @@ def _saved_bytes(model: ReIDModel, image: Tensor, camid: Tensor) -> int:
 
 
 def _seconds(model: ReIDModel, image: Tensor, camid: Tensor) -> float:
-    """Median time to embed a batch."""
-    model.eval()
-    taken: list[float] = []
+    """Return the median time to embed a batch; the timer warms up and waits for the device."""
+    names = {"embed": model.eval().embed, "image": image, "camid": camid}
+    timer = Timer("embed(image, camid)", globals=names, num_threads=torch.get_num_threads())
     with torch.inference_mode():
-        for _ in range(WARM_UP):
-            model.embed(image, camid)
-        while len(taken) < FEWEST or (len(taken) < MOST and sum(taken) < ENOUGH):
-            _wait(image.device)
-            start = time.perf_counter()
-            model.embed(image, camid)
-            _wait(image.device)
-            taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        return float(timer.blocked_autorange(min_run_time=MIN_SECONDS).median)

@@ -15,6 +15,7 @@ from reidlit.data.decode import decode
 from reidlit.data.images import Read
 from reidlit.data.sample import readable
 from reidlit.files import atomic_write
+from reidlit.visualize.ranked_list import ListedImage
 
 HEIGHT, WIDTH = 128, 64  # of a picture, in pixels
 QUALITY = 80
@@ -28,17 +29,7 @@ class Plot(NamedTuple):
     description: str
 
 
-class Answer(NamedTuple):
-    """An image that was listed for a query. `match` says whether it shows the same identity."""
-
-    path: str
-    pid: int
-    camid: int
-    distance: float
-    match: bool
-
-
-class Asked(NamedTuple):
+class QueryResult(NamedTuple):
     """A query with its nearest gallery images; `ap` is a fraction, `first_match` a rank from 1."""
 
     dataset: str
@@ -47,7 +38,7 @@ class Asked(NamedTuple):
     camid: int
     ap: float
     first_match: int
-    answers: Sequence[Answer]
+    answers: Sequence[ListedImage]
 
 
 class Confusion(NamedTuple):
@@ -85,7 +76,7 @@ class Report(NamedTuple):
     result_names: Sequence[str]
     remarks: Sequence[str]
     plots: Mapping[str, Sequence[Plot]]
-    queries: Sequence[Asked]
+    queries: Sequence[QueryResult]
     confusions: Sequence[Confusion]
     sizes: Sequence[Sequence[str]]
     config: str
