@@ -4,6 +4,7 @@
 """
 
 import ast
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -116,3 +117,14 @@ def test_public_names_resolve():
         assert getattr(reidlit, name) is not None
     with pytest.raises(AttributeError, match="nothing"):
         _ = reidlit.nothing
+
+
+def test_the_architecture_page_describes_this_tree():
+    page = (SOURCE.parents[1] / "docs" / "architecture.md").read_text()
+    described = {
+        name: int(floor) for name, floor in re.findall(r"^  (\w+)(?:/|\.py) .*floor (\d)$", page, re.MULTILINE)
+    }
+    present = {room_of(path) for path in FILES}
+    assert described == {room: floor for room, floor in FLOORS.items() if room in present}
+    for name in re.findall(r"`(\w+(?:/\w+)+\.py)`", page):
+        assert (SOURCE / name).is_file() or (SOURCE.parents[1] / name).is_file(), f"{name} does not exist"

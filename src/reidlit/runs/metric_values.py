@@ -8,7 +8,7 @@ import numpy as np
 
 from reidlit.metrics.attribute_metric import AttributeScores
 from reidlit.metrics.scores import Scores
-from reidlit.metrics.verification import FPRS
+from reidlit.metrics.verification import FPRS, ROCCurve
 
 ROC_FPRS = 10.0 ** np.linspace(-6, 0, 61)  # false positive rates at which the ROC curve is stored
 GALLERIES = {"centroid": "one centroid an identity", "cuhk03": "one image an identity, for the CMC"}
@@ -31,16 +31,21 @@ def retrieval_metrics(scores: Scores, protocol: str) -> dict[str, Any]:
             "num_positive": curve.num_positive,
             "num_negative": curve.num_negative,
             "thresholds": {f"FPR={fpr:.0e}": curve.threshold_at(fpr) for fpr in FPRS} | {"EER": curve.eer_threshold},
-            "roc": {
-                "fpr": ROC_FPRS.tolist(),
-                "tpr": [curve.tpr_at(fpr) for fpr in ROC_FPRS],
-                "threshold": [curve.threshold_at(fpr) for fpr in ROC_FPRS],
-            },
+            "roc": roc_points(curve),
             "histogram": {name: value.tolist() for name, value in curve.histogram._asdict().items()},
         }
     if scores.camera_pairs is not None:
         metrics["camera_pairs"] = {name: value.tolist() for name, value in scores.camera_pairs._asdict().items()}
     return finite(metrics)
+
+
+def roc_points(curve: ROCCurve) -> dict[str, list[float]]:
+    """Return `fpr`, `tpr` and `threshold` of a ROC curve at 61 false positive rates from 1e-6 to 1."""
+    return {
+        "fpr": ROC_FPRS.tolist(),
+        "tpr": [curve.tpr_at(fpr) for fpr in ROC_FPRS],
+        "threshold": [curve.threshold_at(fpr) for fpr in ROC_FPRS],
+    }
 
 
 def attribute_metrics(scores: AttributeScores, names: Sequence[str]) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
 from reidlit.engine.base import AnyModule
 from reidlit.engine.callbacks.ranked_lists import RankedLists
+from reidlit.engine.loggers.charted_test import ChartedTest
 from reidlit.engine.loggers.run_name import essentials
 from reidlit.engine.loggers.tensorboard import show_in_tensorboard, show_settings
 from reidlit.engine.loggers.wandb_charts import show_in_wandb
-from reidlit.engine.tested import Tested
 from reidlit.metrics import ReIDMetric
 
 
@@ -45,12 +45,12 @@ class TrackedResults(pl.Callback):
                 show_in_tensorboard(logger.experiment, tested, trainer.global_step)
                 show_settings(logger.experiment, essentials(dict(logger.hparams)), scores)
 
-    def _tested(self, trainer: pl.Trainer, module: AnyModule) -> list[Tested]:
+    def _tested(self, trainer: pl.Trainer, module: AnyModule) -> list[ChartedTest]:
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by its callback connector
         artist = next((each for each in callbacks if isinstance(each, RankedLists)), None)
         drawn = {} if artist is None or not self.queries else artist.drawn
         return [
-            Tested(f"test/{name}", metric.compute(), drawn[name].first(self.queries) if name in drawn else None)
+            ChartedTest(f"test/{name}", metric.compute(), drawn[name].first(self.queries) if name in drawn else None)
             for name, metric in module.metrics.items()
             if name is not None and isinstance(metric, ReIDMetric)
         ]

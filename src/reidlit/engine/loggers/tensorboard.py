@@ -6,13 +6,13 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from reidlit.engine.loggers.charted_test import CAMERA_PAIRS, ChartedTest
 from reidlit.engine.loggers.run_name import Scalar
-from reidlit.engine.tested import CAMERA_PAIRS, Tested
 from reidlit.visualize.curves import camera_figure, cmc_figure, pixels, roc_figure
 from reidlit.visualize.ranked_list import sheet
 
 
-def show_in_tensorboard(writer: SummaryWriter, tested: Sequence[Tested], step: int) -> None:
+def show_in_tensorboard(writer: SummaryWriter, tested: Sequence[ChartedTest], step: int) -> None:
     """Log, for each test set, `<prefix>/cmc`, `/roc`, `/camera_map` and `/ranked_lists` as images, `/camera_pairs` as text."""
     for each in tested:
         images = {"cmc": pixels(cmc_figure({each.name: each.scores.cmc}))}

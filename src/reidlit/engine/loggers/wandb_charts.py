@@ -8,18 +8,18 @@ import wandb
 from pytorch_lightning.loggers import WandbLogger
 
 from reidlit.engine.callbacks.ranked_lists import Drawn
-from reidlit.engine.tested import CAMERA_PAIRS, Tested
+from reidlit.engine.loggers.charted_test import CAMERA_PAIRS, ChartedTest
 from reidlit.visualize.curves import camera_figure, pixels
 from reidlit.visualize.ranked_list import QUERY, ListedImage, framed
 
 
-def show_in_wandb(logger: WandbLogger, tested: Sequence[Tested], step: int) -> None:
+def show_in_wandb(logger: WandbLogger, tested: Sequence[ChartedTest], step: int) -> None:
     """Log `<prefix>/cmc`, `/roc`, `/camera_pairs`, `/camera_map` and `/ranked_lists` of each test set."""
     for each in tested:
         logger.log_metrics({f"{each.prefix}/{name}": value for name, value in _charts(each).items()}, step=step)
 
 
-def _charts(tested: Tested) -> dict[str, Any]:
+def _charts(tested: ChartedTest) -> dict[str, Any]:
     cmc = [[rank, float(fraction)] for rank, fraction in enumerate(tested.scores.cmc, start=1)]
     charts = {"cmc": _line(["rank", "CMC"], cmc, f"CMC, {tested.name}")}
     if (roc := tested.roc) is not None:

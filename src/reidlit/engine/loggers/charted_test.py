@@ -1,24 +1,24 @@
-"""What a test found on one test set, as loggers show it."""
+"""The result of a test set in the form that loggers chart."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from reidlit.engine.callbacks.ranked_lists import Drawn
 from reidlit.metrics import Scores
+from reidlit.runs.metric_values import roc_points
 
-FPRS: Sequence[float] = (10.0 ** np.linspace(-6, 0, 61)).tolist()  # of the ROC curve
 Row = list[str | int | float | None]
+CAMERA_PAIRS = ["query camera", "gallery camera", "queries", "mAP", "rank1"]
 
 
-class Tested(NamedTuple):
-    """One test set.
+class ChartedTest(NamedTuple):
+    """Scores and ranked lists of one test set.
 
     Attributes:
-        prefix: under which its metrics are logged, `test/<dataset>`.
-        scores: what was found.
-        drawn: its ranked lists; None if none were drawn.
+        prefix: Prefix of its metrics' names, `test/<dataset>`.
+        scores: Its scores.
+        drawn: Its ranked lists; None if none were drawn.
     """
 
     prefix: str
@@ -27,24 +27,19 @@ class Tested(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the dataset."""
+        """Name of the dataset."""
         return self.prefix.partition("/")[2]
 
     @property
     def roc(self) -> dict[str, list[float]] | None:
-        """`fpr`, `tpr` and `threshold` at 61 points; None if verification was not asked for or there are no pairs."""
+        """`fpr`, `tpr` and `threshold` of the ROC curve; None without verification or without pairs."""
         if self.scores.verification is None or not np.isfinite(self.scores.verification.curve.auc):
             return None
-        curve = self.scores.verification.curve
-        return {
-            "fpr": list(FPRS),
-            "tpr": [curve.tpr_at(fpr) for fpr in FPRS],
-            "threshold": [curve.threshold_at(fpr) for fpr in FPRS],
-        }
+        return roc_points(self.scores.verification.curve)
 
     @property
     def camera_pairs(self) -> list[Row]:
-        """Rows of the query's camera, the gallery's, queries, mAP and rank-1; only pairs with a query, cameras from 1."""
+        """Rows with the columns `CAMERA_PAIRS`, for pairs of cameras with a query; cameras are counted from 1."""
         pairs = self.scores.camera_pairs
         if pairs is None:
             return []
@@ -58,6 +53,3 @@ class Tested(NamedTuple):
             ]
             for row, column in np.argwhere(pairs.num_queries > 0)
         ]
-
-
-CAMERA_PAIRS = ["query camera", "gallery camera", "queries", "mAP", "rank1"]
