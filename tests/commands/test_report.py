@@ -198,7 +198,7 @@ def test_without_images_and_of_a_run_without_test(trained, reidlit, tmp_path):
     ("arguments", "words"),
     [
         (["run=nowhere"], "run=nowhere does not exist"),
-        (["run=empty"], "run=empty is of no run"),
+        (["run=empty"], "run=empty"),
         (["run=unfinished"], "let it finish first"),
         (["run=empty", "top_k=0"], "top_k=0 must be an integer from 1"),
     ],
