@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -55,19 +56,21 @@ class IdentityBatches(EpochBatches):
         cameras = np.array([sample.camid if self.by_camera else 0 for sample in samples], dtype=np.int64)
         unknown = cameras < 0
         cameras[unknown] = cameras.max() + 1 + np.arange(np.count_nonzero(unknown))
+        _, cameras = np.unique(cameras, return_inverse=True)
         # Packs: the images of an identity under a camera, identity after identity.
-        packs, self._pack = np.unique(np.stack((identity, cameras)), axis=1, return_inverse=True)
-        self._pack_identity = packs[0]
+        packs, self._pack = np.unique(identity * (cameras.max() + 1) + cameras, return_inverse=True)
+        self._pack_identity = packs // (cameras.max() + 1)
         return batches * self.batch_size
 
     def _order(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        shuffled = np.lexsort((rng.random(len(self._pack)), self._pack))
-        packs = np.split(shuffled, np.cumsum(np.bincount(self._pack))[:-1])
+        shuffled = np.lexsort((rng.random(len(self._pack)), self._pack)).tolist()
+        ends = np.cumsum(np.bincount(self._pack))
+        packs = [shuffled[start:end] for start, end in pairwise([0, *ends.tolist()])]
         if self.by_camera:  # the order of the cameras of each identity
-            packs = [packs[i] for i in np.lexsort((rng.random(len(packs)), self._pack_identity))]
+            packs = [packs[i] for i in np.lexsort((rng.random(len(packs)), self._pack_identity)).tolist()]
         of_identity: list[list[list[int]]] = [[] for _ in self._groups]
         for identity, pack in zip(self._pack_identity.tolist(), packs, strict=True):
-            of_identity[identity].append(pack.tolist())
+            of_identity[identity].append(pack)
         groups = [deal_in_turns(cameras, self.num_instances) for cameras in of_identity]
         owners = np.repeat(np.arange(len(groups)), self._groups)
         kept = rng.permutation(owners)[: self.epoch_size // self.num_instances]
