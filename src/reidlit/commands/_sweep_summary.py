@@ -94,6 +94,7 @@ def write_csv(file: Path, jobs: Sequence[Job], varied: Sequence[str]) -> None:
         writer = csv.writer(opened)
         writer.writerow(["job", "status", *varied, *shown, "error"])
         for job, metrics in zip(jobs, results, strict=True):
-            told = [job.settings.get(key, "") for key in varied]
-            values = [metrics.get(name) for name in shown]
-            writer.writerow([job.name, job.status, *told, *("" if x is None else x for x in values), job.error or ""])
+            row: list[Any] = [job.name, job.status]
+            row += [job.settings.get(key, "") for key in varied]
+            row += [metrics.get(name) for name in shown]  # None leaves the cell empty
+            writer.writerow([*row, job.error])

@@ -86,3 +86,10 @@ def test_only_a_fall_of_the_spread_counts(first, then, warns):
         for step, seen in enumerate([first, *[then] * 4, first, *[then] * 9]):
             monitor.update(seen, step)
     assert len(caught) == warns
+
+
+def test_state_in_existing_checkpoints_is_found():
+    monitor = CollapseMonitor()
+    assert monitor.state_key == "SpreadWatch"
+    monitor.load_state_dict({"widest": 0.5})
+    assert monitor.state_dict() == {"widest": 0.5}

@@ -129,7 +129,7 @@ def test_all_ranks_stop_and_name_the_images_of_the_bad_one(every, tmp_path, draw
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=240,
     )
     assert (tmp_path / "1").exists(), done.stderr
     (first, other), (second, bad) = ((tmp_path / rank).read_text().splitlines() for rank in "01")

@@ -14,6 +14,8 @@ from reidlit.data.sample import Batch
 from reidlit.engine.reid import ReIDModule
 
 Update = Callable[[Any, Any, Tensor | int], None]
+ema_update: Callable[[float], Update] = get_ema_multi_avg_fn  # typed names: torch declares no types here
+swa_update: Callable[[], Update] = get_swa_multi_avg_fn
 
 
 class _Averaging(WeightAveraging):
@@ -97,7 +99,7 @@ class EMA(_Averaging):
             )
         self.every_n_steps = every_n_steps
         self.start_step = start_step
-        super().__init__(get_ema_multi_avg_fn(decay))
+        super().__init__(ema_update(decay))
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         """Return True after every `every_n_steps`-th step from `start_step` on, counted from zero."""
@@ -125,7 +127,7 @@ class SWA(_Averaging):
             raise ValueError(f"swa.start={start} must be 0 or more and below 1.")
         self.start = start
         self._start_epoch = 0
-        super().__init__(get_swa_multi_avg_fn())
+        super().__init__(swa_update())
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Compute the first averaged epoch."""

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal
 import wandb
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import WandbLogger
-from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 from rich.console import Console
 from wandb.errors import AuthenticationError, CommError
@@ -54,7 +53,6 @@ class WandbRun(WandbLogger):
         self._checkpoints: dict[str, dict[str, float]] = {}  # path -> scores of the validation before it
 
     @property
-    @rank_zero_experiment
     def experiment(self) -> Any:
         """The `wandb.Run`, started on first access; a dummy on all ranks but the first.
 
@@ -63,7 +61,7 @@ class WandbRun(WandbLogger):
         """
         if self._experiment is None:
             self._start()
-        return self._experiment
+        return super().experiment
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
@@ -116,6 +114,7 @@ class WandbRun(WandbLogger):
                 f"W&B: offline; to upload this run: {command}", highlight=False, soft_wrap=True, markup=False
             )
 
+    @rank_zero_only
     def _start(self) -> None:
         mode, insisted = _mode(self.offline)
         self.folder.mkdir(parents=True, exist_ok=True)  # without it, W&B would use a temporary folder

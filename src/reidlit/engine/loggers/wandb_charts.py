@@ -24,7 +24,7 @@ def _charts(tested: ChartedTest) -> dict[str, Any]:
     charts = {"cmc": _line(["rank", "CMC"], cmc, f"CMC, {tested.name}")}
     if (roc := tested.roc) is not None:
         rows = [
-            [math.log10(fpr), *(value if math.isfinite(value) else None for value in (tpr, fpr, threshold))]
+            [math.log10(fpr), _finite(tpr), _finite(fpr), _finite(threshold)]
             for fpr, tpr, threshold in zip(roc["fpr"], roc["tpr"], roc["threshold"], strict=True)
         ]
         charts["roc"] = _line(["log10_FPR", "TPR", "FPR", "threshold"], rows, f"ROC, {tested.name}")
@@ -37,9 +37,14 @@ def _charts(tested: ChartedTest) -> dict[str, Any]:
     return charts
 
 
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
 def _line(columns: list[str], rows: list[list[Any]], title: str) -> Any:
     """Return a chart of the second column over the first, which overlays the runs that are compared."""
-    return wandb.plot.line(wandb.Table(columns=[*columns], data=rows), *columns[:2], title=title)
+    x, y = columns[:2]
+    return wandb.plot.line(wandb.Table(columns=[*columns], data=rows), x, y, title=title)
 
 
 def ranked_lists(drawn: Drawn) -> wandb.Table:
