@@ -16,10 +16,7 @@ from helpers.cli_settings import TRAIN
 from reidlit import cli
 
 os.environ.setdefault("WANDB_MODE", "offline")
-WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-if WORKERS > 1:  # also in the processes that tests start
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # also in the processes that tests start
 
 LONG = ("test_notebooks.py", "test_docs.py", "tests/commands")
 
@@ -35,9 +32,9 @@ def pytest_collection_finish():
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _few_threads():
-    """The suite is sized for two cores; more threads than cores only wait for each other."""
-    torch.set_num_threads(1 if WORKERS > 1 else min(2, os.cpu_count() or 1))
+def _one_thread():
+    """Tests are too small for two threads, which wait long for each other on a busy machine."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -13,15 +13,6 @@ SEARCH = [*TRAIN, "engine=architecture_search", "model.backbone.width=0.25", "lo
 SEARCH += ["engine.temperature=8", "engine.decay_every=1", "scheduler=constant"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """The batches are too small for two, which wait for each other for long where the machine is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def weights(run):
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 

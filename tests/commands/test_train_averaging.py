@@ -9,15 +9,6 @@ import torch
 from helpers.cli_settings import TINY, TRAIN
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """The batches are too small for two, which wait for each other for long where the machine is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def content(path):
     return torch.load(path, weights_only=True)
 

@@ -22,15 +22,6 @@ TRAINING = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """The batches are too small for two, which wait for each other for long where the machine is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def module(seed=0, **changes):
     torch.manual_seed(seed)
     return ArchitectureSearchModule(**{"model": MODEL, "pids": [3, 5, 8], "image_size": [64, 32], **TRAINING} | changes)

@@ -6,6 +6,7 @@ from copy import deepcopy
 import pytest
 import torch
 
+from helpers.slow import mostly_slow
 from reidlit.config import option
 from reidlit.engine.optim import build_optimizer
 from reidlit.engine.reid import ReIDModule
@@ -19,8 +20,8 @@ def batches():
     """Float images, normalised, in P x K batches as a triplet loss wants them."""
     generator = torch.Generator().manual_seed(1)
     pid = torch.arange(PEOPLE).repeat_interleave(IMAGES)
-    people = torch.randn(PEOPLE, 3, 64, 32, generator=generator)
-    noise = torch.randn(STEPS, len(pid), 3, 64, 32, generator=generator)
+    people = torch.randn(PEOPLE, 3, 32, 16, generator=generator)
+    noise = torch.randn(STEPS, len(pid), 3, 32, 16, generator=generator)
     return [(people[pid] + 0.5 * each, pid) for each in noise]
 
 
@@ -41,9 +42,10 @@ def losses_of_torchreid(loss, model, batches):
     return seen
 
 
-@pytest.mark.parametrize("loss", ["softmax", "softmax_triplet"])
-def test_same_losses_for_twenty_steps(loss, batches, tmp_path, torchreid_model):
-    """In float64 but for the losses: Adam's first steps are as long as the rate however small the gradient, which amplifies rounding."""
+@pytest.mark.parametrize("loss", mostly_slow(["softmax", "softmax_triplet"], {"softmax_triplet"}))
+def test_same_losses_for_twenty_steps(loss, batches, tmp_path, torchreid_model, monkeypatch):
+    """In float64, for a training amplifies rounding: in float32 two layouts in memory are 10% apart at the end."""
+    monkeypatch.setattr(torch.Tensor, "float", lambda tensor: tensor)  # which losses call
     batches = [(image.double(), pid) for image, pid in batches]
     theirs = torchreid_model("osnet_x0_25", PEOPLE, loss="softmax" if loss == "softmax" else "triplet").double().train()
     torch.save(theirs.state_dict(), tmp_path / "start.pth")
@@ -74,7 +76,7 @@ def test_same_losses_for_twenty_steps(loss, batches, tmp_path, torchreid_model):
         value.backward()
         step.step()
         losses.append(value.item())
-    assert losses == pytest.approx(expected, rel=1e-4)
+    assert losses == pytest.approx(expected, rel=1e-6)
     assert not any(torch.equal(start[name], p) for name, p in ours.model.named_parameters() if name.endswith("weight"))
 
 

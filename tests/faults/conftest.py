@@ -16,15 +16,6 @@ def long() -> bool:
     return bool(os.environ.get("REIDLIT_FAULTS"))
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """The batches are too small for two, which wait for each other for long where the machine is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def checkpoint(tmp_path):
     """Writes a checkpoint of a small network that was not trained, with changes to what it says it is built of."""

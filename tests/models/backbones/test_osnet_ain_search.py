@@ -14,15 +14,6 @@ from reidlit.models.backbones.osnet_ibn import OSNetIBN
 MIXED = ("plain", "sum", "both", "residual", "sum", "both")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """The batches are too small for two, which wait for each other for long where the machine is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def choose(space, layout):
     """Make a layout certain, whatever the noise."""
     for block, candidate in zip(space.positions.values(), layout, strict=True):
