@@ -3,6 +3,7 @@
 import gc
 import io
 import os
+import signal
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -112,6 +113,10 @@ def reidlit(monkeypatch, tmp_path, capfd, drawn):
 @pytest.fixture
 def process(tmp_path, drawn):
     """Starts a command as a process of its own, in an empty folder."""
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # of a suite in the background; what it starts would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start(*arguments):
         return subprocess.Popen(
