@@ -22,6 +22,7 @@ def checkpoint(trained):
     return trained / "checkpoints" / "last.ckpt"
 
 
+@pytest.mark.slow
 def test_every_form_gives_the_embeddings_and_tells_what_it_is(checkpoint, reidlit, tmp_path):
     forms = ",".join(FORMATS)
     data = ["data=synthetic", *TINY[:6]]
@@ -43,6 +44,7 @@ def test_every_form_gives_the_embeddings_and_tells_what_it_is(checkpoint, reidli
     assert done.out.count(" to ") >= len(FORMATS)  # the change of mAP
 
 
+@pytest.mark.slow
 def test_small_precisions_and_unit_length(checkpoint, reidlit, tmp_path, drawn):
     images = f"images={next(drawn.glob('synthetic/*'))}"
     for precision in ("fp16", "int8"):
