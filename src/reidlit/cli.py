@@ -148,9 +148,9 @@ def _named(command: str, arguments: list[str]) -> list[str]:
     nameless = [command in UNNAMED and not NAMED.match(item) and before not in WITH_VALUE for before, item in pairs]
     if not any(nameless):
         return arguments
-    from reidlit.overrides import text
+    from reidlit.overrides import format_override
 
-    texts = text([item for item, alone in zip(arguments, nameless, strict=True) if alone])
+    texts = format_override([item for item, alone in zip(arguments, nameless, strict=True) if alone])
     named = [item for item, alone in zip(arguments, nameless, strict=True) if not alone]
     return [*named, f"{UNNAMED[command]}={texts}"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from reidlit.overrides import text
+from reidlit.overrides import format_override
 from reidlit.runs.result import RunResult
 from reidlit.runs.run_folder import HYDRA, RunFolder, Status
 
@@ -124,7 +124,7 @@ def resumed_arguments(command: str, arguments: Sequence[str]) -> list[str]:
     new = [item for item in arguments if item not in (*resumes, "-m", "--multirun")]
     replaced = {_key(item) for item in new} | {"hydra.sweep.dir", "hydra.mode"}
     old = [item for item in (*origin.hydra, *origin.task) if _key(item) not in replaced]
-    return ["-m", *old, *new, f"hydra.sweep.dir={text(str(folder.path))}"]
+    return ["-m", *old, *new, f"hydra.sweep.dir={format_override(str(folder.path))}"]
 
 
 def refuse_other_sweep(config: DictConfig) -> None:
