@@ -36,11 +36,8 @@ FLOORS = {
     "commands": 6,
     "cli": 7,
 }
-HYDRA = ("cli.py", "commands/", "compat/", "engine/")
+HYDRA = ("cli.py", "commands/", "engine/")
 LIGHTNING = ("commands/", "data/datamodule.py", "engine/", "runs/")
-# Files of one name in two rooms: each mirrors the other.
-MIRRORED = {"distillation.py", "doctor.py"}
-FORBIDDEN = {"utils", "common", "helpers"}
 
 
 def imports(path):

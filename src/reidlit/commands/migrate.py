@@ -1,81 +1,59 @@
-"""`reidlit migrate`: a configuration of Torchreid as the command line, or the experiment, that does the same here."""
+"""`reidlit migrate`: translate a Torchreid configuration to a command or an experiment of reidlit."""
 
 import re
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig
 
-from reidlit.compat.torchreid.command import argument, commented, experiment, pasted, shortest
-from reidlit.compat.torchreid.result import Override
-from reidlit.compat.torchreid.settings import read_settings
-from reidlit.compat.torchreid.table import translate
+from reidlit.compat.torchreid.command import command_line, comments, experiment, shortest
+from reidlit.compat.torchreid.translate import complete_settings, translate
 from reidlit.config import options
-
-FOLDER = "experiment"  # where Hydra looks for experiments
+from reidlit.files import atomic_write
 
 
 def run(cfg: DictConfig) -> None:
-    """Print the command and, as comments before it, what differs or has no counterpart.
-
-    Raises:
-        FileNotFoundError: if the file of Torchreid is not there.
-        ValueError: if it holds what Torchreid does not know or would refuse, or `output` cannot be written.
-    """
-    arguments = [str(each) for each in cfg.arguments]
-    command, wanted, remarks = translate(read_settings(arguments))
-    choices, settings = shortest(command, wanted)
-    told = commented(f"Torchreid: {' '.join(arguments)}", remarks)
+    """Print the command or write the experiment, with comments on what differs or has no counterpart."""
+    arguments = [str(argument) for argument in cfg.arguments]
+    command, wanted, remarks = translate(complete_settings(arguments, _compose))
+    choices, settings = shortest(command, wanted, _compose)
+    text = comments(f"Torchreid: {' '.join(arguments)}", remarks)
+    folders = [s.path for s in HydraConfig.get().runtime.config_sources if s.provider == "command-line"]
     if cfg.output is None:
-        folders = [word for folder in _config_dirs() for word in ("--config-dir", folder)]
-        words = [argument(each) for each in (*choices, *settings)]
-        lines = [told, pasted(["reidlit", command, *folders], words)]
+        flags = [word for folder in folders for word in ("--config-dir", folder)]
+        sys.stdout.write(f"{text}\n{command_line(['reidlit', command, *flags], choices | settings)}\n")
     elif command == "train":
-        content, outside = experiment(choices, settings)
-        lines = _write(Path(str(cfg.output)).expanduser(), f"{told}\n{content}\n", outside)
+        file = Path(str(cfg.output)).expanduser()
+        _check_output(file, folders)
+        content, instructions = experiment(file, text, choices, settings, _compose)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(file, content)
+        sys.stdout.write(f"# {file} is written. To run it:\n{instructions}\n")
     else:
-        raise ValueError(
-            f"output={cfg.output} would be an experiment of reidlit train, but test.evaluate is True: leave output= out."
-        )
-    sys.stdout.write("\n".join(lines) + "\n")
+        raise ValueError(f"output={cfg.output} needs a training, but test.evaluate is True: omit output=.")
 
 
-def _write(file: Path, text: str, outside: Sequence[Override]) -> list[str]:
-    """Write an experiment; how to run it.
-
-    Raises:
-        ValueError: if another experiment or file has its name, or Hydra would not find it.
-    """
-    if not re.fullmatch(r"[A-Za-z_][\w-]*\.yaml", file.name) or file.stem in options(FOLDER):
-        raise ValueError(
-            f"output={file} must be called <name>.yaml, of letters, digits, - and _, and not as one of the experiments "
-            f"here: {', '.join(options(FOLDER))}."
-        )
+def _check_output(file: Path, config_dirs: Sequence[str]) -> None:
+    known = options("experiment")
+    if not re.fullmatch(r"[A-Za-z_][\w-]*\.yaml", file.name) or file.stem in known:
+        raise ValueError(f"output={file} must be named <name>.yaml, with a name other than {', '.join(known)}.")
     if file.exists():
-        raise ValueError(f"output={file} is there already: name another file, or remove it.")
-    inside = file.parent.name == FOLDER
-    above = file.parent.parent if inside else file.parent
-    for folder in _config_dirs():
-        if Path(folder).resolve() != above.resolve():
-            raise ValueError(f"output={file} must lie in {folder}/{FOLDER}, as Hydra takes one --config-dir.")
-    words = [argument(each) for each in outside]
-    command = pasted(["reidlit", "train", "--config-dir", str(above), f"{FOLDER}={file.stem}"], words)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.part")
-    part.write_text(f"# @package _global_\n# {command.replace(chr(10), chr(10) + '# ')}\n{text}", encoding="utf-8")
-    part.replace(file)
-    move = (
-        []
-        if inside
-        else [shlex.join(["mkdir", "-p", str(above / FOLDER)]), shlex.join(["mv", str(file), str(above / FOLDER)])]
-    )
-    return [f"# {file} is written. To run it:", *move, command]
+        raise ValueError(f"output={file} already exists: choose another name or delete it.")
+    root = file.parent.parent if file.parent.name == "experiment" else file.parent
+    for folder in config_dirs:
+        if Path(folder).resolve() != root.resolve():
+            raise ValueError(f"output={file} must be in {folder}/experiment, as Hydra takes one --config-dir.")
 
 
-def _config_dirs() -> list[str]:
-    """The folder of options of their own that a user has given, which the other command needs as well."""
-    sources = HydraConfig.get().runtime.config_sources
-    return [str(each.path) for each in sources if each.provider == "command-line"]
+def _compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
+    try:
+        return compose(name, list(overrides), return_hydra_config=True)
+    except MissingConfigException as error:
+        raise ValueError(
+            f"conf/{name}.yaml does not exist. A custom dataset or model needs a file and a YAML here (docs/own-dataset.md, "
+            "docs/own-model.md); then add --config-dir <folder> to this command."
+        ) from error

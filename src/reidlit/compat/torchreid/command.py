@@ -3,98 +3,78 @@
 import re
 import shlex
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from hydra import compose
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from reidlit.compat.torchreid.result import Override, Remark
-from reidlit.overrides import text
+from reidlit.compat.torchreid.settings import Compose
+from reidlit.overrides import format_override
 
-WIDTH = 110
 MISSING = object()
+MACHINE = ("data.root",)  # printed even if it equals the default, which differs between machines
 
 
-def shortest(command: str, wanted: Sequence[Override]) -> tuple[list[Override], list[Override]]:
-    """The choices and the settings that change what `reidlit <command>` does by itself; of two with one key, the last.
+def shortest(command: str, wanted: Mapping[str, Any], compose: Compose) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the group choices and the settings among `wanted` that differ from the defaults of the command.
 
-    The key of a setting that is not there by itself begins with `+`, as Hydra wants it.
-
-    Raises:
-        HydraException: if they do not compose.
+    The key of a setting that does not exist by default begins with `+`, as Hydra requires.
     """
-    last = {each.key: each for each in wanted}
-    choices: list[Override] = []
-    composed = _composed(command, choices)
-    groups = composed.hydra.runtime.choices
-    # One at a time, as a loss brings a sampler, and an engine a part of the model.
-    while missing := [each for key, each in last.items() if key in groups and groups[key] != each.value]:
-        choices.append(missing[0])
-        composed = _composed(command, choices)
-        groups = composed.hydra.runtime.choices
-    settings = []
-    for each in last.values():
-        value = OmegaConf.select(composed, each.key, default=MISSING)
-        if each.key in groups:
-            continue
-        if value is MISSING:
-            settings.append(each._replace(key=f"+{each.key}"))
-        elif each.always or value != each.value:
-            settings.append(each)
-    _composed(command, [*choices, *settings])
+    choices: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    composed = compose(command)
+    # One choice at a time, as a loss brings its sampler, and an engine parts of the model.
+    while differing := [key for key in wanted if wanted[key] != composed.hydra.runtime.choices.get(key, wanted[key])]:
+        choices[differing[0]] = wanted[differing[0]]
+        composed = compose(command, words(choices))
+    for key, value in wanted.items():
+        default = OmegaConf.select(composed, key, default=MISSING)
+        if key not in composed.hydra.runtime.choices and (default != value or key in MACHINE):
+            settings[f"+{key}" if default is MISSING else key] = value
+    compose(command, words(choices | settings))  # so that a command that Hydra would refuse is never printed
     return choices, settings
 
 
-def _composed(command: str, overrides: Sequence[Override]) -> DictConfig:
-    return compose(command, [argument(each) for each in overrides], return_hydra_config=True)
+def words(overrides: Mapping[str, Any]) -> list[str]:
+    """Format overrides as words of Hydra's command line."""
+    return [f"{key}={format_override(value)}" for key, value in overrides.items()]
 
 
-def argument(override: Override) -> str:
-    """`key=value`."""
-    return f"{override.key}={text(override.value)}"
+def command_line(command: Sequence[str], overrides: Mapping[str, Any]) -> str:
+    """Format a command for a shell, with one override per line."""
+    return " \\\n  ".join([" ".join(map(quote, command)), *map(quote, words(overrides))])
 
 
-def pasted(command: Sequence[str], words: Sequence[str]) -> str:
-    """A command as a shell reads it, with a word a line after the command itself."""
-    return " \\\n  ".join([" ".join(map(quoted, command)), *map(quoted, words)])
-
-
-def quoted(word: str) -> str:
-    """A word as a shell reads it; with Hydra's single quotes inside it stays readable where it can."""
+def quote(word: str) -> str:
+    """Quote a word for a shell; double quotes keep Hydra's single quotes readable where a shell replaces nothing."""
     return f'"{word}"' if "'" in word and not re.search(r"[\"$`\\!]", word) else shlex.quote(word)
 
 
-def commented(title: str, remarks: Sequence[Remark]) -> str:
-    """A title and the remarks as comments."""
-    lines = textwrap.wrap(title, WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False)
-    for remark in remarks:
-        lines += textwrap.wrap(
-            remark.text,
-            WIDTH,
-            initial_indent="# - ",
-            subsequent_indent="#   ",
-            break_on_hyphens=False,
-            break_long_words=False,
-        )
-    return "\n".join(lines)
+def comments(title: str, remarks: Sequence[str]) -> str:
+    """Format a title and remarks as comment lines."""
+    wrap = textwrap.TextWrapper(110, subsequent_indent="#   ", break_on_hyphens=False, break_long_words=False)
+    return "\n".join(wrap.fill(text) for text in (f"# {title}", *(f"# - {remark}" for remark in remarks)))
 
 
-def experiment(choices: Sequence[Override], settings: Sequence[Override]) -> tuple[str, list[Override]]:
-    """The text of an experiment's YAML without its comments, and what can only be said on the command line.
+def experiment(
+    file: Path, text: str, choices: Mapping[str, Any], settings: Mapping[str, Any], compose: Compose
+) -> tuple[str, str]:
+    """Return the content of an experiment, and the shell commands that run it.
 
-    That is what conf/train.yaml itself sets, which counts more than an experiment: what lies in none of its groups.
+    Settings of no group are set by conf/train.yaml itself, which overrides experiments, so they go to the command line.
     """
-    groups = _composed("train", []).hydra.runtime.choices
-    content: dict[str, Any] = {"defaults": [{f"override /{each.key}": each.value} for each in choices]}
-    outside = []
-    for each in settings:
-        *path, name = each.key.removeprefix("+").split(".")
-        if not path or path[0] not in groups:
-            outside.append(each)
-            continue
-        node = content
-        for part in path:
-            node = node.setdefault(part, {})
-        node[name] = each.value
-    return OmegaConf.to_yaml(OmegaConf.create(content)).rstrip(), outside
+    groups = compose("train").hydra.runtime.choices
+    content = OmegaConf.create({"defaults": [{f"override /{key}": value} for key, value in choices.items()]})
+    outside = {}
+    for key, value in settings.items():
+        if key.lstrip("+").partition(".")[0] in groups:
+            OmegaConf.update(content, key.lstrip("+"), value)
+        else:
+            outside[key] = value
+    folder = file.parent if file.parent.name == "experiment" else file.parent / "experiment"
+    lines = [command_line(["reidlit", "train", "--config-dir", str(folder.parent), f"experiment={file.stem}"], outside)]
+    command = lines[0].replace("\n", "\n# ")
+    if folder != file.parent:
+        lines = [shlex.join(["mkdir", "-p", str(folder)]), shlex.join(["mv", str(file), str(folder)]), *lines]
+    return f"# @package _global_\n# {command}\n{text}\n{OmegaConf.to_yaml(content)}", "\n".join(lines)
