@@ -38,6 +38,9 @@ FLOORS = {
 }
 HYDRA = ("cli.py", "commands/", "engine/")
 LIGHTNING = ("commands/", "data/datamodule.py", "engine/", "runs/")
+# Files of one name in two rooms: each mirrors the other.
+MIRRORED = {"distillation.py", "doctor.py"}
+FORBIDDEN = {"utils", "common", "helpers"}
 
 
 def imports(path):

@@ -127,7 +127,7 @@ def test_several_datasets(reidlit, tmp_path, data, site, monkeypatch):
     address, _ = site
     archive_of(tmp_path / "site/VIPeR.v1.0.zip", PAIRS)
     monkeypatch.setattr(VIPeR, "url", f"{address}/VIPeR.v1.0.zip")
-    monkeypatch.setattr(VIPeR, "notice", "four people")
+    monkeypatch.setattr(VIPeR, "usage_notice", "four people")
     result = reidlit(
         "prepare",
         "data=multi",

@@ -85,7 +85,7 @@ def training_summary(datamodule: ReIDDataModule) -> str:
         counts = {split: len(datamodule.samples(split)) for split in datamodule.splits}
         described = ", ".join(f"{number:,} images for {split}" for split, number in counts.items() if number)
         return f"{datamodule.name}: {len(datamodule.names)} attributes, {described}"
-    item_name = datamodule.unit
+    item_name = datamodule.item_name
     parts = [(part.name, part.training_samples()) for part in datamodule.sources]
     lines = [f"{name}: trained on {_size(samples, item_name)}" for name, samples in parts]
     if len(parts) > 1:
@@ -94,7 +94,7 @@ def training_summary(datamodule: ReIDDataModule) -> str:
         queries, gallery = len(datamodule.val.query), len(datamodule.val.gallery)
         lines.append(f"held out for validation: {queries} queries, {gallery} gallery")
     lines += [f"{part.name}: the split is kept in {part.split_path}" for part in datamodule.parts if part.split_path]
-    return "\n".join([*lines, *(part.notice for part in datamodule.sources if part.notice)])
+    return "\n".join([*lines, *(part.usage_notice for part in datamodule.sources if part.usage_notice)])
 
 
 def _size(samples: Sequence[Sample], item_name: str) -> str:

@@ -25,7 +25,7 @@ def evaluate_module(
     """Score a module on every test set of a data module."""
     with interruptible(trainer, "test", "Nothing was written; run the same command again."):
         trainer.test(module, datamodule, verbose=False)
-    return tuple(module.result(name, datamodule.unit, stage) for name in datamodule.test_sets)
+    return tuple(module.result(name, datamodule.item_name, stage) for name in datamodule.test_sets)
 
 
 def publish(

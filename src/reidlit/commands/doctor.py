@@ -40,7 +40,7 @@ def run(cfg: DictConfig) -> None:
     for position, part in enumerate(datamodule.parts, start=1):
         found = examine(part, decode=cfg.decode)
         errors += found.number("error")
-        about = {name: getattr(part, name) for name in ("name", "licence", "paper", "notice")}
+        about = {name: getattr(part, name) for name in ("name", "licence", "paper")} | {"notice": part.usage_notice}
         report.append({**about, "directory": str(part.directory), **found.as_dict()})
         print_examination(part, found)
         if chosen := choose_rows(found.samples, rows, images, cfg.seed, part.junk_pids):
@@ -66,7 +66,7 @@ def print_examination(datamodule: ReIDDataModule, found: Examination) -> None:
         console.print(_sizes(found))
     if found.pixels:
         console.print(_pixels(found.pixels.mean, found.pixels.std))
-    for text in (datamodule.notice, f"licence: {datamodule.licence}", f"paper: {datamodule.paper}"):
+    for text in (datamodule.usage_notice, f"licence: {datamodule.licence}", f"paper: {datamodule.paper}"):
         if text:
             say(text)
     say("")
@@ -78,7 +78,7 @@ def print_examination(datamodule: ReIDDataModule, found: Examination) -> None:
 
 def _splits(datamodule: ReIDDataModule, found: Examination) -> Table:
     table = Table(title=f"{datamodule.name} in {_printable(str(datamodule.directory))}")
-    for heading in ("split", "identities", datamodule.unit, "cameras", "published"):
+    for heading in ("split", "identities", datamodule.item_name, "cameras", "published"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split, samples in found.samples.items():
         have, published = count(samples), found.published.get(split)

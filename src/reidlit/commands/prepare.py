@@ -28,7 +28,7 @@ def run(cfg: DictConfig) -> None:
         unpack(archive, part.directory)
     datamodule.prepare_data()
     rows = _verified(datamodule)
-    Console().print(_table(f"{datamodule.name} in {datamodule.directory}", rows, datamodule.unit))
+    Console().print(_table(f"{datamodule.name} in {datamodule.directory}", rows, datamodule.item_name))
     for part in datamodule.parts:
         if part.split_path:
             say(f"{part.name}: the split is kept in {part.split_path}")
@@ -58,7 +58,7 @@ def _archives(cfg: DictConfig, datamodule: ReIDDataModule) -> list[tuple[ReIDDat
         for part in datamodule.parts:
             if part.url is None:
                 raise ValueError(
-                    f"download=true: nobody gives {part.name} to everybody. {part.source} Then run "
+                    f"download=true: nobody gives {part.name} to everybody. {part.how_to_obtain} Then run "
                     f"`reidlit prepare data={part.name} archive=<file>`."
                 )
         return [(part, _fetched(part.url, part)) for part in datamodule.parts if part.url]
@@ -77,7 +77,7 @@ def _verified(datamodule: ReIDDataModule) -> list[tuple[str, Statistics, Statist
     try:
         return datamodule.verify()
     except FileNotFoundError as error:
-        missing = "" if datamodule.source in str(error) else f" {datamodule.source}"
+        missing = "" if datamodule.how_to_obtain in str(error) else f" {datamodule.how_to_obtain}"
         raise FileNotFoundError(f"{error}{missing}") from error
 
 
@@ -98,6 +98,6 @@ def _about(parts: Sequence[ReIDDataModule]) -> str:
     lines = []
     for part in parts:
         origin = f"{part.name}: " if len(parts) > 1 else ""
-        facts = (part.notice, f"licence: {part.licence}", f"paper: {part.paper}")
+        facts = (part.usage_notice, f"licence: {part.licence}", f"paper: {part.paper}")
         lines += [origin + fact for fact in facts if fact]
     return "\n".join(lines)

@@ -99,7 +99,7 @@ def prepare_data(cfg: DictConfig, module: AnyModule) -> ReIDDataModule:
     datamodule.setup("test")
     if not datamodule.test_sets:
         raise ValueError(f"data={datamodule.name} has no test images: name a dataset that has.")
-    for notice in dict.fromkeys(part.notice for part in datamodule.targets if part.notice):
+    for notice in dict.fromkeys(part.usage_notice for part in datamodule.targets if part.usage_notice):
         say(notice)
     return datamodule
 

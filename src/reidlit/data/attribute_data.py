@@ -95,7 +95,7 @@ class AttributeDataModule(ReIDDataModule):
 
     splits: ClassVar[tuple[Any, ...]] = ATTRIBUTE_SPLITS
     brings_val: ClassVar[bool] = True
-    has_identities: ClassVar[bool] = False
+    labels_identities: ClassVar[bool] = False
 
     def __init__(self, root: str, **loading: Unpack[Loading]) -> None:
         super().__init__(root, **loading)
@@ -202,7 +202,7 @@ class AttributeDataModule(ReIDDataModule):
             if not name.strip() or table.names.count(name) > 1:
                 raise ValueError(f"data={self.name}: the attribute {name!r} is blank or there twice. Rename it.")
         if not table.names:
-            raise ValueError(f"data={self.name} lists no attribute. {self.source}")
+            raise ValueError(f"data={self.name} lists no attribute. {self.how_to_obtain}")
         return table
 
     @cached_property

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from reidlit.data.decode import decode
 from reidlit.data.images import Images, ImagesOptions, Item, Read, Transform
+from reidlit.data.former_names import FormerName, adopt_former_names
 from reidlit.data.loader import ResumableLoader
 from reidlit.data.pack_writer import pack_once
 from reidlit.data.packed import FORM, Packed, pack_name
@@ -79,12 +80,13 @@ class ReIDDataModule(pl.LightningDataModule):
         statistics: the published sizes.
         licence: on what terms its authors give it.
         paper: authors, title, venue, year.
-        source: where it is to be had, and what to put where.
+        how_to_obtain: Sentences that say where to get the data and where to put it; by default, for a dataset with a `url`,
+            that its authors publish it there.
         url: an archive that anybody may fetch, if there is one.
         sha256: of that archive, where it is known.
-        notice: what whoever uses it must be told.
-        unit: what a sample is, for people.
-        has_identities: whether images are of somebody, and not of attributes alone.
+        usage_notice: Text that commands show to everybody who uses the dataset.
+        item_name: What a sample is called in messages, in the plural.
+        labels_identities: Whether samples have identities, not only attributes.
 
     Args:
         root: the folder that holds the datasets' folders.
@@ -115,12 +117,23 @@ class ReIDDataModule(pl.LightningDataModule):
     statistics: ClassVar[dict[Split, Statistics]] = {}
     licence: ClassVar[str]
     paper: ClassVar[str]
-    source: ClassVar[str]
+    how_to_obtain: ClassVar[str]
     url: ClassVar[str | None] = None
     sha256: ClassVar[str | None] = None
-    notice: ClassVar[str | None] = None
-    unit: str = "images"  # what a sample is, in messages
-    has_identities: ClassVar[bool] = True
+    usage_notice: ClassVar[str | None] = None
+    item_name: str = "images"
+    labels_identities: ClassVar[bool] = True
+    source = FormerName("how_to_obtain")
+    notice = FormerName("usage_notice")
+    unit = FormerName("item_name")
+    has_identities = FormerName("labels_identities")
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Accept the former names of attributes for one release, and derive `how_to_obtain` from `url`."""
+        super().__init_subclass__(**options)
+        adopt_former_names(cls, ReIDDataModule)
+        if cls.url and not hasattr(cls, "how_to_obtain"):
+            cls.how_to_obtain = f"Its authors give it at {cls.url}."
 
     def __init__(self, root: str, **loading: Unpack[Loading]) -> None:
         super().__init__()
@@ -230,12 +243,12 @@ class ReIDDataModule(pl.LightningDataModule):
             raise FileNotFoundError(
                 f"data.root={str(self.root)!r}: {self.name} is not there, its folder would be {self.directory}. "
                 f"Get it with `reidlit prepare data={self.name} {way}`, or give data.root or REIDLIT_DATA. "
-                f"{self.source}"
+                f"{self.how_to_obtain}"
             )
         found = self.samples(split)
         if not found:
             raise ValueError(
-                f"data={self.name}: no {split} {self.unit} under {self.directory}. The folder is empty or laid out "
+                f"data={self.name}: no {split} {self.item_name} under {self.directory}. The folder is empty or laid out "
                 "otherwise; unpack the archive again."
             )
         return found

@@ -121,9 +121,9 @@ def examine(datamodule: ReIDDataModule, decode: bool = True) -> Examination:
     published = {split: size for split, size in datamodule.published().items() if split in samples}
     for found in (
         _size_differences(samples, published),
-        _training_identities(samples, junk) if datamodule.has_identities else (),
+        _training_identities(samples, junk) if datamodule.labels_identities else (),
         _unmatched_queries(samples),
-        _shared_identities(samples, junk) if datamodule.has_identities else (),
+        _shared_identities(samples, junk) if datamodule.labels_identities else (),
         _names(every),
         _unreadable(contents.unreadable),
         _odd_sizes(contents.extent),

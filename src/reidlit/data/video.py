@@ -39,7 +39,7 @@ class VideoDataModule(ReIDDataModule):
         ValueError: if a number or a name is out of range.
     """
 
-    unit = "tracklets"
+    item_name = "tracklets"
 
     def __init__(
         self,

@@ -46,7 +46,7 @@ def test_missing_data_say_that_they_are_no_longer_given(tmp_path):
     (tmp_path / "dukemtmc-reid").mkdir()
     with pytest.raises(FileNotFoundError, match="bounding_box_train"):
         DukeMTMCreID(str(tmp_path), **loading()).setup("fit")
-    assert "without their consent" in DukeMTMCreID.notice
+    assert "without their consent" in DukeMTMCreID.usage_notice
     assert DukeMTMCreID.url is None
 
 

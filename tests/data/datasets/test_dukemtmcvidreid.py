@@ -71,7 +71,7 @@ def test_missing_data_say_that_they_are_no_longer_given(tmp_path):
     (tmp_path / "dukemtmc-vidreid").mkdir()
     with pytest.raises(FileNotFoundError, match="train does not exist"):
         DukeMTMCVidReID(str(tmp_path), **loading()).setup("fit")
-    assert "without their consent" in DukeMTMCVidReID.notice
+    assert "without their consent" in DukeMTMCVidReID.usage_notice
     assert DukeMTMCVidReID.url is None
 
 

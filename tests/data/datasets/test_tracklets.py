@@ -55,7 +55,7 @@ def test_ready_splits(tmp_path):
     query = data.samples("query")
     assert names(query) == [("1.jpg",), ("1.jpg", "2.jpg", "10.jpg"), ("1.jpg", "2.jpg", "10.jpg")]
     assert query[2].path[2] == str(root / "query/Zoë/c2/t10/10.jpg")
-    assert (data.name, data.split_path, data.unit) == ("people", None, "tracklets")
+    assert (data.name, data.split_path, data.item_name) == ("people", None, "tracklets")
     assert [len(sample.path) for sample in folders(root, min_frames=2).listed("query")] == [3, 3]
     with pytest.raises(ValueError, match=r"data.min_frames=9 leaves no gallery tracklet of 2"):
         folders(root, min_frames=9).listed("gallery")

@@ -41,7 +41,7 @@ class AttributeCSV(AttributeDataModule):
     brings_val: ClassVar[bool] = False
     licence = "your own data"
     paper = "none; your own data"
-    source = (
+    how_to_obtain = (
         "List the images in data.file, with the columns path, split if it is known, and one of 0 and 1 an attribute."
     )
 
@@ -55,7 +55,7 @@ class AttributeCSV(AttributeDataModule):
         **loading: Unpack[Loading],
     ) -> None:
         if file is None:
-            raise ValueError(f"data.file is not given: data.file=people.csv, say. {self.source}")
+            raise ValueError(f"data.file is not given: data.file=people.csv, say. {self.how_to_obtain}")
         self.file = Path(str(file)).expanduser()
         self.name = self.file.stem
         super().__init__(str(self.file.parent if root is None else root), **loading)
@@ -77,7 +77,7 @@ class AttributeCSV(AttributeDataModule):
         """
         names, lines = read_attributes(self.file, "path", COLUMNS, self.attributes)
         if not lines:
-            raise ValueError(f"{self.file} lists no image. {self.source}")
+            raise ValueError(f"{self.file} lists no image. {self.how_to_obtain}")
         splits = self._splits(lines)
         paths = [self.directory / line.fields["path"] for line in lines]
         if missing := [path for path in paths if not path.is_file()]:

@@ -27,7 +27,9 @@ class CSVFile(OwnData):
         ValueError: if there is no file, or for what `OwnData` refuses.
     """
 
-    source = "List the images in data.file, with the columns path and pid, and camid and split where they are known."
+    how_to_obtain = (
+        "List the images in data.file, with the columns path and pid, and camid and split where they are known."
+    )
 
     def __init__(
         self,
@@ -39,7 +41,7 @@ class CSVFile(OwnData):
         **loading: Unpack[Loading],
     ) -> None:
         if file is None:
-            raise ValueError(f"data.file is not given: data.file=people.csv, say. {self.source}")
+            raise ValueError(f"data.file is not given: data.file=people.csv, say. {self.how_to_obtain}")
         self.file = Path(str(file)).expanduser()
         self.name = self.file.stem
         start = self.file.parent if root is None else root

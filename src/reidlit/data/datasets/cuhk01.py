@@ -39,7 +39,7 @@ class CUHK01(ReIDDataModule):
     folder = "cuhk01"
     licence = "academic use only; to be asked for"
     paper = "Li et al., Human Reidentification with Transferred Metric Learning, ACCV 2012"
-    source = (
+    how_to_obtain = (
         "Its authors give it on request at http://www.ee.cuhk.edu.hk/~xgwang/CUHK_identification.html as CUHK01.zip; "
         "put its folder campus into the dataset's folder."
     )

@@ -35,11 +35,11 @@ class CUHK02(ReIDDataModule):
     folder = "cuhk02"
     licence = "research use only; not to be redistributed"
     paper = "Li and Wang, Locally Aligned Feature Transforms across Views, CVPR 2013"
-    source = (
+    how_to_obtain = (
         "Its authors give it on request at https://www.ee.cuhk.edu.hk/~xgwang/CUHK_identification.html; unpack it so that "
         "Dataset/P1 to Dataset/P5 lie there."
     )
-    notice = "The people of P1 are those of CUHK01: do not test a model on cuhk01 that was trained on cuhk02."
+    usage_notice = "The people of P1 are those of CUHK01: do not test a model on cuhk01 that was trained on cuhk02."
     archive = "Dataset"
     statistics: ClassVar[dict[Split, Statistics]] = {
         "train": Statistics(971 + 306 + 107 + 193, 6_308, 8),

@@ -61,7 +61,7 @@ class CUHK03(ReIDDataModule):
         "Li et al., DeepReID: Deep Filter Pairing Neural Network for Person Re-identification, CVPR 2014; 767/700 protocol: "
         "Zhong et al., Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR 2017"
     )
-    source = (
+    how_to_obtain = (
         "Its authors give cuhk-03.mat at https://www.ee.cuhk.edu.hk/~xgwang/CUHK_identification.html; it goes to "
         "cuhk03/cuhk03_release. The files cuhk03_new_protocol_config_*.mat of the 767/700 protocol are in "
         "evaluation/data/CUHK03 of https://github.com/zhunzhong07/person-re-ranking; they go to cuhk03."
@@ -139,7 +139,7 @@ class CUHK03(ReIDDataModule):
         path = self.directory / f"cuhk03_new_protocol_config_{self.boxes}.mat"
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path} does not exist; it says which images are for {split}. {self.source} "
+                f"{path} does not exist; it says which images are for {split}. {self.how_to_obtain} "
                 "data.cuhk03_classic_split=true needs no such file."
             )
         with _reading(path):
@@ -159,7 +159,7 @@ class CUHK03(ReIDDataModule):
 
     def _test_pids(self) -> set[int]:
         if not self.release.is_file():
-            raise FileNotFoundError(f"{self.release} does not exist; it holds the classic splits. {self.source}")
+            raise FileNotFoundError(f"{self.release} does not exist; it holds the classic splits. {self.how_to_obtain}")
         with _reading(self.release), h5py.File(self.release, "r") as file:
             testsets = file["testsets"][()].ravel()
             persons = file[testsets[self.split_id]][()].T  # (100, 2): pair, number in it
@@ -168,7 +168,7 @@ class CUHK03(ReIDDataModule):
     @property
     def _way_out(self) -> str:
         command = f"reidlit prepare data={self.name}" + " data.cuhk03_labeled=true" * (self.boxes == "labeled")
-        return f"`{command}` extracts the images from {self.release}. {self.source}"
+        return f"`{command}` extracts the images from {self.release}. {self.how_to_obtain}"
 
 
 def _images(release: Path, boxes: str, there: set[str]) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:

@@ -31,7 +31,7 @@ class CUHKSYSU(ReIDDataModule):
     splits: ClassVar[tuple[Split, ...]] = ("train",)
     licence = "academic use only"
     paper = "Xiao et al., Joint Detection and Identification Feature Learning for Person Search, CVPR 2017"
-    source = (
+    how_to_obtain = (
         "Its authors give the scenes on request at https://github.com/ShuangLI59/person_search; the people cut out of them "
         "are linked at https://kaiyangzhou.github.io/deep-person-reid/datasets.html. Put those into cropped_images."
     )

@@ -111,7 +111,9 @@ class OwnData(ReIDDataModule):
             ValueError: if the split is empty.
         """
         if not self.samples(split):
-            raise ValueError(f"data.name={self.name}: no {split} {self.unit} in {self.directory}. {self.source}")
+            raise ValueError(
+                f"data.name={self.name}: no {split} {self.item_name} in {self.directory}. {self.how_to_obtain}"
+            )
         return super().listed(split)
 
     @cached_property
@@ -122,7 +124,7 @@ class OwnData(ReIDDataModule):
             raise ValueError(f"{odd.path!r}: the name is blank or not UTF-8. Rename it.")
         if len({row.pid for row in rows}) < 2:
             raise ValueError(
-                f"{self.directory} holds {len(rows)} {self.unit} of fewer than two identities. {self.source}"
+                f"{self.directory} holds {len(rows)} {self.item_name} of fewer than two identities. {self.how_to_obtain}"
             )
         roles = {row.split for row in rows}
         if ("query" in roles) != ("gallery" in roles) or (TEST in roles and "query" in roles):
@@ -145,7 +147,7 @@ class OwnData(ReIDDataModule):
             return apply_table(path, self._rows, settings)
         return [
             row._replace(drawn_with=settings)
-            for row in draw_splits(self._rows, self.test_fraction, self.split_seed, self.unit)
+            for row in draw_splits(self._rows, self.test_fraction, self.split_seed, self.item_name)
         ]
 
     @cached_property

@@ -37,11 +37,11 @@ class DukeMTMCVidReID(VideoDataModule):
         "Wu et al., Exploit the Unknown Gradually: One-Shot Video-Based Person Re-Identification by Stepwise Learning, CVPR "
         "2018"
     )
-    source = (
+    how_to_obtain = (
         "The authors of its videos withdrew them in 2019 and it is no longer given. A copy that you have goes to "
         "dukemtmc-vidreid/DukeMTMC-VideoReID."
     )
-    notice = (
+    usage_notice = (
         "DukeMTMC-VideoReID is made from videos that were withdrawn by their authors in 2019: they show people who were "
         "recorded on a campus without their consent, against the terms of the university's ethics board, and were taken "
         "down after public criticism. It is read here to repeat published results; do not pass it on, and prefer another "

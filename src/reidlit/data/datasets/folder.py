@@ -31,7 +31,7 @@ class Folder(OwnData):
             refuses.
     """
 
-    source = (
+    how_to_obtain = (
         "Lay the images out as data.root/<identity>/*.jpg, or as data.root/{train,query,gallery}/<identity>/*.jpg, or as "
         "data.root/{train,test}/<identity>/*.jpg."
     )
@@ -46,7 +46,7 @@ class Folder(OwnData):
         **loading: Unpack[Loading],
     ) -> None:
         if root is None:
-            raise ValueError(f"data.root is not given: data.root=crops, say. {self.source}")
+            raise ValueError(f"data.root is not given: data.root=crops, say. {self.how_to_obtain}")
         path = Path(str(root)).expanduser()  # 2024 is a number in a configuration
         self.name = path.name if path.name not in ("", "..") else path.resolve().name
         super().__init__(str(root), test_fraction, split_seed, split_file, **loading)
@@ -60,7 +60,7 @@ class Folder(OwnData):
             ValueError: if it is laid out otherwise, or the pattern does not match a path.
         """
         if not self.root.is_dir():
-            raise FileNotFoundError(f"data.root={str(self.root)!r} is no folder. {self.source}")
+            raise FileNotFoundError(f"data.root={str(self.root)!r} is no folder. {self.how_to_obtain}")
         folders = list_folders(self.root)
         ready = [folder for folder in folders if folder.name.lower() in ROLES]
         if not ready:

@@ -48,7 +48,6 @@ class GRID(ReIDDataModule):
     licence = "research use; no further terms of its authors are known"
     paper = "Loy et al., Multi-camera Activity Correlation Analysis, CVPR 2009"
     url = "https://personal.ie.cuhk.edu.hk/~ccloy/files/datasets/underground_reid.zip"
-    source = f"Its authors give it at {url}."
 
     def __init__(self, root: str, split_id: int = 0, **loading: Unpack[Loading]) -> None:
         super().__init__(root, **loading)

@@ -49,7 +49,6 @@ class ILIDS(ReIDDataModule):
     licence = "research use; the footage is that of the UK Home Office's i-LIDS"
     paper = "Zheng et al., Associating Groups of People, BMVC 2009"
     url = "https://www.eecs.qmul.ac.uk/~jason/data/i-LIDS_Pedestrian.tgz"
-    source = f"Its authors give it at {url}."
 
     def __init__(self, root: str, split_id: int = 0, **loading: Unpack[Loading]) -> None:
         super().__init__(root, **loading)

@@ -45,7 +45,6 @@ class ILIDSVID(VideoDataModule):
     licence = "research use; the footage is that of the UK Home Office's i-LIDS"
     paper = "Wang et al., Person Re-Identification by Video Ranking, ECCV 2014"
     url = "https://www.eecs.qmul.ac.uk/~xiatian/iLIDS-VID/iLIDS-VID.tar"
-    source = f"Its authors give it at {url}."
     statistics: ClassVar[dict[Split, Statistics]] = {
         "train": Statistics(150, 300, 2),
         "query": Statistics(150, 150, 1),

@@ -33,7 +33,7 @@ class Market1501(ReIDDataModule):
     junk_pids = (-1, 0)
     licence = "research use only; not to be redistributed"
     paper = "Zheng et al., Scalable Person Re-identification: A Benchmark, ICCV 2015"
-    source = (
+    how_to_obtain = (
         "Its authors give it at https://zheng-lab-anu.github.io/Project/project_reid.html as Market-1501-v15.09.15.zip."
     )
     archive = "Market-1501-v15.09.15"

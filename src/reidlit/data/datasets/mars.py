@@ -43,7 +43,7 @@ class Mars(VideoDataModule):
     junk_pids = (JUNK, 0)
     licence = "research use only; not to be redistributed"
     paper = "Zheng et al., MARS: A Video Benchmark for Large-Scale Person Re-Identification, ECCV 2016"
-    source = (
+    how_to_obtain = (
         "Its authors give the frames at https://zheng-lab-anu.github.io/Project/project_mars.html as bbox_train.zip and "
         "bbox_test.zip, to be unpacked one after the other; the folder info is that of "
         "https://github.com/liangzheng06/MARS-evaluation and goes to mars/info."
@@ -64,7 +64,7 @@ class Mars(VideoDataModule):
         part = "train" if split == "train" else "test"
         images, info = self.directory / f"bbox_{part}", self.directory / "info"
         if not images.is_dir():
-            raise FileNotFoundError(f"{images} does not exist. {self.source}")
+            raise FileNotFoundError(f"{images} does not exist. {self.how_to_obtain}")
         file = info / f"tracks_{part}_info.mat"
         tracks = self._read(file, f"track_{part}_info").reshape(-1, 4)
         if split != "train":
@@ -78,23 +78,23 @@ class Mars(VideoDataModule):
         file = self.directory / "info" / "query_IDX.mat"
         positions = self._read(file, "query_IDX").ravel() - 1
         if positions.size and not (positions.min() >= 0 and positions.max() < count):
-            raise ValueError(f"{file}: query_IDX must lie in 1 to {count}, the test tracklets. {self.source}")
+            raise ValueError(f"{file}: query_IDX must lie in 1 to {count}, the test tracklets. {self.how_to_obtain}")
         chosen = np.zeros(count, bool)
         chosen[positions] = True
         return chosen
 
     def _names(self, file: Path) -> list[str]:
         if not file.is_file():
-            raise FileNotFoundError(f"{file} does not exist; it names the frames. {self.source}")
+            raise FileNotFoundError(f"{file} does not exist; it names the frames. {self.how_to_obtain}")
         return file.read_text(encoding="ascii", errors="replace").split()
 
     def _read(self, file: Path, variable: str) -> np.ndarray[Any, Any]:
         try:
             return np.asarray(read_mat(file, [variable])[variable]).astype(np.int64)
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"{error} It tells the tracklets. {self.source}") from None
+            raise FileNotFoundError(f"{error} It tells the tracklets. {self.how_to_obtain}") from None
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{variable} cannot be read: {error} {self.source}") from error
+            raise ValueError(f"{variable} cannot be read: {error} {self.how_to_obtain}") from error
 
 
 def _tracklet(images: Path, names: Sequence[str], row: Sequence[int], file: Path) -> Sample:

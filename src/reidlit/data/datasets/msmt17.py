@@ -58,7 +58,7 @@ class MSMT17(ReIDDataModule):
     folder = "msmt17"
     licence = "research use only, on a signed release agreement; not to be redistributed"
     paper = "Wei et al., Person Transfer GAN to Bridge Domain Gap for Person Re-Identification, CVPR 2018"
-    source = (
+    how_to_obtain = (
         "Its authors give it on request to who signs their release agreement, see https://www.pkuvmc.com/dataset.html; the "
         "folder MSMT17_V1 or MSMT17_V2 goes to msmt17."
     )

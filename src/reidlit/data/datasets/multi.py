@@ -37,7 +37,7 @@ class Multi(ReIDDataModule):
     folder = ""
     licence = "that of each dataset"
     paper = "see each dataset"
-    source = "Each dataset says where it is to be had."
+    how_to_obtain = "Each dataset says where it is to be had."
 
     def __init__(
         self,
@@ -54,9 +54,9 @@ class Multi(ReIDDataModule):
         self.sources = list(sources)
         self.targets = self.sources if targets is None else list(targets)
         self.load_train_targets = load_train_targets
-        if other := next((part for part in self.parts if part.unit != self.unit), None):
+        if other := next((part for part in self.parts if part.item_name != self.item_name), None):
             raise ValueError(
-                f"{other.name} holds {other.unit}, not {self.unit}: data=multi is for images, data=multi_video for tracklets."
+                f"{other.name} holds {other.item_name}, not {self.item_name}: data=multi is for images, data=multi_video for tracklets."
             )
         names = [source.name for source in self.sources]
         for option, datasets in (("sources", self.sources), ("targets", self.targets)):

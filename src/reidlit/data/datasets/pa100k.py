@@ -26,7 +26,7 @@ class PA100K(AttributeDataModule):
     folder = "pa100k"
     licence = "research use; no further terms of its authors are known"
     paper = "Liu et al., HydraPlus-Net: Attentive Deep Features for Pedestrian Analysis, ICCV 2017"
-    source = (
+    how_to_obtain = (
         "Its authors give it at https://github.com/xh-liu/HydraPlus-Net: put the images into pa100k/data and annotation.mat "
         "into pa100k/annotation."
     )
@@ -46,7 +46,7 @@ class PA100K(AttributeDataModule):
         file = self.directory / "annotation" / "annotation.mat"
         parts = [(f"{split}_images_name", f"{split}_label") for split in ATTRIBUTE_SPLITS]
         if not file.is_file():
-            raise FileNotFoundError(f"{file} does not exist. {self.source}")
+            raise FileNotFoundError(f"{file} does not exist. {self.how_to_obtain}")
         content = read_mat(file, ["attributes", *(name for part in parts for name in part)])
         try:
             names = tuple(strings(content["attributes"]))
@@ -68,7 +68,7 @@ class PA100K(AttributeDataModule):
         missing = [row.path for row in rows if row.path not in there]
         if missing:
             raise FileNotFoundError(
-                f"{images}: {len(missing)} of {len(rows)} images are missing, {missing[0]!r} for one. {self.source}"
+                f"{images}: {len(missing)} of {len(rows)} images are missing, {missing[0]!r} for one. {self.how_to_obtain}"
             )
         if len({row.path for row in rows}) < len(rows):
             raise ValueError(f"{self.directory}: an image is listed twice in annotation.mat. Get it again.")

@@ -46,7 +46,7 @@ class PRID(ReIDDataModule):
         "Hirzer et al., Person Re-identification by Descriptive and Discriminative Classification, SCIA 2011 "
         "(single shot)"
     )
-    source = (
+    how_to_obtain = (
         "Its authors give it at https://www.tugraz.at/institute/icg/research/team-bischof/lrs/downloads/prid11/ as "
         "prid_2011.zip."
     )

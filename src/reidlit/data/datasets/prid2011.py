@@ -53,7 +53,7 @@ class PRID2011(VideoDataModule):
         "Hirzer et al., Person Re-identification by Descriptive and Discriminative Classification, SCIA 2011 (multi shot); "
         "protocol: Wang et al., Person Re-Identification by Video Ranking, ECCV 2014"
     )
-    source = (
+    how_to_obtain = (
         "Its authors give it at https://www.tugraz.at/institute/icg/research/team-bischof/lrs/downloads/prid11/ as "
         "prid_2011.zip."
     )

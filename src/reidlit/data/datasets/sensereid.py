@@ -35,7 +35,7 @@ class SenseReID(ReIDDataModule):
         "Zhao et al., Spindle Net: Person Re-identification with Human Body Region Guided Feature Decomposition and "
         "Fusion, CVPR 2017"
     )
-    source = (
+    how_to_obtain = (
         "Its authors give it as SenseReID.zip (https://drive.google.com/file/d/0B56OfSrVI8hubVJLTzkwV2VaOWM/view); "
         "unpack it so that SenseReID/test_probe and SenseReID/test_gallery lie there."
     )

@@ -17,7 +17,7 @@ class SyntheticData(ReIDDataModule):
     folder = "synthetic"
     licence = "MIT, as the code that draws it"
     paper = "none; drawn by reidlit.data.synthetic"
-    source = "It is drawn where it is used."
+    how_to_obtain = "It is drawn where it is used."
     pictures: Pedestrians | Tracklets
     num_train: int
     version: str

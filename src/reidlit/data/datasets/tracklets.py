@@ -85,7 +85,7 @@ class Tracklets(OwnTracklets, Folder):
         loading: see `VideoDataModule`.
     """
 
-    source = (
+    how_to_obtain = (
         "Lay the frames out as data.root/<identity>/<camera>/<tracklet>/*.jpg, or so below data.root/{train,query,gallery} or "
         "data.root/{train,test}; or as data.root/<identity>/<tracklet>/*.jpg with data.camera_pattern=null."
     )
@@ -96,7 +96,7 @@ class Tracklets(OwnTracklets, Folder):
         identity = 2 if frame.split else 1  # folders from the root to the identity's
         if len(folder.parts) == identity:
             raise ValueError(
-                f"{self.directory / frame.path} lies in its identity's folder, in that of no tracklet. {self.source} For "
+                f"{self.directory / frame.path} lies in its identity's folder, in that of no tracklet. {self.how_to_obtain} For "
                 "single images there is data=folder."
             )
         return frame._replace(path=str(folder))
@@ -110,7 +110,7 @@ class TrackletsCSV(OwnTracklets, CSVFile):
     numbers count by value. Two tracklets of different identities or cameras may have the same name.
     """
 
-    source = "List the frames in data.file, with the columns path, pid and tracklet, and camid, split and frame where they are known."
+    how_to_obtain = "List the frames in data.file, with the columns path, pid and tracklet, and camid, split and frame where they are known."
 
     def tracklet_of(self, frame: Row) -> Row:
         """See `OwnTracklets.tracklet_of`."""

@@ -53,7 +53,7 @@ class University1652(ReIDDataModule):
         "Zheng et al., University-1652: A Multi-view Multi-source Benchmark for Drone-based Geo-localization, "
         "ACM Multimedia 2020"
     )
-    source = (
+    how_to_obtain = (
         "Its authors give it on request at https://github.com/layumi/University1652-Baseline; unpack it so that "
         "University-Release/train and University-Release/test lie there."
     )

@@ -42,7 +42,6 @@ class VIPeR(ReIDDataModule):
     licence = "research use; no further terms of its authors are known"
     paper = "Gray et al., Evaluating Appearance Models for Recognition, Reacquisition, and Tracking, PETS 2007"
     url = "https://users.soe.ucsc.edu/~manduchi/VIPeR.v1.0.zip"
-    source = f"Its authors give it at {url}."
     statistics: ClassVar[dict[Split, Statistics]] = {
         "train": Statistics(316, 632, 2),
         "query": Statistics(316, 316, 1),
