@@ -84,7 +84,7 @@ def test_a_batch_of_training_clips(tracklets):
     first, second = batch["image"][:, :, 0, 0, 0].tolist()
     assert set(first) == {80, 81, 82}  # stretched to four
     assert np.ptp(second) == 3
-    assert batch["frames"].all()
+    assert batch["frame_mask"].all()
     assert batch["tracklet"].tolist() == [0, 1]
 
 
@@ -93,11 +93,11 @@ def test_tested_tracklets_with_all_frames(tracklets):
     batch = images.collate([images[1], images[0], images[2]])
     assert batch["image"].shape == (6, 4, 3, 32, 16)
     assert batch["tracklet"].tolist() == [0, 0, 0, 1, 1, 2]
-    assert batch["frames"].sum(1).tolist() == [4, 4, 4, 4, 1, 3]
+    assert batch["frame_mask"].sum(1).tolist() == [4, 4, 4, 4, 1, 3]
     assert batch["query"].tolist() == [False, True, False]
     assert batch["index"].tolist() == [1, 0, 2]
     shown = batch["image"][:, :, 0, 0, 0]
-    assert shown[batch["frames"]].tolist() == [*range(40, 52), *range(5), 80, 81, 82]
+    assert shown[batch["frame_mask"]].tolist() == [*range(40, 52), *range(5), 80, 81, 82]
     assert shown[5].tolist() == [80, 81, 82, 82]
 
 

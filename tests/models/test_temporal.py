@@ -34,10 +34,10 @@ def test_what_fills_a_clip_up_counts_for_nothing(temporal):
     network, image = disturbed(model(temporal)), clips()
     filled = torch.cat([image, image.flip(0)[:, :2]], dim=1)
     real = torch.tensor([[True] * 4 + [False] * 2] * 2)
-    assert torch.allclose(network.embed(filled, frames=real), network.embed(image), rtol=1e-4, atol=1e-4)
+    assert torch.allclose(network.embed(filled, frame_mask=real), network.embed(image), rtol=1e-4, atol=1e-4)
     assert not torch.allclose(network.embed(filled), network.embed(image), atol=1e-3)
     every = torch.ones(2, 4, dtype=torch.bool)
-    assert torch.allclose(network.embed(image, frames=every), network.embed(image), rtol=1e-4, atol=1e-4)
+    assert torch.allclose(network.embed(image, frame_mask=every), network.embed(image), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("temporal", LEARNED)

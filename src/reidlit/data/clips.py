@@ -50,7 +50,7 @@ class Clips(Images):
         """Stack clips: images become (K, S, 3, H, W), where an item may bring several of the K; see `Batch`."""
         clips = np.concatenate([item.image for item in items])
         batch = collate(items, torch.from_numpy(clips).permute(0, 1, 4, 2, 3))
-        batch["frames"] = torch.from_numpy(np.concatenate([item.frames for item in items]))
+        batch["frame_mask"] = torch.from_numpy(np.concatenate([item.frame_mask for item in items]))
         batch["tracklet"] = torch.arange(len(items)).repeat_interleave(
             torch.tensor([len(item.image) for item in items])
         )

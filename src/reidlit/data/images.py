@@ -28,7 +28,7 @@ class Item:
     dsetid: int
     index: int
     query: bool
-    frames: Array | None = None  # (K, S) bool; see `Batch`
+    frame_mask: Array | None = None  # (K, S) bool; see `Batch`
 
 
 class ImagesOptions(TypedDict, total=False):
@@ -108,9 +108,9 @@ class Images(Dataset[Item]):
     def _example(self, index: int, number: int | None) -> Item:
         sample = self.samples[index]
         seed = None if number is None else (self.seed << 40) + number
-        image, frames = self._image(sample, seed)
+        image, frame_mask = self._image(sample, seed)
         pid = sample.pid if self.labels is None else self.labels[sample.pid]
-        return Item(image, pid, sample.camid, sample.dsetid, index, index < self.num_queries, frames)
+        return Item(image, pid, sample.camid, sample.dsetid, index, index < self.num_queries, frame_mask)
 
     def _donor(self, generator: random.Random) -> Array:
         """Another image of the same set, for augmentations that mix two."""

@@ -93,7 +93,7 @@ class ArchitectureSearchModule(ReIDModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """One step; logs as `ReIDModule`, the accuracy of the first sample."""
         outputs: list[ReIDOutput] = [
-            self.model(batch["image"], batch["camid"], batch.get("frames")) for _ in range(self.samples)
+            self.model(batch["image"], batch["camid"], batch.get("frame_mask")) for _ in range(self.samples)
         ]
         losses = [self.losses_of(output, batch, self.loss) for output in outputs]
         total = torch.stack([total for total, _ in losses]).mean()

@@ -56,7 +56,7 @@ class Teacher:
         if tuple(image.shape[-2:]) != self.image_size:
             flat = functional.interpolate(image.flatten(0, -4), self.image_size, mode="bilinear", antialias=True)
             image = flat.reshape(*image.shape[:-2], *self.image_size)
-        output: ReIDOutput = self.model(image, batch["camid"], batch.get("frames"))
+        output: ReIDOutput = self.model(image, batch["camid"], batch.get("frame_mask"))
         return output
 
 

@@ -84,18 +84,18 @@ class MutualModule(ReIDModule):
         """`model` and its peers."""
         return [self.model, *(cast("ReIDModel", peer) for peer in self.peers)]
 
-    def forward(self, image: Tensor, camid: Tensor | None = None, frames: Tensor | None = None) -> Tensor:
+    def forward(self, image: Tensor, camid: Tensor | None = None, frame_mask: Tensor | None = None) -> Tensor:
         """As `ReIDModule`; of an ensemble (B, D), where D is the sum over the networks."""
         if not self.ensemble:
-            return super().forward(image, camid, frames)
+            return super().forward(image, camid, frame_mask)
         # Else the network with the longest embeddings would decide alone.
-        return torch.cat([functional.normalize(each.embed(image, camid, frames)) for each in self.networks], dim=1)
+        return torch.cat([functional.normalize(each.embed(image, camid, frame_mask)) for each in self.networks], dim=1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """One step of all; logs as `ReIDModule`, the divergence as `train/mutual`, and peers as `train/peer1/...`."""
         losses = self._all_losses()
-        frames = batch.get("frames")
-        outputs: list[ReIDOutput] = [network(batch["image"], batch["camid"], frames) for network in self.networks]
+        frame_mask = batch.get("frame_mask")
+        outputs: list[ReIDOutput] = [network(batch["image"], batch["camid"], frame_mask) for network in self.networks]
         logits = [softmax_logits(output.logits, loss) for output, loss in zip(outputs, losses, strict=True)]
         totals = []
         for place, (output, loss) in enumerate(zip(outputs, losses, strict=True)):

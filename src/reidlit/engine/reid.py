@@ -87,18 +87,18 @@ class ReIDModule(NetworkModule[ReIDMetric, Batch]):
         """Options of the evaluation."""
         return self.hparams["evaluation"] or {}
 
-    def forward(self, image: Tensor, camid: Tensor | None = None, frames: Tensor | None = None) -> Tensor:
+    def forward(self, image: Tensor, camid: Tensor | None = None, frame_mask: Tensor | None = None) -> Tensor:
         """Embed images or clips.
 
         Args:
             image: (B, 3, H, W) images or (B, S, 3, H, W) clips, uint8 or normalized.
             camid: (B,) cameras, for camera-aware models.
-            frames: (B, S) frame mask of clips, True for real frames.
+            frame_mask: (B, S) frame mask of clips, True for real frames.
 
         Returns:
             (B, D) embeddings.
         """
-        return self.model.embed(image, camid, frames)
+        return self.model.embed(image, camid, frame_mask)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Compute the loss; log it, each of its terms and the accuracy.
@@ -106,7 +106,7 @@ class ReIDModule(NetworkModule[ReIDMetric, Batch]):
         Returns:
             `loss`, and `features` (B, D) of the first branch, which callbacks monitor.
         """
-        output: ReIDOutput = self.model(batch["image"], batch["camid"], batch.get("frames"))
+        output: ReIDOutput = self.model(batch["image"], batch["camid"], batch.get("frame_mask"))
         total, terms = self.losses_of(output, batch, self.loss)
         self.log_step("train", output, batch, total, terms)
         return {"loss": total, "features": output.features[0].detach()}
@@ -160,4 +160,4 @@ class ReIDModule(NetworkModule[ReIDMetric, Batch]):
         if "tracklet" not in batch:
             embedding: Tensor = self(image, batch["camid"])
             return embedding
-        return embed_tracklets(self, image, batch["frames"], batch["tracklet"], batch["camid"])
+        return embed_tracklets(self, image, batch["frame_mask"], batch["tracklet"], batch["camid"])

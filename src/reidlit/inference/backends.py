@@ -20,7 +20,7 @@ class Backend(Protocol):
 
     takes_clips: bool
 
-    def __call__(self, image: Tensor, camid: Tensor | None = None, frames: Tensor | None = None) -> Tensor:
+    def __call__(self, image: Tensor, camid: Tensor | None = None, frame_mask: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) uint8 on the CPU -> (B, D) float32 on the CPU; or clips, see `ReIDModel.forward`."""
 
 
@@ -50,12 +50,12 @@ class TorchBackend:
         fast = folded(model, image_size).to(device).to(memory_format=torch.channels_last)
         self.embed: Any = torch.compile(fast.embed, dynamic=True) if compiled else fast.embed
 
-    def __call__(self, image: Tensor, camid: Tensor | None = None, frames: Tensor | None = None) -> Tensor:
+    def __call__(self, image: Tensor, camid: Tensor | None = None, frame_mask: Tensor | None = None) -> Tensor:
         """See `Backend`."""
         mixed = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
         with torch.inference_mode(), mixed:
             on_device = image.to(self.device, non_blocking=True)
-            others = [None if tensor is None else tensor.to(self.device) for tensor in (camid, frames)]
+            others = [None if tensor is None else tensor.to(self.device) for tensor in (camid, frame_mask)]
             embedding: Tensor = self.embed(on_device, *others)
         return embedding.float().cpu()
 
@@ -72,9 +72,9 @@ class FileBackend:
     def __init__(self, embed: EmbedImages) -> None:
         self.embed = embed
 
-    def __call__(self, image: Tensor, camid: Tensor | None = None, frames: Tensor | None = None) -> Tensor:
+    def __call__(self, image: Tensor, camid: Tensor | None = None, frame_mask: Tensor | None = None) -> Tensor:
         """See `Backend`."""
-        del camid, frames  # models that use cameras are not exported, and a file takes images
+        del camid, frame_mask  # models that use cameras are not exported, and a file takes images
         return self.embed(image.contiguous())
 
 

@@ -64,21 +64,21 @@ class ReIDModel(nn.Module):
         necks: list[Any] = [self._of(self.neck, branch) for branch in range(self.pool.num_branches)]
         return tuple(int(neck.embedding_size) for neck in necks)
 
-    def forward(self, image: Tensor, camid: Tensor | None = None, frames: Tensor | None = None) -> ReIDOutput:
+    def forward(self, image: Tensor, camid: Tensor | None = None, frame_mask: Tensor | None = None) -> ReIDOutput:
         """Embedding, features and logits of images or clips.
 
         Args:
             image: (B, 3, H, W) uint8, or float and normalised already; or clips (B, S, 3, H, W).
             camid: (B,) the camera of each, for a model that `uses_cameras`.
-            frames: (B, S) which frames of the clips are real; without it all are.
+            frame_mask: (B, S) which frames of the clips are real; without it all are.
         """
-        branches = self._branches(image, camid, frames)
+        branches = self._branches(image, camid, frame_mask)
         logits = tuple(self._of(self.classifier, n)(branch.bottleneck) for n, branch in enumerate(branches))
         return ReIDOutput(self._joined(branches), tuple(branch.feature for branch in branches), logits)
 
-    def embed(self, image: Tensor, camid: Tensor | None = None, frames: Tensor | None = None) -> Tensor:
+    def embed(self, image: Tensor, camid: Tensor | None = None, frame_mask: Tensor | None = None) -> Tensor:
         """The (B, D) vectors that are compared at test time; those of several branches are joined. See `forward`."""
-        return self._joined(self._branches(image, camid, frames))
+        return self._joined(self._branches(image, camid, frame_mask))
 
     def normalize(self, image: Tensor) -> Tensor:
         """Scale uint8 images to 0 to 1 and normalise them; float images pass."""
@@ -87,16 +87,16 @@ class ReIDModel(nn.Module):
         # One multiplication and one addition: (x / 255 - mean) / std.
         return image * (1 / (255 * self.std)) - self.mean / self.std
 
-    def _branches(self, image: Tensor, camid: Tensor | None, frames: Tensor | None) -> list[NeckOutput]:
+    def _branches(self, image: Tensor, camid: Tensor | None, frame_mask: Tensor | None) -> list[NeckOutput]:
         if image.ndim == 4:
             return self._necks(self._vectors(image, camid))
         clips = image.shape[:2]
         each = None if camid is None else camid.repeat_interleave(clips[1])
         vectors = self._vectors(image.flatten(0, 1), each)
         if not self.temporal.after_neck:
-            return self._necks([self.temporal(vector.reshape(*clips, -1), frames) for vector in vectors])
+            return self._necks([self.temporal(vector.reshape(*clips, -1), frame_mask) for vector in vectors])
         return [
-            NeckOutput(*(self.temporal(part.reshape(*clips, -1), frames) for part in branch))
+            NeckOutput(*(self.temporal(part.reshape(*clips, -1), frame_mask) for part in branch))
             for branch in self._necks(vectors)
         ]
 

@@ -1,7 +1,7 @@
 """From the frames of a clip to one vector.
 
 A pooling over time has `after_neck`: whether it takes the frames' embeddings, so that a model of images is a model of
-tracklets at once, or the vectors before the neck, so that the neck sees the clip as a whole. `frames` (B, S) tells which
+tracklets at once, or the vectors before the neck, so that the neck sees the clip as a whole. `frame_mask` (B, S) tells which
 frames are real and do not fill a short clip up; without it all are.
 """
 
@@ -21,11 +21,11 @@ class TemporalAverage(nn.Module):
         super().__init__()
         self.after_neck = after_neck
 
-    def forward(self, x: Tensor, frames: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         """(B, S, C) -> (B, C)."""
-        if frames is None:
+        if frame_mask is None:
             return x.mean(1)
-        return weighted(x, frames.to(x.dtype))
+        return weighted(x, frame_mask.to(x.dtype))
 
 
 class TemporalMax(nn.Module):
@@ -39,10 +39,10 @@ class TemporalMax(nn.Module):
         super().__init__()
         self.after_neck = after_neck
 
-    def forward(self, x: Tensor, frames: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         """(B, S, C) -> (B, C)."""
-        if frames is not None:
-            x = x.masked_fill(~frames[..., None], -torch.inf)
+        if frame_mask is not None:
+            x = x.masked_fill(~frame_mask[..., None], -torch.inf)
         return x.amax(1)
 
 
@@ -72,14 +72,14 @@ class TemporalAttention(nn.Module):
         nn.init.zeros_(self.score.weight)
         nn.init.zeros_(self.score.bias)  # type: ignore[arg-type]  # it has one
 
-    def forward(self, x: Tensor, frames: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         """(B, S, C) -> (B, C)."""
         hidden = functional.relu(self.reduce(x))
-        if frames is not None:
-            hidden = hidden * frames[..., None]  # what fills up counts as the zeros beyond the ends
+        if frame_mask is not None:
+            hidden = hidden * frame_mask[..., None]  # what fills up counts as the zeros beyond the ends
         scores = self.score(hidden.transpose(1, 2))[:, 0].float()
-        if frames is not None:
-            scores = scores.masked_fill(~frames, -torch.inf)
+        if frame_mask is not None:
+            scores = scores.masked_fill(~frame_mask, -torch.inf)
         return weighted(x, scores.softmax(1).to(x.dtype))
 
 
@@ -113,12 +113,12 @@ class TemporalTransformer(nn.Module):
         hidden = round(in_features * expansion)
         self.layers = nn.ModuleList(_layer(in_features, heads, hidden, dropout) for _ in range(layers))
 
-    def forward(self, x: Tensor, frames: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         """(B, S, C) -> (B, C)."""
-        filling = None if frames is None else ~frames
+        filling = None if frame_mask is None else ~frame_mask
         for layer in self.layers:
             x = layer(x, src_key_padding_mask=filling)
-        return x.mean(1) if frames is None else weighted(x, frames.to(x.dtype))
+        return x.mean(1) if frame_mask is None else weighted(x, frame_mask.to(x.dtype))
 
 
 def _layer(in_features: int, heads: int, hidden: int, dropout: float) -> nn.TransformerEncoderLayer:

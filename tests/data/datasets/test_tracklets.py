@@ -190,7 +190,7 @@ def test_from_frames_to_batches(tmp_path):
     assert next(iter(data.train_dataloader()))["image"].shape == (2, 3, 3, 32, 16)
     batch = next(iter(data.test_dataloader()["people"]))
     assert batch["image"].shape == (4, 3, 3, 32, 16)
-    assert batch["frames"].tolist() == [[True, True, False]] * 4
+    assert batch["frame_mask"].tolist() == [[True, True, False]] * 4
     gray = batch["image"][0, :, 0, 0, 0].tolist()
     assert gray[1] - gray[0] == pytest.approx(8, abs=2)  # in the order of frames
 

@@ -1,15 +1,15 @@
 """CUHK01."""
 
-import re
 from pathlib import Path
 from typing import ClassVar, Unpack
 
 from reidlit.data.datamodule import Loading, ReIDDataModule, Split, Statistics
+from reidlit.data.datasets.file_names import FileName
 from reidlit.data.image_files import list_images
 from reidlit.data.sample import Sample
 from reidlit.data.splits import check_split_id, drawn_order
 
-NAME = re.compile(r"([0-9]{4})([0-9]{3})\.")
+NAME = FileName("CUHK01", "0001003.png", r"([0-9]{4})([0-9]{3})\.")
 NUM_SPLITS = 20
 IMAGES_OF_A_CAMERA = 2
 
@@ -66,7 +66,7 @@ class CUHK01(ReIDDataModule):
                 f"{campus} does not exist, but {archive} does. Unpack it with `reidlit prepare data=cuhk01 "
                 f"archive={archive}`."
             )
-        images = [_parse(path) for path in list_images(campus)]
+        images = [self.parse_name(path) for path in list_images(campus)]
         pids = sorted({sample.pid for sample in images})
         train = {pids[i] for i in drawn_order(len(pids), self.split_id // 2)[: len(pids) // 2]}
         if split == "train":
@@ -74,12 +74,14 @@ class CUHK01(ReIDDataModule):
         camid = (self.split_id + (split == "gallery")) % 2
         return [sample for sample in images if sample.pid not in train and sample.camid == camid]
 
+    @staticmethod
+    def parse_name(path: Path) -> Sample:
+        """Read the identity and the camera from a file name.
 
-def _parse(path: Path) -> Sample:
-    match = NAME.match(path.name)
-    if match is None:
-        raise ValueError(f"{path} is not named as CUHK01's images are (0001003.png). Rename or remove it.")
-    pid, image = int(match[1]), int(match[2])
-    if not 1 <= image <= 2 * IMAGES_OF_A_CAMERA:
-        raise ValueError(f"{path}: image {image} of an identity must lie in 1 to {2 * IMAGES_OF_A_CAMERA}.")
-    return Sample(str(path), pid, (image - 1) // IMAGES_OF_A_CAMERA)
+        Raises:
+            ValueError: If the name does not match or the number of the image is out of range.
+        """
+        pid, image = NAME.numbers(path)
+        if not 1 <= image <= 2 * IMAGES_OF_A_CAMERA:
+            raise ValueError(f"{path}: image {image} of an identity must lie in 1 to {2 * IMAGES_OF_A_CAMERA}.")
+        return Sample(str(path), pid, (image - 1) // IMAGES_OF_A_CAMERA)

@@ -1,14 +1,14 @@
 """CUHK02."""
 
-import re
 from pathlib import Path
 from typing import ClassVar
 
 from reidlit.data.datamodule import ReIDDataModule, Split, Statistics
+from reidlit.data.datasets.file_names import FileName
 from reidlit.data.image_files import list_images
 from reidlit.data.sample import Sample
 
-NAME = re.compile(r"([0-9]{1,9})_")
+NAME = FileName("CUHK02", "012_3.png, a number below 10000 first", r"(0{0,5}[0-9]{1,4})_")
 ROOM = 10_000  # identity numbers of a pair, which has fewer than 1,000 people
 PLACES: dict[Split, list[tuple[int, int]]] = {  # (pair, camera) as the folders number them
     "train": [(pair, camera) for pair in (1, 2, 3, 4) for camera in (1, 2)],
@@ -56,17 +56,18 @@ class CUHK02(ReIDDataModule):
         """
         base = self.directory / self.archive
         return [
-            Sample(str(path), pid=pair * ROOM + _number(path), camid=2 * (pair - 1) + camera - 1)
+            self.parse_name(path)
             for pair, camera in PLACES[split]
             for path in list_images(base / f"P{pair}" / f"cam{camera}")
         ]
 
+    @staticmethod
+    def parse_name(path: Path) -> Sample:
+        """Read the number of a person from a file name, and the pair and the camera from its folders.
 
-def _number(path: Path) -> int:
-    """The person's number within the pair."""
-    match = NAME.match(path.name)
-    if match is None or int(match[1]) >= ROOM:
-        raise ValueError(
-            f"{path} is not named as CUHK02's images are (012_3.png, a number below {ROOM} first). Rename or remove it."
-        )
-    return int(match[1])
+        Raises:
+            ValueError: If the name does not match.
+        """
+        (number,) = NAME.numbers(path)
+        pair, camera = int(path.parts[-3].removeprefix("P")), int(path.parts[-2].removeprefix("cam"))
+        return Sample(str(path), pid=pair * ROOM + number, camid=2 * (pair - 1) + camera - 1)

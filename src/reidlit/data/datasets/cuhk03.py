@@ -1,6 +1,5 @@
 """CUHK03."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +11,14 @@ import numpy as np
 from tqdm import tqdm
 
 from reidlit.data.datamodule import Loading, ReIDDataModule, Split, Statistics
+from reidlit.data.datasets.file_names import FileName
 from reidlit.data.image_files import list_images
 from reidlit.data.matlab import read_mat, strings
 from reidlit.data.sample import Sample
 from reidlit.data.splits import check_split_id
 from reidlit.files import atomic_write
 
-NAME = re.compile(r"([1-5])_(\d{3})_([12])_(\d{2})\.png", re.ASCII)
+NAME = FileName("CUHK03", "2_017_1_03.png", r"([1-5])_([0-9]{3})_([12])_[0-9]{2}\.png\Z")
 CLASSIC_SPLITS = 20
 SHOTS_A_VIEW = 5
 IDS_A_PAIR = 1_000  # more than the 843 of the largest pair
@@ -126,8 +126,18 @@ class CUHK03(ReIDDataModule):
         if not self.cuhk03_classic_split:
             return self._of_protocol(split)
         test = self._test_pids()
-        listed = [_parse(self.images, path.name, "Rename or remove it") for path in list_images(self.images)]
+        listed = [self.parse_name(path) for path in list_images(self.images)]
         return [sample for sample in listed if (sample.pid in test) == (split != "train")]
+
+    @staticmethod
+    def parse_name(path: Path, remedy: str = "Rename or remove it") -> Sample:
+        """Read the identity and the camera from a file name.
+
+        Raises:
+            ValueError: If the name does not match.
+        """
+        pair, number, view = NAME.numbers(path, remedy)
+        return Sample(str(path), _pid(pair, number), 2 * (pair - 1) + view - 1)
 
     def published(self) -> dict[Split, Statistics]:
         """The published sizes of the 767/700 protocol; a classic split's follow from its draw."""
@@ -148,14 +158,15 @@ class CUHK03(ReIDDataModule):
             if positions.size and not (positions.min() >= 1 and positions.max() <= len(files)):
                 raise ValueError(f"{split}_idx must lie in 1 to {len(files)}, the files that are listed")
             names = [files[int(position) - 1] for position in positions]
-        found = [_parse(self.images, name, f"{path} lists it; get that file again") for name in sorted(names)]
+        remedy = f"{path} lists it; get that file again"
+        listed = [self.parse_name(self.images / name, remedy) for name in sorted(names)]
         missing = set(names) - {image.name for image in list_images(self.images)}
         if missing:
             raise FileNotFoundError(
                 f"{self.images}: {len(missing)} of {len(names)} {split} images are missing, {min(missing)} for one. "
                 f"{self._way_out}"
             )
-        return found
+        return listed
 
     def _test_pids(self) -> set[int]:
         if not self.release.is_file():
@@ -199,14 +210,6 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         raise ValueError(f"{path} is damaged, cut short or another file ({error}); get it again.") from error
-
-
-def _parse(folder: Path, name: str, remedy: str) -> Sample:
-    match = NAME.fullmatch(name)
-    if match is None:
-        raise ValueError(f"{folder / name} is not named as CUHK03's images are (2_017_1_03.png). {remedy}.")
-    pair, number, view = int(match[1]), int(match[2]), int(match[3])
-    return Sample(str(folder / name), _pid(pair, number), 2 * (pair - 1) + view - 1)
 
 
 def _pid(pair: int, number: int) -> int:

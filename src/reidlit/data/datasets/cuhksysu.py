@@ -1,15 +1,15 @@
 """CUHK-SYSU."""
 
-import re
 from pathlib import Path
 from typing import ClassVar
 
 from reidlit.data.datamodule import ReIDDataModule, Split, Statistics
+from reidlit.data.datasets.file_names import FileName
 from reidlit.data.image_files import list_images
 from reidlit.data.sample import Sample
 from reidlit.labels import UNKNOWN
 
-NAME = re.compile(r"p([0-9]{1,9})_s[0-9]{1,9}_")
+NAME = FileName("CUHK-SYSU", "p11422_s16929_1.jpg", r"p([0-9]{1,9})_s[0-9]{1,9}_")
 
 
 class CUHKSYSU(ReIDDataModule):
@@ -46,11 +46,14 @@ class CUHKSYSU(ReIDDataModule):
             ValueError: if a name does not parse.
         """
         del split  # there is but one
-        return [_parse(path) for path in list_images(self.directory / self.archive)]
+        return [self.parse_name(path) for path in list_images(self.directory / self.archive)]
 
+    @staticmethod
+    def parse_name(path: Path) -> Sample:
+        """Read the identity from a file name.
 
-def _parse(path: Path) -> Sample:
-    match = NAME.match(path.name)
-    if match is None:
-        raise ValueError(f"{path} is not named as CUHK-SYSU's images are (p11422_s16929_1.jpg). Rename or remove it.")
-    return Sample(str(path), pid=int(match[1]), camid=UNKNOWN)
+        Raises:
+            ValueError: If the name does not match.
+        """
+        (pid,) = NAME.numbers(path)
+        return Sample(str(path), pid, camid=UNKNOWN)

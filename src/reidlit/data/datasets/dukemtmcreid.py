@@ -1,14 +1,14 @@
 """DukeMTMC-reID."""
 
-import re
 from pathlib import Path
 from typing import ClassVar
 
 from reidlit.data.datamodule import ReIDDataModule, Split, Statistics
+from reidlit.data.datasets.file_names import FileName
 from reidlit.data.image_files import list_images
 from reidlit.data.sample import Sample
 
-NAME = re.compile(r"([0-9]{1,9})_c([0-9])(?![0-9])")
+NAME = FileName("DukeMTMC-reID", "0002_c1_f0044158.jpg", r"([0-9]{1,9})_c([0-9])(?![0-9])")
 FOLDERS: dict[Split, str] = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 
 
@@ -57,16 +57,16 @@ class DukeMTMCreID(ReIDDataModule):
         """
         nested = self.directory / self.archive
         base = nested if nested.is_dir() else self.directory
-        return [_parse(path) for path in list_images(base / FOLDERS[split])]
+        return [self.parse_name(path) for path in list_images(base / FOLDERS[split])]
 
+    @staticmethod
+    def parse_name(path: Path) -> Sample:
+        """Read the identity and the camera from a file name.
 
-def _parse(path: Path) -> Sample:
-    match = NAME.match(path.name)
-    if match is None:
-        raise ValueError(
-            f"{path} is not named as DukeMTMC-reID's images are (0002_c1_f0044158.jpg). Rename or remove it."
-        )
-    pid, camera = int(match[1]), int(match[2])
-    if not 1 <= camera <= 8:
-        raise ValueError(f"{path}: camera {camera} must lie in 1 to 8.")
-    return Sample(str(path), pid, camera - 1)
+        Raises:
+            ValueError: If the name does not match or the camera is out of range.
+        """
+        pid, camera = NAME.numbers(path)
+        if not 1 <= camera <= 8:
+            raise ValueError(f"{path}: camera {camera} must lie in 1 to 8.")
+        return Sample(str(path), pid, camera - 1)

@@ -1,18 +1,18 @@
 """QMUL GRID."""
 
-import re
 from pathlib import Path
 from typing import ClassVar, Unpack
 
 import numpy as np
 
 from reidlit.data.datamodule import Loading, ReIDDataModule, Split, Statistics
+from reidlit.data.datasets.file_names import FileName
 from reidlit.data.image_files import list_images
 from reidlit.data.matlab import read_mat
 from reidlit.data.sample import Sample
 from reidlit.data.splits import check_split_id
 
-NAME = re.compile(r"([0-9]{4})_([0-9])_")
+NAME = FileName("GRID", "0001_1_25004_107_32_106_221.jpeg", r"([0-9]{4})_([0-9])_")
 NUM_SPLITS = 10
 NUM_PEOPLE = 250
 NUM_CAMERAS = 8
@@ -63,7 +63,7 @@ class GRID(ReIDDataModule):
         base = self.directory / "underground_reid"
         partitions = base / "features_and_partitions.mat"
         train = _people_to_train(partitions, self.split_id)
-        probe, gallery = ([_parse(path) for path in list_images(base / name)] for name in ("probe", "gallery"))
+        probe, gallery = ([self.parse_name(path) for path in list_images(base / name)] for name in ("probe", "gallery"))
         for images, name in ((probe, "probe"), (gallery, "gallery")):
             if missing := sorted(train - {sample.pid for sample in images}):
                 raise ValueError(
@@ -73,6 +73,20 @@ class GRID(ReIDDataModule):
         if split == "train":
             return [sample for sample in probe + gallery if sample.pid in train]
         return [sample for sample in (probe if split == "query" else gallery) if sample.pid not in train]
+
+    @staticmethod
+    def parse_name(path: Path) -> Sample:
+        """Read the identity and the camera from a file name.
+
+        Raises:
+            ValueError: If the name does not match or a number is out of range.
+        """
+        pid, camera = NAME.numbers(path)
+        if not (0 <= pid <= NUM_PEOPLE and 1 <= camera <= NUM_CAMERAS):
+            raise ValueError(
+                f"{path}: identity {pid} and camera {camera} must lie in 0 to {NUM_PEOPLE} and 1 to {NUM_CAMERAS}."
+            )
+        return Sample(str(path), pid, camera - 1)
 
 
 def _people_to_train(partitions: Path, split_id: int) -> set[int]:
@@ -85,17 +99,3 @@ def _people_to_train(partitions: Path, split_id: int) -> set[int]:
         raise ValueError(
             f"{partitions} does not hold trainIdxAll{{{split_id + 1}}}.personIdx ({error!r}). Unpack the archive again."
         ) from error
-
-
-def _parse(path: Path) -> Sample:
-    match = NAME.match(path.name)
-    if match is None:
-        raise ValueError(
-            f"{path} is not named as GRID's images are (0001_1_25004_107_32_106_221.jpeg). Rename or remove it."
-        )
-    pid, camera = int(match[1]), int(match[2])
-    if not (0 <= pid <= NUM_PEOPLE and 1 <= camera <= NUM_CAMERAS):
-        raise ValueError(
-            f"{path}: identity {pid} and camera {camera} must lie in 0 to {NUM_PEOPLE} and 1 to {NUM_CAMERAS}."
-        )
-    return Sample(str(path), pid, camera - 1)

@@ -1,15 +1,15 @@
 """QMUL-iLIDS."""
 
-import re
 from pathlib import Path
 from typing import ClassVar, Unpack
 
 from reidlit.data.datamodule import Loading, ReIDDataModule, Split, Statistics
+from reidlit.data.datasets.file_names import FileName
 from reidlit.data.image_files import list_images
 from reidlit.data.sample import Sample
 from reidlit.data.splits import check_split_id, drawn_order
 
-NAME = re.compile(r"([0-9]{4})([0-9]{3})\.")
+NAME = FileName("QMUL-iLIDS", "0001003.jpg", r"([0-9]{4})(?!000)([0-9]{3})\.")
 NUM_SPLITS = 10
 NUM_PEOPLE = 119
 NUM_TRAIN = 59
@@ -62,7 +62,7 @@ class ILIDS(ReIDDataModule):
             ValueError: if a name does not parse or images are missing: the draw is among all of them.
         """
         folder = self.directory / "i-LIDS_Pedestrian" / "Persons"
-        images = [_parse(path) for path in list_images(folder)]
+        images = [self.parse_name(path) for path in list_images(folder)]
         people = sorted({sample.pid for sample in images})
         if (len(people), len(images)) != (NUM_PEOPLE, NUM_IMAGES):
             raise ValueError(
@@ -76,9 +76,12 @@ class ILIDS(ReIDDataModule):
         position = 0 if split == "query" else 1
         return [[s for s in shuffled if s.pid == pid][position] for pid in people if pid not in train]
 
+    @staticmethod
+    def parse_name(path: Path) -> Sample:
+        """Read the identity and the number of the image from a file name.
 
-def _parse(path: Path) -> Sample:
-    match = NAME.match(path.name)
-    if match is None or int(match[2]) == 0:
-        raise ValueError(f"{path} is not named as QMUL-iLIDS's images are (0001003.jpg). Rename or remove it.")
-    return Sample(str(path), int(match[1]), int(match[2]) - 1)
+        Raises:
+            ValueError: If the name does not match.
+        """
+        pid, image = NAME.numbers(path)
+        return Sample(str(path), pid, image - 1)

@@ -1,14 +1,14 @@
 """Market-1501."""
 
-import re
 from pathlib import Path
 from typing import ClassVar, Unpack
 
 from reidlit.data.datamodule import Loading, ReIDDataModule, Split, Statistics
+from reidlit.data.datasets.file_names import FileName
 from reidlit.data.image_files import list_images
 from reidlit.data.sample import Sample
 
-NAME = re.compile(r"(-?[0-9]+)_c([0-9])(?![0-9])")
+NAME = FileName("Market-1501", "0002_c1s1_000451_03.jpg", r"(-?[0-9]{1,9})_c([0-9])(?![0-9])")
 JUNK = -1  # detections that overlap a person only in part; the protocol ignores them
 FOLDERS: dict[Split, str] = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 
@@ -54,24 +54,24 @@ class Market1501(ReIDDataModule):
             FileNotFoundError: if the split's folder or that of the distractors is missing.
             ValueError: if a name does not parse or lies outside the published ranges.
         """
-        found = [sample for path in list_images(self._base / FOLDERS[split]) if (sample := _parse(path)).pid != JUNK]
+        listed = [self.parse_name(path) for path in list_images(self._base / FOLDERS[split])]
         if split == "gallery" and self.market1501_500k:
-            found += [Sample(str(path), pid=0, camid=0) for path in list_images(self._base / "images")]
-        return found
+            listed += [Sample(str(path), pid=0, camid=0) for path in list_images(self._base / "images")]
+        return [sample for sample in listed if sample.pid != JUNK]
+
+    @staticmethod
+    def parse_name(path: Path) -> Sample:
+        """Read the identity and the camera from a file name.
+
+        Raises:
+            ValueError: If the name does not match or a number is out of range.
+        """
+        pid, camera = NAME.numbers(path)
+        if not (-1 <= pid <= 1501 and 1 <= camera <= 6):
+            raise ValueError(f"{path}: identity {pid} and camera {camera} must lie in -1 to 1501 and 1 to 6.")
+        return Sample(str(path), pid, camera - 1)
 
     @property
     def _base(self) -> Path:
         nested = self.directory / self.archive
         return nested if nested.is_dir() else self.directory
-
-
-def _parse(path: Path) -> Sample:
-    match = NAME.match(path.name)  # the name alone: a folder such as exp-7_c3 must not be taken for one
-    if match is None:
-        raise ValueError(
-            f"{path} is not named as Market-1501's images are (0002_c1s1_000451_03.jpg). Rename or remove it."
-        )
-    pid, camera = int(match[1]), int(match[2])
-    if not (-1 <= pid <= 1501 and 1 <= camera <= 6):
-        raise ValueError(f"{path}: identity {pid} and camera {camera} must lie in -1 to 1501 and 1 to 6.")
-    return Sample(str(path), pid, camera - 1)

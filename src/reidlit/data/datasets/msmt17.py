@@ -119,13 +119,24 @@ class MSMT17(ReIDDataModule):
         folder = base / (self.release.test if test else self.release.train)
         with path.open(encoding="utf-8", errors="replace") as lines:
             return [
-                _parse(line.strip(), folder, test, f"{path}, line {number}")
+                parse_line(line.strip(), folder, test, f"{path}, line {number}")
                 for number, line in enumerate(lines, 1)
                 if line.strip()
             ]
 
 
-def _parse(line: str, folder: Path, test: bool, where: str) -> Sample:
+def parse_line(line: str, folder: Path, test: bool, where: str) -> Sample:
+    """Read a path and an identity from a line of a list.
+
+    Args:
+        line: Text of the line.
+        folder: Folder of the images.
+        test: Whether the list is of test images.
+        where: File and line, for messages.
+
+    Raises:
+        ValueError: If the line does not match, a number is out of range, or the path leads outside the folder.
+    """
     match = LINE.fullmatch(line)
     if match is None:
         raise ValueError(

@@ -1,19 +1,20 @@
 """PRID 2011, single shot."""
 
-import re
 from pathlib import Path
 from typing import ClassVar, Unpack
 
 from reidlit.data.datamodule import Loading, ReIDDataModule, Split, Statistics
+from reidlit.data.datasets.file_names import FileName
 from reidlit.data.image_files import list_images
 from reidlit.data.sample import Sample
 from reidlit.data.splits import check_split_id, drawn_order
 
-NAME = re.compile(r"person_([0-9]{4})\.")
+NAME = FileName("PRID", "person_0001.png to person_0749.png", r"person_(?!0000)(0[0-7][0-9]{2})\.")
 NUM_SPLITS = 10
 NUM_SHARED = 200  # the people that both cameras saw
 NUM_TRAIN = 100
 LAST = 749
+CAMERAS = ("cam_a", "cam_b")
 
 
 class PRID(ReIDDataModule):
@@ -68,7 +69,7 @@ class PRID(ReIDDataModule):
             ValueError: if a name does not parse.
         """
         folder = self.directory / "prid_2011" / "single_shot"
-        view_a, view_b = _view(folder / "cam_a", 0), _view(folder / "cam_b", 1)
+        view_a, view_b = ([self.parse_name(path) for path in list_images(folder / camera)] for camera in CAMERAS)
         shared = [i + 1 for i in drawn_order(NUM_SHARED, self.split_id)]
         train, test = set(shared[:NUM_TRAIN]), set(shared[NUM_TRAIN:])
         if split == "train":
@@ -77,16 +78,14 @@ class PRID(ReIDDataModule):
             return [sample for sample in view_a if sample.pid in test]
         return [sample for sample in view_b if sample.pid not in train]
 
+    @staticmethod
+    def parse_name(path: Path) -> Sample:
+        """Read the person from a file name, and the camera from its folder.
 
-def _view(folder: Path, camid: int) -> list[Sample]:
-    return [Sample(str(path), _pid(path), camid) for path in list_images(folder)]
-
-
-def _pid(path: Path) -> int:
-    match = NAME.match(path.name)
-    if match is None or not 1 <= int(match[1]) <= LAST:
-        raise ValueError(
-            f"{path} is not named as PRID's single-shot images are (person_0001.png to person_{LAST:04d}.png). Rename or "
-            "remove it."
-        )
-    return int(match[1])
+        Raises:
+            ValueError: If the name does not match or the person is out of range.
+        """
+        (pid,) = NAME.numbers(path)
+        if pid > LAST:
+            raise ValueError(f"{path}: person {pid} must lie in 1 to {LAST}.")
+        return Sample(str(path), pid, CAMERAS.index(path.parent.name))

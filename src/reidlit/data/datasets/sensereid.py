@@ -1,14 +1,14 @@
 """SenseReID."""
 
-import re
 from pathlib import Path
 from typing import ClassVar
 
 from reidlit.data.datamodule import ReIDDataModule, Split, Statistics
+from reidlit.data.datasets.file_names import FileName
 from reidlit.data.image_files import list_images
 from reidlit.data.sample import Sample
 
-NAME = re.compile(r"([0-9]{1,9})_([0-9]{1,9})(?![0-9])")
+NAME = FileName("SenseReID", "00012_1.jpg", r"([0-9]{1,9})_([0-9]{1,9})(?![0-9])")
 FOLDERS: dict[Split, str] = {"query": "test_probe", "gallery": "test_gallery"}
 
 
@@ -52,11 +52,14 @@ class SenseReID(ReIDDataModule):
             FileNotFoundError: if the split's folder is missing.
             ValueError: if a name does not parse.
         """
-        return [_parse(path) for path in list_images(self.directory / self.archive / FOLDERS[split])]
+        return [self.parse_name(path) for path in list_images(self.directory / self.archive / FOLDERS[split])]
 
+    @staticmethod
+    def parse_name(path: Path) -> Sample:
+        """Read the identity and the camera from a file name.
 
-def _parse(path: Path) -> Sample:
-    match = NAME.match(path.name)
-    if match is None:
-        raise ValueError(f"{path} is not named as SenseReID's images are (00012_1.jpg). Rename or remove it.")
-    return Sample(str(path), pid=int(match[1]), camid=int(match[2]))
+        Raises:
+            ValueError: If the name does not match.
+        """
+        pid, camera = NAME.numbers(path)
+        return Sample(str(path), pid, camera)

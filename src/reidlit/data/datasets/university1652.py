@@ -1,11 +1,11 @@
 """University-1652."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Unpack
 
 from reidlit.data.datamodule import Loading, ReIDDataModule, Split, Statistics
+from reidlit.data.datasets.file_names import FileName
 from reidlit.data.image_files import list_folders, list_images
 from reidlit.data.sample import Sample
 
@@ -20,7 +20,7 @@ SIZES = {
     "gallery_drone": Statistics(951, 51_355, 1),
     "gallery_street": Statistics(793, 2_921, 1),
 }
-NAME = re.compile(r"[0-9]{1,9}")  # of a building's folder
+NAME = FileName("University-1652", "0839/*.jpg", r"([0-9]{1,9})\Z")  # of a building's folder
 
 
 class University1652(ReIDDataModule):
@@ -94,13 +94,26 @@ class University1652(ReIDDataModule):
         """
         base = self.directory / self.archive
         if split == "train":
-            return [sample for view in self.train_views for sample in _list_view(base / "train" / view, view)]
+            return [sample for view in self.train_views for sample in self._view(base / "train" / view)]
         view = self.query_view if split == "query" else self.gallery_view
-        return _list_view(base / "test" / f"{split}_{view}", view)
+        return self._view(base / "test" / f"{split}_{view}")
+
+    @staticmethod
+    def parse_name(path: Path) -> Sample:
+        """Read the building from the name of the image's folder, and the view from the folder above.
+
+        Raises:
+            ValueError: If the name does not match.
+        """
+        (pid,) = NAME.numbers(path.parent)
+        return Sample(str(path), pid, VIEWS.index(path.parts[-3].rpartition("_")[2]))
 
     def published(self) -> dict[Split, Statistics]:
         """The published sizes of the chosen views; those of the training views are not published one by one."""
         return {"query": SIZES[f"query_{self.query_view}"], "gallery": SIZES[f"gallery_{self.gallery_view}"]}
+
+    def _view(self, folder: Path) -> list[Sample]:
+        return [self.parse_name(path) for building in list_folders(folder) for path in list_images(building)]
 
 
 def _known(option: str, view: str, known: Sequence[str]) -> str:
@@ -109,17 +122,3 @@ def _known(option: str, view: str, known: Sequence[str]) -> str:
     if named not in known:
         raise ValueError(f"data.{option}: {view!r} is no view to choose here; there are {', '.join(known)}.")
     return named
-
-
-def _list_view(folder: Path, view: str) -> list[Sample]:
-    camid, found = VIEWS.index(view), []
-    for building in list_folders(folder):
-        pid = _number(building)
-        found += [Sample(str(path), pid, camid) for path in list_images(building)]
-    return found
-
-
-def _number(building: Path) -> int:
-    if not NAME.fullmatch(building.name):
-        raise ValueError(f"{building} is not named as University-1652's buildings are (0839). Rename or remove it.")
-    return int(building.name)

@@ -1,16 +1,16 @@
 """VIPeR."""
 
-import re
 from itertools import zip_longest
 from pathlib import Path
 from typing import ClassVar, Unpack
 
 from reidlit.data.datamodule import Loading, ReIDDataModule, Split, Statistics
+from reidlit.data.datasets.file_names import FileName
 from reidlit.data.image_files import list_images
 from reidlit.data.sample import Sample
 from reidlit.data.splits import check_split_id, drawn_order
 
-NAME = re.compile(r"([0-9]{1,9})_[0-9]+\.")
+NAME = FileName("VIPeR", "001_45.bmp", r"([0-9]{1,9})_[0-9]+\.")
 NUM_SPLITS = 20
 CAMERAS = ("cam_a", "cam_b")
 
@@ -59,7 +59,8 @@ class VIPeR(ReIDDataModule):
             FileNotFoundError: if a camera's folder is missing.
             ValueError: if a name does not parse or an image has no counterpart.
         """
-        views = [_view(self.directory / "VIPeR" / camera, camid) for camid, camera in enumerate(CAMERAS)]
+        folders = [self.directory / "VIPeR" / camera for camera in CAMERAS]
+        views = [[self.parse_name(path) for path in list_images(folder)] for folder in folders]
         _check_pairs(*views)
         pids = sorted({sample.pid for sample in views[0]})
         train = {pids[i] for i in drawn_order(len(pids), self.split_id // 2)[: len(pids) // 2]}
@@ -68,16 +69,15 @@ class VIPeR(ReIDDataModule):
         camid = (self.split_id + (split == "gallery")) % 2
         return [sample for sample in views[camid] if sample.pid not in train]
 
+    @staticmethod
+    def parse_name(path: Path) -> Sample:
+        """Read the identity from a file name, and the camera from its folder.
 
-def _view(folder: Path, camid: int) -> list[Sample]:
-    return [Sample(str(path), _pid(path), camid) for path in list_images(folder)]
-
-
-def _pid(path: Path) -> int:
-    match = NAME.match(path.name)
-    if match is None:
-        raise ValueError(f"{path} is not named as VIPeR's images are (001_45.bmp). Rename or remove it.")
-    return int(match[1])
+        Raises:
+            ValueError: If the name does not match.
+        """
+        (pid,) = NAME.numbers(path)
+        return Sample(str(path), pid, CAMERAS.index(path.parent.name))
 
 
 def _check_pairs(first: list[Sample], second: list[Sample]) -> None:

@@ -179,4 +179,4 @@ class _OfBatch(nn.Module):
         self.model = model
 
     def forward(self, batch: Batch) -> object:
-        return self.model(batch["image"], batch["camid"], batch.get("frames"))
+        return self.model(batch["image"], batch["camid"], batch.get("frame_mask"))
