@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from reidlit.data.decode import decode
-from reidlit.data.images import Images, ImagesOptions, Item, Read, Transform
 from reidlit.data.former_names import FormerName, adopt_former_names
+from reidlit.data.images import Images, ImagesOptions, Item, Read, Transform
 from reidlit.data.loader import ResumableLoader
 from reidlit.data.pack_writer import pack_once
 from reidlit.data.packed import FORM, Packed, pack_name

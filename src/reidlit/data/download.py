@@ -89,7 +89,7 @@ def _check_response(response: Response, *_: Any, target: Path, **__: Any) -> Non
 def _explained(url: str, error: RequestException) -> OSError:
     kind: type[OSError] = ConnectionError
     reason = str(error)
-    if isinstance(error, HTTPError):
+    if isinstance(error, HTTPError) and error.response is not None:
         reason = f"its server answers {error.response.status_code}, {error.response.reason}"
         kind = FileNotFoundError if error.response.status_code in MISSING else ConnectionError
     elif isinstance(error, Timeout):

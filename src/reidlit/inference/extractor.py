@@ -150,8 +150,8 @@ class FeatureExtractor:
         frame_mask = (torch.arange(count * seq_len) < len(frames)).view(count, seq_len)
         camera = self._of_camera(camid, 1)
 
-        def embed(image: Tensor, camids: Tensor, frames: Tensor) -> Tensor:
-            return self.backend(image, camids if self.uses_cameras else None, frames)
+        def embed(image: Tensor, camids: Tensor, frame_mask: Tensor) -> Tensor:
+            return self.backend(image, camids if self.uses_cameras else None, frame_mask)
 
         tracklet = torch.zeros(count, dtype=torch.long)
         cameras = torch.zeros(1, dtype=torch.long) if camera is None else camera
