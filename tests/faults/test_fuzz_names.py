@@ -32,7 +32,6 @@ from reidlit.data.datasets import (
 )
 from reidlit.data.datasets.custom import as_samples
 from reidlit.data.random_splits import Row, read_table, write_table
-from reidlit.data.sample import Sample
 
 pytestmark = pytest.mark.timeout(3600)  # the long form
 LONG = bool(os.environ.get("REIDLIT_FAULTS"))
@@ -71,53 +70,54 @@ class Parser(NamedTuple):
 def listed(path):
     """A line of MSMT17's lists."""
     name, _, pid = path.name.partition(" ")
-    return msmt17._parse(f"0000/{name} {pid}", path.parent, True, str(path))
+    return msmt17.parse_line(f"0000/{name} {pid}", path.parent, True, str(path))
 
 
 PARSERS = {
     "market1501": Parser(
-        market1501._parse, "{pid:04d}_c{camera}s1_{n:06d}_00.jpg", (-1, 1501), (1, 6), r"(-?\d+)_c(\d)(?!\d).*"
+        market1501.Market1501.parse_name, "{pid:04d}_c{camera}s1_{n:06d}_00.jpg", (-1, 1501), (1, 6), r"(-?\d+)_c(\d)(?!\d).*"
     ),
     "dukemtmcreid": Parser(
-        dukemtmcreid._parse, "{pid:04d}_c{camera}_f{n:07d}.jpg", (0, 9999), (1, 8), r"(\d{1,9})_c(\d)(?!\d).*"
+        dukemtmcreid.DukeMTMCreID.parse_name, "{pid:04d}_c{camera}_f{n:07d}.jpg", (0, 9999), (1, 8), r"(\d{1,9})_c(\d)(?!\d).*"
     ),
     "cuhk01": Parser(
-        cuhk01._parse, "{pid:04d}{camera:03d}.png", (0, 9999), (1, 4), r"(\d{4})(\d{3})\..*",
+        cuhk01.CUHK01.parse_name, "{pid:04d}{camera:03d}.png", (0, 9999), (1, 4), r"(\d{4})(\d{3})\..*",
         expected=lambda pid, camera, _: (pid, (camera - 1) // 2),
     ),
     "cuhk02": Parser(
-        lambda path: Sample(str(path), cuhk02._number(path), 0), "{pid:03d}_{n}.png", (0, 9999), (1, 1), r"(\d+)()_.*"
+        lambda path: cuhk02.CUHK02.parse_name(path.parent / "P1" / "cam1" / path.name), "{pid:03d}_{n}.png", (0, 9999), (1, 1), r"(\d{1,9})()_.*",
+        expected=lambda pid, camera, _: (10_000 + pid, camera - 1),
     ),
     "cuhk03": Parser(
-        lambda path: cuhk03._parse(path.parent, path.name, "Remove it"), "{n}_{pid:03d}_{camera}_01.png", (0, 999), (1, 2),
+        cuhk03.CUHK03.parse_name, "{n}_{pid:03d}_{camera}_01.png", (0, 999), (1, 2),
         r"[1-5]_(\d{3})_([12])_\d{2}\.png", numbers=(1, 5),
         expected=lambda pid, camera, n: (1000 * n + pid, 2 * (n - 1) + camera - 1),
     ),
     "cuhksysu": Parser(
-        cuhksysu._parse, "p{pid}_s{n}_1.jpg", (0, MOST), (0, 0), r"p(\d{1,9})_s()\d{1,9}_.*"
+        cuhksysu.CUHKSYSU.parse_name, "p{pid}_s{n}_1.jpg", (0, MOST), (0, 0), r"p(\d{1,9})_s()\d{1,9}_.*"
     ),
     "grid": Parser(
-        grid._parse, "{pid:04d}_{camera}_25004_{n}_32_106_221.jpeg", (0, 250), (1, 8), r"(\d{4})_(\d)_.*"
+        grid.GRID.parse_name, "{pid:04d}_{camera}_25004_{n}_32_106_221.jpeg", (0, 250), (1, 8), r"(\d{4})_(\d)_.*"
     ),
     "ilids": Parser(
-        ilids._parse, "{pid:04d}{camera:03d}.jpg", (0, 9999), (1, 999), r"(\d{4})(\d{3})\..*"
+        ilids.ILIDS.parse_name, "{pid:04d}{camera:03d}.jpg", (0, 9999), (1, 999), r"(\d{4})(\d{3})\..*"
     ),
     "msmt17": Parser(
         listed, "0000_000_{camera:02d}_0303morning_{n:04d}_0.jpg {pid}", (0, 3059), (1, 15),
         r"[^_]*_[^_]*_(?=(\d+)[_.])\d+[_.].*\s(\d+)\s*", expected=lambda pid, camera, _: (1041 + pid, camera - 1),
     ),
     "prid": Parser(
-        lambda path: Sample(str(path), prid._pid(path), 0), "person_{pid:04d}.png", (1, 749), (1, 1), r"person_(\d{4})()\..*"
+        lambda path: prid.PRID.parse_name(path.parent / "cam_a" / path.name), "person_{pid:04d}.png", (1, 749), (1, 1), r"person_(\d{4})()\..*"
     ),
     "sensereid": Parser(
-        sensereid._parse, "{pid:05d}_{camera}.jpg", (0, MOST), (0, MOST), r"(\d{1,9})_(\d{1,9})(?!\d).*",
+        sensereid.SenseReID.parse_name, "{pid:05d}_{camera}.jpg", (0, MOST), (0, MOST), r"(\d{1,9})_(\d{1,9})(?!\d).*",
         expected=lambda pid, camera, _: (pid, camera),
     ),
     "university1652": Parser(
-        lambda path: Sample(str(path), university1652._number(path), 0), "{pid:04d}", (0, MOST), (1, 1), r"(\d{1,9})()"
+        lambda path: university1652.University1652.parse_name(path.parent / "drone" / path.name / "1.jpg"), "{pid:04d}", (0, MOST), (1, 1), r"(\d{1,9})()"
     ),
     "viper": Parser(
-        lambda path: Sample(str(path), viper._pid(path), 0), "{pid:03d}_{n}.bmp", (0, MOST), (1, 1), r"(\d{1,9})()_\d+\..*"
+        lambda path: viper.VIPeR.parse_name(path.parent / "cam_a" / path.name), "{pid:03d}_{n}.bmp", (0, MOST), (1, 1), r"(\d{1,9})()_\d+\..*"
     ),
 }  # fmt: skip
 OF_FOLDERS = {"dukemtmcvidreid"}  # names of a tracklet's frames, which must agree with each other

@@ -159,6 +159,8 @@ class CUHK03(ReIDDataModule):
                 raise ValueError(f"{split}_idx must lie in 1 to {len(files)}, the files that are listed")
             names = [files[int(position) - 1] for position in positions]
         remedy = f"{path} lists it; get that file again"
+        if outside := next((name for name in names if Path(name).name != name), None):
+            raise NAME.mismatch(self.images / outside, remedy)
         listed = [self.parse_name(self.images / name, remedy) for name in sorted(names)]
         missing = set(names) - {image.name for image in list_images(self.images)}
         if missing:

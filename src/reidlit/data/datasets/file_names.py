@@ -26,5 +26,9 @@ class FileName:
         """
         match = self.pattern.match(path.name)
         if match is None:
-            raise ValueError(f"{path} is not named as {self.dataset}'s images are ({self.example}). {remedy}.")
+            raise self.mismatch(path, remedy)
         return [int(group) for group in match.groups()]
+
+    def mismatch(self, path: Path, remedy: str = "Rename or remove it") -> ValueError:
+        """Return the error for a file whose name is not valid."""
+        return ValueError(f"{path} is not named as {self.dataset}'s images are ({self.example}). {remedy}.")

@@ -83,9 +83,9 @@ class PRID(ReIDDataModule):
         """Read the person from a file name, and the camera from its folder.
 
         Raises:
-            ValueError: If the name does not match or the person is out of range.
+            ValueError: If the name does not match.
         """
         (pid,) = NAME.numbers(path)
         if pid > LAST:
-            raise ValueError(f"{path}: person {pid} must lie in 1 to {LAST}.")
+            raise NAME.mismatch(path)
         return Sample(str(path), pid, CAMERAS.index(path.parent.name))
