@@ -28,6 +28,7 @@ from helpers.cli_settings import TINY, TRAIN
         (["data.val_fraction=0.01"], ["val_fraction=0.01"]),
         (["scheduler.warmup_epochs=9"], ["warmup_epochs=9", "max_epochs=2"]),
         (["data.num_test=12"], ["num_test=12"]),
+        (["data.name=a/b"], ["data.name=a/b"]),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else None,
 )

@@ -50,6 +50,11 @@ def build_datamodule(cfg: DictConfig) -> ReIDDataModule:
     }
     settings = {key: value for key, value in _without_size(cfg.data).items() if key not in lists}
     datamodule: ReIDDataModule = instantiate(settings, **lists, **objects)
+    for part in datamodule.parts:
+        if "/" in part.name:
+            raise ValueError(
+                f"data.name={part.name} must not contain a slash, which separates the parts of a metric's name."
+            )
     return datamodule
 
 

@@ -1,7 +1,7 @@
 """Settings of the command line whose type differs from that of their default."""
 
 import math
-from typing import Any
+from typing import Any, Unpack, get_args, get_origin, get_type_hints
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
@@ -11,13 +11,16 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from reidlit.spec import TARGET, locate
+
 LARGEST = 2**31  # integers beyond it overflow in most libraries
 
 
 def suspicious_overrides() -> list[str]:
     """Return the overrides of this run that replace a default by a value of another type, by null or by a non-finite number.
 
-    A setting without a known default, which is null or added with a plus sign, is suspicious with any value.
+    Where the default is null or unknown, the type that the configured class declares counts; where it declares none, any value
+    is suspicious.
     """
     task = [str(item) for item in HydraConfig.get().overrides.task]
     parsed = OverridesParser.create().parse_overrides(task)
@@ -44,9 +47,11 @@ def _is_suspicious(override: Override, defaults: DictConfig) -> bool:
         default = OmegaConf.select(defaults, override.key_or_group, default=None)
     except OmegaConfBaseException:
         default = None
-    if override.is_delete() or default is None:
+    if override.is_delete():
         return True
     value: Any = override.value()
+    if default is None:
+        return not _is_declared(defaults, override.key_or_group, value)
     if isinstance(value, bool) or isinstance(default, bool):
         return type(value) is not type(default)
     if isinstance(value, int | float) and isinstance(default, int | float):
@@ -55,3 +60,26 @@ def _is_suspicious(override: Override, defaults: DictConfig) -> bool:
         )
     kinds = ((int, float), (str,), (list, ListConfig), (dict, DictConfig))
     return not any(isinstance(value, kind) and isinstance(default, kind) for kind in kinds)
+
+
+def _is_declared(defaults: DictConfig, name: str, value: Any) -> bool:
+    """Return True if the class that takes a setting declares that it may be a number or text like `value`."""
+    parent, _, argument = name.rpartition(".")
+    node = OmegaConf.select(defaults, parent, throw_on_resolution_failure=False) if parent else None
+    if not isinstance(node, DictConfig) or TARGET not in node:
+        return False
+    try:
+        declared = _argument_types(locate(node[TARGET])).get(argument)
+    except (ValueError, TypeError, NameError):
+        return False
+    return type(value) in get_args(declared) or type(value) is declared
+
+
+def _argument_types(target: Any) -> dict[str, Any]:
+    """Return the declared types of the arguments of a class or function, and of the TypedDicts that it unpacks."""
+    function = target.__init__ if isinstance(target, type) else target
+    types = get_type_hints(function)
+    for declared in list(types.values()):
+        if get_origin(declared) is Unpack:
+            types |= get_type_hints(get_args(declared)[0])
+    return types
