@@ -92,12 +92,12 @@ def accepted(target):
 
 
 def shared_options(target):
-    """The keys of the TypedDicts that the constructors of a class and of its bases unpack."""
-    constructors = [vars(parent)["__init__"] for parent in target.__mro__ if "__init__" in vars(parent)]
-    constructors = [each for each in constructors if each.__module__.startswith("reidlit.")]
-    annotations = [p.annotation for each in constructors for p in inspect.signature(each).parameters.values()]
-    dicts = [get_args(annotation)[0] for annotation in annotations if get_origin(annotation) is Unpack]
-    return {key for keys in dicts for key in keys.__annotations__}
+    """The arguments of the constructors of a class and of its bases, with the keys of the TypedDicts that they unpack."""
+    ours = [parent for parent in target.__mro__ if parent.__module__.startswith("reidlit.")]
+    constructors = [vars(parent)["__init__"] for parent in ours if "__init__" in vars(parent)]
+    parameters = [each for init in constructors for each in inspect.signature(init).parameters.values()]
+    dicts = [get_args(each.annotation)[0] for each in parameters if get_origin(each.annotation) is Unpack]
+    return {each.name for each in parameters} | {key for keys in dicts for key in keys.__annotations__}
 
 
 def test_attributes_bring_their_data_loss_and_choice_unless_told_otherwise():

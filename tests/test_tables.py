@@ -44,7 +44,7 @@ def test_csv_is_read_back(columns, tmp_path):
     assert index == ["0", "1", "2"]
     np.testing.assert_array_equal(np.array(ap, float), columns["ap"])
     np.testing.assert_array_equal(np.array([first, second], np.float32).T, columns["distance"])
-    assert hit == ["true", "false", "true"]
+    assert hit == ["True", "False", "True"]
     assert path == columns["path"].tolist()
 
 

@@ -1,5 +1,6 @@
 """Tables of results, as Parquet or CSV files."""
 
+import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,21 +25,12 @@ def write_table(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
         ValueError: If the suffix is not supported, there is no column, the columns differ in length or have an
             unsupported shape or type, or two columns of a CSV file would have the same name.
     """
-    # Imported here because few runs write a table and pyarrow is slow to import.
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet
-
     if path.suffix not in SUFFIXES:
         raise ValueError(f"path={path} must end in {' or '.join(SUFFIXES)}")
     _check(columns)
-    if path.suffix == ".csv":
-        columns, write = _without_lists(columns), pyarrow.csv.write_csv
-    else:
-        write = pyarrow.parquet.write_table
-    table = pa.table({name: _arrow_array(column) for name, column in columns.items()})
+    write = _write_csv if path.suffix == ".csv" else _write_parquet
     with atomic_path(path) as part:
-        write(table, part)
+        write(part, columns)
 
 
 def _check(columns: Mapping[str, NDArray[Any]]) -> None:
@@ -69,10 +61,24 @@ def _without_lists(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any
     return dict(flat)
 
 
-def _arrow_array(column: NDArray[Any]) -> Any:
-    import pyarrow as pa
+def _write_csv(file: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+    flat = _without_lists(columns)
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(flat)
+        writer.writerows(zip(*(column.tolist() for column in flat.values()), strict=True))
 
-    if column.ndim == 1:
-        return pa.array(column)
-    offsets = pa.array(np.arange(len(column) + 1) * column.shape[1], pa.int32())
-    return pa.ListArray.from_arrays(offsets, pa.array(column.ravel()))
+
+def _write_parquet(file: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+    import pyarrow as pa  # here, because few runs write a table and pyarrow is slow to import
+    from pyarrow import parquet
+
+    arrays = {}
+    for name, column in columns.items():
+        values = pa.array(column.ravel())
+        if column.ndim == 1:
+            arrays[name] = values
+        else:
+            offsets = pa.array(np.arange(len(column) + 1) * column.shape[1], pa.int32())
+            arrays[name] = pa.ListArray.from_arrays(offsets, values)
+    parquet.write_table(pa.table(arrays), file)

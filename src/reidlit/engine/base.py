@@ -20,6 +20,7 @@ from reidlit.engine.schedules import build_scheduler
 from reidlit.losses import WeightedSum
 from reidlit.models.model import ReIDModel
 from reidlit.models.weights import load_weights, read_checkpoint
+from reidlit.runs.metric_values import finite
 from reidlit.runs.result import Stage, TestResult, metric_name
 from reidlit.spec import accepts, build, check_saved
 
@@ -242,15 +243,19 @@ class NetworkModule(pl.LightningModule, Generic[MetricT, BatchT]):
         for name in self._test_names():
             self._log_scores("test", name)
 
+    def validation(self) -> TestResult | None:
+        """Return the result of the last validation, if there was one."""
+        return TestResult("val", None, finite(self._averages(None))) if None in self.metrics else None
+
     def _log_scores(self, stage: Stage, dataset: str | None) -> None:
-        # Neither counts nor the metrics of single attributes; all else on all ranks, where it is equal: each rank decides by
-        # it whether a checkpoint is the best.
-        metrics = {
-            metric_name(stage, name, dataset): value
-            for name, value in self.scores(dataset).as_dict().items()
-            if not name.startswith("num_") and "/" not in name
-        }
-        self.log_dict(metrics)
+        # On all ranks, where the scores are equal: each rank decides by them whether a checkpoint is the best.
+        scores = self._averages(dataset).items()
+        self.log_dict({metric_name(stage, name, dataset): value for name, value in scores})
+
+    def _averages(self, dataset: str | None) -> dict[str, float]:
+        """Return the scores without counts and without those of single attributes."""
+        scores = self.scores(dataset).as_dict().items()
+        return {name: value for name, value in scores if not name.startswith("num_") and "/" not in name}
 
     def _test_names(self) -> list[str]:
         """Return the names of the test sets in the order of their loaders."""

@@ -116,12 +116,3 @@ class RunResult:
             validation=next((result for result in results if result.stage == "val"), None),
             untrained=tuple(result for result in results if result.stage == "untrained"),
         )
-
-
-def logged_validation(logged: Mapping[str, Any]) -> TestResult | None:
-    """Return the last validation from the metrics that a Trainer has logged; None without validation.
-
-    Args:
-        logged: `trainer.callback_metrics`, scalars by flat name.
-    """
-    return RunResult.from_json({name: float(value) for name, value in logged.items()}).validation
