@@ -1,7 +1,7 @@
 """Extraction of zip and tar archives that may be damaged or hostile.
 
-`tarfile` and `zipfile` do the reading. Their own `extractall` is not used because it writes some files before it meets a bad
-one, renames members that lead outside instead of refusing them, accepts links, and extracts what the disk cannot hold.
+`tarfile` and `zipfile` read them. Their `extractall`, also with the filter "data", writes some files before it meets a
+bad one, accepts links, renames absolute paths instead of refusing them, and extracts what the disk cannot hold.
 """
 
 import lzma
@@ -39,9 +39,10 @@ class Member(NamedTuple):
 def unpack(archive: str | Path, folder: Path) -> None:
     """Extract a zip or tar archive into a folder, never outside it.
 
-    All names and sizes are checked before anything is written, and a file appears under its name only when it is complete.
-    Existing files of the right size are kept, so an interrupted extraction can be repeated. Of two members with the same
-    name the later one counts, as in tar. Names that are neither ASCII nor UTF-8 are read as code page 437.
+    All names and sizes are checked before anything is written, and a file appears under its name only when it is
+    complete. Existing files of the right size are kept, so an interrupted extraction can be repeated. Of two members
+    with the same name the later one counts, as in tar. Names that are neither ASCII nor UTF-8 are read as code page
+    437.
 
     Args:
         archive: Path of a .zip, .tar, .tar.gz, .tgz, .tar.bz2 or .tar.xz file; its content counts, not its name.

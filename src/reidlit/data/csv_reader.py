@@ -10,7 +10,7 @@ DELIMITERS = ",;\t"
 
 
 class Line(NamedTuple):
-    """A line of a CSV file: its number, its place for messages, and its cells by column, empty where the line is short."""
+    """A line of a CSV file: number, place for messages, and cells by column, empty where the line is short."""
 
     number: int
     place: str

@@ -80,8 +80,8 @@ class ReIDDataModule(pl.LightningDataModule):
         statistics: the published sizes.
         licence: on what terms its authors give it.
         paper: authors, title, venue, year.
-        how_to_obtain: Sentences that say where to get the data and where to put it; by default, for a dataset with a `url`,
-            that its authors publish it there.
+        how_to_obtain: Sentences that say where to get the data and where to put it; by default, for a dataset with a
+            `url`, that its authors publish it there.
         url: an archive that anybody may fetch, if there is one.
         sha256: of that archive, where it is known.
         usage_notice: Text that commands show to everybody who uses the dataset.
@@ -101,8 +101,8 @@ class ReIDDataModule(pl.LightningDataModule):
         combineall: whether to train on query and gallery too, without the junk.
         k_tfm: how many differently augmented views of an image a training batch holds, one after the other; the batch
             then has `k_tfm * batch_size` images.
-        pack: "decoded" keeps the pixels of all images in one file that all workers share; see `packed`. `None` reads the
-            image files.
+        pack: "decoded" keeps the pixels of all images in one file that all workers share; see `packed`. `None` reads
+            the image files.
         pack_dir: where packs lie.
         seed: of order, augmentation and the held-out identities.
 
@@ -167,6 +167,15 @@ class ReIDDataModule(pl.LightningDataModule):
 
         A pid means the same person, and a camid the same camera, in every split. Where no camera is known, camid is -1,
         or, in a query that is in the gallery too, the same number below -1 in both: then it does not find itself.
+        """
+        raise NotImplementedError
+
+    @staticmethod
+    def parse_name(path: Path) -> Sample:
+        """Return the sample of an image file; for datasets that read labels from the names of files and folders.
+
+        Raises:
+            ValueError: If the name does not match or a number is out of range.
         """
         raise NotImplementedError
 

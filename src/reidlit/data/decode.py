@@ -41,34 +41,7 @@ def decode(path: str | Path) -> np.ndarray[Any, Any]:
         FileNotFoundError: No such file.
         ValueError: The path is a folder, or the file is empty, cut, damaged, not an image, or larger than `MAX_PIXELS`.
     """
-    return decode_data(read_data(path), path)
-
-
-def read_data(path: str | Path) -> bytes:
-    """Reads a file as it is.
-
-    Raises:
-        FileNotFoundError: No such file.
-        ValueError: The path is a folder.
-    """
-    try:
-        with io.FileIO(path) as file:  # unbuffered, and half the time of Path.open
-            return file.read()
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"There is no image {str(path)!r}. Check data.root, or correct the list that names this file."
-        ) from None
-    except IsADirectoryError:
-        raise ValueError(f"{str(path)!r} is a folder; an image file is needed.") from None
-
-
-def decode_data(data: bytes, path: str | Path) -> np.ndarray[Any, Any]:
-    """Decodes a file that has been read; see `decode`.
-
-    Args:
-        data: All of the file.
-        path: What to call it in errors.
-    """
+    data = _read(path)
     if not data:
         raise _broken(path, "the file is empty")
     pixels = _pixels_if_whole(data)
@@ -79,6 +52,18 @@ def decode_data(data: bytes, path: str | Path) -> np.ndarray[Any, Any]:
         if image is not None:
             return image
     return _strict(path, data)
+
+
+def _read(path: str | Path) -> bytes:
+    try:
+        with io.FileIO(path) as file:  # unbuffered, and half the time of Path.open
+            return file.read()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"There is no image {str(path)!r}. Check data.root, or correct the list that names this file."
+        ) from None
+    except IsADirectoryError:
+        raise ValueError(f"{str(path)!r} is a folder; an image file is needed.") from None
 
 
 def _pixels_if_whole(data: bytes) -> int:

@@ -32,7 +32,8 @@ def fetch(url: str, target: Path, sha256: str | None = None) -> None:
 
     Raises:
         FileNotFoundError: If the server does not have the file.
-        ConnectionError: If the server cannot be reached, refuses, sends nothing for half a minute, or the connection is cut.
+        ConnectionError: If the server cannot be reached, refuses, sends nothing for half a minute, or the connection is
+            cut.
         OSError: If the disk does not have enough free space.
         ValueError: If the address is not http or https or returns a web page, or the checksum does not match.
     """

@@ -1,7 +1,8 @@
 """MATLAB files up to version 7, read by SciPy in a separate process.
 
-SciPy trusts the types and sizes that a file states: of files with one changed byte, 2 % end the process with a segmentation
-fault (SciPy 1.17), and some ask for any amount of memory. Only the separate process is lost then, and the user gets an error.
+SciPy trusts the types and sizes that a file states: of files with one changed byte, 2 % end the process with a
+segmentation fault (SciPy 1.17), and some ask for any amount of memory. Only the separate process is lost then, and the
+user gets an error.
 """
 
 import contextlib
@@ -25,8 +26,8 @@ def read_mat(file: Path, names: Sequence[str] | None = None) -> dict[str, Any]:
         names: Variables that must exist; `None` reads all.
 
     Returns:
-        Variables by name: numeric arrays as nested lists, strings as `str`, cell arrays as flat lists in MATLAB's order,
-        single structs as dicts, and `None` for anything else, such as sparse matrices and objects.
+        Variables by name: numeric arrays as nested lists, strings as `str`, cell arrays as flat lists in MATLAB's
+        order, single structs as dicts, and `None` for anything else, such as sparse matrices and objects.
 
     Raises:
         FileNotFoundError: If the file does not exist.

@@ -33,7 +33,8 @@ def pack(paths: Sequence[str], file: Path, root: str | Path, progress: bool = Fa
     Args:
         paths: Paths of the images. A path that occurs twice is packed once.
         file: Path of the pack; its folder is created.
-        root: Folder of the dataset. Paths below it are stored relative to it, so that it may move together with its pack.
+        root: Folder of the dataset. Paths below it are stored relative to it, so that it may move together with its
+            pack.
         progress: Whether to show a progress bar.
 
     Raises:

@@ -28,8 +28,8 @@ THREADS = 16  # more than cores: they also wait for disks
 class Packed:
     """Reader of packed images; `Images(read=Packed(...))` uses it.
 
-    A forked worker has the map already, a spawned one maps the file again; either way its pages are in memory once. Besides
-    the map a process holds 40 bytes per image.
+    A forked worker has the map already, a spawned one maps the file again; either way its pages are in memory once.
+    Besides the map a process holds 40 bytes per image.
 
     Args:
         file: Path of the pack.
@@ -110,8 +110,8 @@ class Packed:
 def pack_name(name: str, paths: Sequence[str], root: str | Path) -> str:
     """Return the file name of the pack of these images; no file is read.
 
-    Other options of a dataset may choose other images. They get a pack of their own, so that no run replaces what another
-    one is reading.
+    Other options of a dataset may choose other images. They get a pack of their own, so that no run replaces what
+    another one is reading.
     """
     prefix = path_prefix(root)
     keys = np.fromiter({path_key(path, prefix) for path in paths}, np.uint64)

@@ -45,8 +45,8 @@ class Batch(TypedDict):
     tells queries from gallery entries.
 
     Tracklets come as clips of S frames: in training one each, so that K is B; in evaluation one or more each, and
-    `tracklet` tells whose. Where a tracklet has too few frames for its last clip, `frame_mask` tells them from what fills
-    it up.
+    `tracklet` tells whose. Where a tracklet has too few frames for its last clip, `frame_mask` tells them from what
+    fills it up.
     """
 
     image: Tensor  # (B, 3, H, W) uint8, channels-last in memory; of tracklets (K, S, 3, H, W)

@@ -1,8 +1,8 @@
 """From the frames of a clip to one vector.
 
 A pooling over time has `after_neck`: whether it takes the frames' embeddings, so that a model of images is a model of
-tracklets at once, or the vectors before the neck, so that the neck sees the clip as a whole. `frame_mask` (B, S) tells which
-frames are real and do not fill a short clip up; without it all are.
+tracklets at once, or the vectors before the neck, so that the neck sees the clip as a whole. `frame_mask` (B, S) tells
+which frames are real and do not fill a short clip up; without it all are.
 """
 
 import torch

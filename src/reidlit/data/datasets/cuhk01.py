@@ -76,11 +76,7 @@ class CUHK01(ReIDDataModule):
 
     @staticmethod
     def parse_name(path: Path) -> Sample:
-        """Read the identity and the camera from a file name.
-
-        Raises:
-            ValueError: If the name does not match or the number of the image is out of range.
-        """
+        """Read the identity and the camera from a file name."""
         pid, image = NAME.numbers(path)
         if not 1 <= image <= 2 * IMAGES_OF_A_CAMERA:
             raise ValueError(f"{path}: image {image} of an identity must lie in 1 to {2 * IMAGES_OF_A_CAMERA}.")

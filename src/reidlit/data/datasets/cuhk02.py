@@ -63,11 +63,7 @@ class CUHK02(ReIDDataModule):
 
     @staticmethod
     def parse_name(path: Path) -> Sample:
-        """Read the number of a person from a file name, and the pair and the camera from its folders.
-
-        Raises:
-            ValueError: If the name does not match.
-        """
+        """Read the number of a person from a file name, and the pair and the camera from its folders."""
         (number,) = NAME.numbers(path)
         pair, camera = int(path.parts[-3].removeprefix("P")), int(path.parts[-2].removeprefix("cam"))
         return Sample(str(path), pid=pair * ROOM + number, camid=2 * (pair - 1) + camera - 1)

@@ -131,11 +131,7 @@ class CUHK03(ReIDDataModule):
 
     @staticmethod
     def parse_name(path: Path, remedy: str = "Rename or remove it") -> Sample:
-        """Read the identity and the camera from a file name.
-
-        Raises:
-            ValueError: If the name does not match.
-        """
+        """Read the identity and the camera from a file name."""
         pair, number, view = NAME.numbers(path, remedy)
         return Sample(str(path), _pid(pair, number), 2 * (pair - 1) + view - 1)
 

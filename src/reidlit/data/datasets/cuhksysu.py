@@ -50,10 +50,6 @@ class CUHKSYSU(ReIDDataModule):
 
     @staticmethod
     def parse_name(path: Path) -> Sample:
-        """Read the identity from a file name.
-
-        Raises:
-            ValueError: If the name does not match.
-        """
+        """Read the identity from a file name."""
         (pid,) = NAME.numbers(path)
         return Sample(str(path), pid, camid=UNKNOWN)

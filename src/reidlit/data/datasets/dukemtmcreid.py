@@ -61,11 +61,7 @@ class DukeMTMCreID(ReIDDataModule):
 
     @staticmethod
     def parse_name(path: Path) -> Sample:
-        """Read the identity and the camera from a file name.
-
-        Raises:
-            ValueError: If the name does not match or the camera is out of range.
-        """
+        """Read the identity and the camera from a file name."""
         pid, camera = NAME.numbers(path)
         if not 1 <= camera <= 8:
             raise ValueError(f"{path}: camera {camera} must lie in 1 to 8.")

@@ -76,11 +76,7 @@ class GRID(ReIDDataModule):
 
     @staticmethod
     def parse_name(path: Path) -> Sample:
-        """Read the identity and the camera from a file name.
-
-        Raises:
-            ValueError: If the name does not match or a number is out of range.
-        """
+        """Read the identity and the camera from a file name."""
         pid, camera = NAME.numbers(path)
         if not (0 <= pid <= NUM_PEOPLE and 1 <= camera <= NUM_CAMERAS):
             raise ValueError(

@@ -78,10 +78,6 @@ class ILIDS(ReIDDataModule):
 
     @staticmethod
     def parse_name(path: Path) -> Sample:
-        """Read the identity and the number of the image from a file name.
-
-        Raises:
-            ValueError: If the name does not match.
-        """
+        """Read the identity and the number of the image from a file name."""
         pid, image = NAME.numbers(path)
         return Sample(str(path), pid, image - 1)

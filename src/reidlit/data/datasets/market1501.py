@@ -61,11 +61,7 @@ class Market1501(ReIDDataModule):
 
     @staticmethod
     def parse_name(path: Path) -> Sample:
-        """Read the identity and the camera from a file name.
-
-        Raises:
-            ValueError: If the name does not match or a number is out of range.
-        """
+        """Read the identity and the camera from a file name."""
         pid, camera = NAME.numbers(path)
         if not (-1 <= pid <= 1501 and 1 <= camera <= 6):
             raise ValueError(f"{path}: identity {pid} and camera {camera} must lie in -1 to 1501 and 1 to 6.")

@@ -80,11 +80,7 @@ class PRID(ReIDDataModule):
 
     @staticmethod
     def parse_name(path: Path) -> Sample:
-        """Read the person from a file name, and the camera from its folder.
-
-        Raises:
-            ValueError: If the name does not match.
-        """
+        """Read the person from a file name, and the camera from its folder."""
         (pid,) = NAME.numbers(path)
         if pid > LAST:
             raise NAME.mismatch(path)

@@ -56,10 +56,6 @@ class SenseReID(ReIDDataModule):
 
     @staticmethod
     def parse_name(path: Path) -> Sample:
-        """Read the identity and the camera from a file name.
-
-        Raises:
-            ValueError: If the name does not match.
-        """
+        """Read the identity and the camera from a file name."""
         pid, camera = NAME.numbers(path)
         return Sample(str(path), pid, camera)

@@ -100,11 +100,7 @@ class University1652(ReIDDataModule):
 
     @staticmethod
     def parse_name(path: Path) -> Sample:
-        """Read the building from the name of the image's folder, and the view from the folder above.
-
-        Raises:
-            ValueError: If the name does not match.
-        """
+        """Read the building from the name of the image's folder, and the view from the folder above."""
         (pid,) = NAME.numbers(path.parent)
         return Sample(str(path), pid, VIEWS.index(path.parts[-3].rpartition("_")[2]))
 

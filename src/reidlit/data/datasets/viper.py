@@ -71,11 +71,7 @@ class VIPeR(ReIDDataModule):
 
     @staticmethod
     def parse_name(path: Path) -> Sample:
-        """Read the identity from a file name, and the camera from its folder.
-
-        Raises:
-            ValueError: If the name does not match.
-        """
+        """Read the identity from a file name, and the camera from its folder."""
         (pid,) = NAME.numbers(path)
         return Sample(str(path), pid, CAMERAS.index(path.parent.name))
 
