@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 
 from reidlit.commands._data import build_datamodule
+from reidlit.commands._errors import wrong_types_named
 from reidlit.commands._evaluation import announce, evaluate_module, publish
 from reidlit.commands._modules import load_tested_module
 from reidlit.commands._settings import checkpoint_path, current_run, evaluation, is_given, with_settings
@@ -65,6 +66,7 @@ def refuse_invalid_source(cfg: DictConfig) -> None:
         )
 
 
+@wrong_types_named()
 def settle(cfg: DictConfig, module: AnyModule, path: str | None) -> DictConfig:
     """Take the image size of the checkpoint unless the command line sets one, and save the configuration that runs."""
     settled: dict[str, Any] = {"ckpt_path": path}
@@ -76,6 +78,7 @@ def settle(cfg: DictConfig, module: AnyModule, path: str | None) -> DictConfig:
     return cfg
 
 
+@wrong_types_named()
 def prepare_data(cfg: DictConfig, module: AnyModule) -> ReIDDataModule:
     """Build the dataset, make sure that its files exist, and list its test sets.
 

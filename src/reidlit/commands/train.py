@@ -8,7 +8,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from reidlit.commands._data import build_datamodule, training_summary
-from reidlit.commands._errors import interruptible
+from reidlit.commands._errors import interruptible, wrong_types_named
 from reidlit.commands._evaluation import evaluate_module, publish
 from reidlit.commands._modules import build_module, initialize, module_class
 from reidlit.commands._settings import checkpoint_path, current_run, plain, with_settings
@@ -51,6 +51,7 @@ def run(cfg: DictConfig) -> float | None:
     return result.score
 
 
+@wrong_types_named()
 def prepare_data(cfg: DictConfig) -> ReIDDataModule:
     """Build the dataset, make sure that its files exist, and list its training images."""
     datamodule = build_datamodule(cfg)
@@ -61,6 +62,7 @@ def prepare_data(cfg: DictConfig) -> ReIDDataModule:
     return datamodule
 
 
+@wrong_types_named()
 def settle(cfg: DictConfig, datamodule: ReIDDataModule) -> DictConfig:
     """Replace settings that depend on files or data by their values, and save the configuration that runs."""
     settled = {
