@@ -9,7 +9,7 @@ from typing import Any
 
 
 @contextmanager
-def atomic_path(file: Path) -> Iterator[Path]:
+def atomic_path(file: Path, shared: bool = True) -> Iterator[Path]:
     """Yield a temporary path next to `file` that replaces `file` when the block ends without an error.
 
     A reader therefore finds the previous file or the complete new one, never a part of it. After an error, the temporary
@@ -17,13 +17,16 @@ def atomic_path(file: Path) -> Iterator[Path]:
 
     Args:
         file: Path to write; its folder must exist.
+        shared: Whether several processes may write `file` at once. If not, the temporary file has a fixed name, so what a
+            killed process left behind is overwritten by the next write.
 
     Example:
         >>> with atomic_path(Path("scores.npz")) as part:  # doctest: +SKIP
         ...     np.savez(part, embedding=embedding)
     """
     # The suffix is kept, since writers such as np.savez choose the format by it.
-    part = file.with_name(f".{file.stem}.{uuid.uuid4().hex}.part{file.suffix}")
+    unique = f".{uuid.uuid4().hex}" if shared else ""
+    part = file.with_name(f".{file.stem}{unique}.part{file.suffix}")
     try:
         yield part
         part.replace(file)
