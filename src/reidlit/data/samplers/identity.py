@@ -1,7 +1,7 @@
 """Batch samplers of P identities with K images each."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -63,19 +63,30 @@ class IdentityBatches(EpochBatches):
         return batches * self.batch_size
 
     def _order(self, rng: np.random.Generator) -> NDArray[np.int64]:
-        shuffled = np.lexsort((rng.random(len(self._pack)), self._pack)).tolist()
-        ends = np.cumsum(np.bincount(self._pack))
-        packs = [shuffled[start:end] for start, end in pairwise([0, *ends.tolist()])]
-        if self.by_camera:  # the order of the cameras of each identity
-            packs = [packs[i] for i in np.lexsort((rng.random(len(packs)), self._pack_identity)).tolist()]
-        of_identity: list[list[list[int]]] = [[] for _ in self._groups]
-        for identity, pack in zip(self._pack_identity.tolist(), packs, strict=True):
-            of_identity[identity].append(pack)
-        groups = [deal_in_turns(cameras, self.num_instances) for cameras in of_identity]
-        owners = np.repeat(np.arange(len(groups)), self._groups)
+        groups = self._cut(np.lexsort((rng.random(len(self._pack)), self._pack)), rng)
+        owners, _ = numbered(self._groups)
         kept = rng.permutation(owners)[: self.epoch_size // self.num_instances]
-        identities = distinct_batches(np.bincount(kept, minlength=len(groups)), self.num_identities, rng)
-        return np.array([index for identity in identities.ravel().tolist() for index in next(groups[identity])])
+        identities = distinct_batches(np.bincount(kept, minlength=len(self._groups)), self.num_identities, rng).ravel()
+        # The n-th time that an identity occurs, it takes its n-th group.
+        taken = np.empty_like(identities)
+        _, taken[np.argsort(identities, kind="stable")] = numbered(np.bincount(identities))
+        order: NDArray[np.int64] = groups[(np.cumsum(self._groups) - self._groups)[identities] + taken].ravel()
+        return order
+
+    def _cut(self, shuffled: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        """Cut the images, shuffled within each pack, into groups: (groups, K), identity after identity."""
+        del rng
+        sizes = np.bincount(self._pack)  # a pack holds all images of an identity
+        owners, number = numbered(self._groups)
+        places = (number[:, None] * self.num_instances + np.arange(self.num_instances)) % sizes[owners, None]
+        groups: NDArray[np.int64] = shuffled[(np.cumsum(sizes) - sizes)[owners, None] + places]
+        return groups
+
+
+def numbered(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the item of each occurrence, item after item, and the number of the occurrence among those of its item."""
+    items = np.repeat(np.arange(len(counts)), counts)
+    return items, np.arange(len(items)) - (np.cumsum(counts) - counts)[items]
 
 
 class CameraIdentityBatches(IdentityBatches):
@@ -90,18 +101,35 @@ class CameraIdentityBatches(IdentityBatches):
 
     by_camera = True
 
+    def _cut(self, shuffled: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        images, ends = shuffled.tolist(), np.cumsum(np.bincount(self._pack)).tolist()
+        packs = [images[start:end] for start, end in pairwise([0, *ends])]
+        order = np.lexsort((rng.random(len(packs)), self._pack_identity)).tolist()  # of the cameras of each identity
+        dealt: list[int] = []
+        first = 0
+        for cameras, groups in zip(np.bincount(self._pack_identity).tolist(), self._groups.tolist(), strict=True):
+            turns = [packs[pack] for pack in order[first : first + cameras]]
+            dealt += deal_in_turns(turns, groups, self.num_instances)
+            first += cameras
+        return np.array(dealt, dtype=np.int64).reshape(-1, self.num_instances)
 
-def deal_in_turns(cameras: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
-    """Yield groups of one identity's images without end, its cameras taking turns.
+
+def deal_in_turns(cameras: Sequence[Sequence[int]], groups: int, size: int) -> list[int]:
+    """Deal one identity's images into groups, its cameras taking turns.
 
     Args:
         cameras: Images of each camera.
+        groups: Number of groups.
         size: Size of a group, in which images recur if there are fewer.
+
+    Returns:
+        `groups * size` images, group after group.
     """
     distinct = min(size, sum(map(len, cameras)))
     given = [0] * len(cameras)
     turn = 0
-    while True:
+    dealt: list[int] = []
+    for _ in range(groups):
         group: list[int] = []
         before = given.copy()
         while len(group) < distinct:
@@ -110,4 +138,5 @@ def deal_in_turns(cameras: Sequence[Sequence[int]], size: int) -> Iterator[list[
                 group.append(images[count % len(images)])
                 given[turn] += 1
             turn = (turn + 1) % len(cameras)
-        yield (group * -(-size // distinct))[:size]
+        dealt += (group * -(-size // distinct))[:size]
+    return dealt
