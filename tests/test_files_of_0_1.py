@@ -19,6 +19,8 @@ from reidlit.engine.mutual import MutualModule
 from reidlit.inference.features import Features
 from reidlit.spec import build, locate
 
+pytestmark = pytest.mark.slow
+
 FILES = Path(__file__).parent / "files_of_0_1"
 EXPECTED = json.loads((FILES / "expected.json").read_text(encoding="utf-8"))
 CHECKPOINTS = EXPECTED["checkpoints"]

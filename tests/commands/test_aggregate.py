@@ -169,6 +169,7 @@ def test_settings_are_printed_as_they_are(aggregate, make_run):
     assert "train eval.postprocess=[rerank]" in aggregate("runs")[0]
 
 
+@pytest.mark.slow
 def test_a_real_sweep(aggregate, reidlit, tmp_path):
     sweep = [*TRAIN, "trainer.max_epochs=1", "logger=csv", f"hydra.sweep.dir={tmp_path}/sweep"]
     assert reidlit("train", "-m", *sweep, "seed=1,2").status == 0

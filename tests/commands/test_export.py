@@ -60,6 +60,7 @@ def test_small_precisions_and_unit_length(checkpoint, reidlit, tmp_path, drawn):
     assert max(size["int8"], size["fp16"]) < size["full"]
 
 
+@pytest.mark.slow
 def test_a_file_that_differs_is_deleted(checkpoint, reidlit, tmp_path):
     done = reidlit("export", f"ckpt_path={checkpoint}", "max_difference=0", f"output={tmp_path}/out/model")
     assert done.status == 1

@@ -18,6 +18,7 @@ def checkpoint(trained):
     return f"ckpt_path={trained / 'checkpoints' / 'last.ckpt'}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["npz", "parquet"])
 def test_stored_features_score_as_the_model_does(suffix, checkpoint, reidlit, tmp_path):
     data = ["data=synthetic", *TINY[:6]]

@@ -20,6 +20,7 @@ def profile(reidlit, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_one_model_is_measured_and_timed(profile):
     printed, found = profile("model=osnet_x0_25", "image_size=[64,32]", "batch_size=4")
     row = found["models"]["osnet_x0_25"]

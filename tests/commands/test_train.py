@@ -48,6 +48,7 @@ def test_everything_is_logged(trained):
     assert list((trained / "tensorboard").glob("events.out.tfevents.*"))
 
 
+@pytest.mark.slow
 def test_checkpoint_loads_in_python_without_hydra_on_other_paths(trained, tmp_path):
     """In a process that cannot import Hydra, from another folder, after the run's own is out of reach."""
     moved = tmp_path / "elsewhere.ckpt"

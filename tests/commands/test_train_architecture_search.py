@@ -17,6 +17,7 @@ def weights(run):
     return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
 
+@pytest.mark.slow
 def test_a_search_leaves_an_architecture_that_trains_at_once(reidlit, tmp_path):
     run, found = tmp_path / "run", tmp_path / "run" / "conf" / "model" / "osnet_ain_found.yaml"
     parts = ["model/neck=bnneck", "model.neck.test=before"]
@@ -67,6 +68,7 @@ def test_a_search_that_is_resumed_ends_as_an_unbroken_one(reidlit, tmp_path):
     assert (tmp_path / "unbroken" / file).read_text() == (tmp_path / "resumed" / file).read_text()
 
 
+@pytest.mark.slow
 def test_a_test_of_the_search_says_that_it_means_nothing(reidlit, tmp_path):
     with pytest.warns(UserWarning, match=r"say nothing of the architecture found.*test=false"):
         done = reidlit("train", *SEARCH, "test=true", "trainer.max_epochs=1", f"hydra.run.dir={tmp_path}/run")

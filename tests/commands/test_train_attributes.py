@@ -14,6 +14,8 @@ from reidlit.data.datasets.synthetic_attributes import attributes_of
 from reidlit.data.synthetic.pedestrians import Pedestrians
 from reidlit.inference.extractor import FeatureExtractor
 
+pytestmark = pytest.mark.slow
+
 DATA = ["data=synthetic_attributes", "data.image_height=64", "data.image_width=32", "data.num_workers=0"]
 PEOPLE = ["data.num_identities=400", "data.num_val=40", "data.num_test=60"]
 SIZE = ["data.height=64", "data.width=32"]

@@ -19,6 +19,7 @@ def assert_equal(one, other):
         assert all(torch.equal(value, other[part][name]) for name, value in one[part].items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("average", ["ema", "swa"])
 def test_a_run_and_its_checkpoint_are_tested_with_the_average(average, reidlit, tmp_path):
     run = [*TRAIN, f"averaging={average}", "callbacks.progress=null", "data.batch_size=4", "optimizer.lr=0.01"]

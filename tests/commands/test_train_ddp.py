@@ -109,6 +109,7 @@ def test_a_killed_rank_ends_the_run(victim, started):
     assert not any(alive(pid) for pid in ranks)
 
 
+@pytest.mark.slow
 def test_all_ranks_agree_on_the_best_checkpoint(started):
     start, folder = started
     best = ["callbacks=best", "data.val_fraction=0.34", "trainer.max_epochs=3", "test=false"]

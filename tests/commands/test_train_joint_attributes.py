@@ -35,6 +35,7 @@ def market(tmp_path):
     return pedestrians
 
 
+@pytest.mark.slow
 def test_both_are_trained_tested_and_predicted(market, reidlit, tmp_path):
     run = [*TRAIN, *JOINT, "loss=softmax_triplet", "sampler.num_instances=3", "logger=csv", "data.val_fraction=0.34"]
     done = reidlit("train", *run, "engine.weighting=label", "hydra.run.dir=run")

@@ -33,6 +33,7 @@ def figures(run):
     return {key: value for key, value in json.loads((run / "metrics.json").read_text()).items() if key.endswith("/mAP")}
 
 
+@pytest.mark.slow
 def test_mutual_learning_is_tested_as_one_network_or_as_an_ensemble(reidlit, tmp_path):
     """With margins, whose classifier a peer gets too."""
     run = [*TINY, *MUTUAL, "callbacks.progress=null", "trainer.max_epochs=1", "data.batch_size=12", "loss=arcface"]
@@ -51,6 +52,7 @@ def test_mutual_learning_is_tested_as_one_network_or_as_an_ensemble(reidlit, tmp
     assert (tmp_path / "one" / "calibration.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_distilled_student_is_tested_without_its_teacher(reidlit, tmp_path, trained):
     teacher = tmp_path / "checkpoints" / "last.ckpt"
     teacher.parent.mkdir()

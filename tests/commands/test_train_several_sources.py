@@ -22,6 +22,7 @@ def run(reidlit, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_two_sources_and_each_target_in_one_table(run):
     printed, metrics = run(f"data.sources=[{HERE},{THERE}]")
     assert "synthetic: trained on 6 identities, 36 images, 2 cameras" in printed

@@ -24,6 +24,7 @@ def settings(folder):
     return dict(item.split("=", 1) for item in OmegaConf.load(folder / ".hydra" / "overrides.yaml"))
 
 
+@pytest.mark.slow
 def test_a_failed_job_leaves_the_others_alone_and_a_sweep_is_gone_on_with(reidlit, tmp_path):
     sweep = tmp_path / "sweep"
     result = reidlit("train", "-m", *ONCE, "optimizer.lr=abc,0.001", "seed=1", f"hydra.sweep.dir={sweep}")

@@ -66,6 +66,7 @@ def first(jobs):
     return jobs[0]
 
 
+@pytest.mark.slow
 def test_each_job_of_a_sweep_is_a_run_of_its_group(swept, jobs):
     first, second = jobs
     for number, run in enumerate([first.run, second.run]):
@@ -309,6 +310,7 @@ def test_the_dashboard_shows_what_is_logged(first):
         assert asked[0][-1] == asked[1][-1]
 
 
+@pytest.mark.slow
 def test_the_dashboard_is_made_by_a_command(server, tmp_path):
     twice = "from reidlit import cli\nfor _ in 1, 2:\n"
     twice += "    try: cli.main()\n    except SystemExit: pass"

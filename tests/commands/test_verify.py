@@ -28,6 +28,7 @@ def test_training_calibrates(trained, images, reidlit):
     assert again["distance"] < 0.01 * found["distance"]
 
 
+@pytest.mark.slow
 def test_a_test_calibrates_a_checkpoint_on_request(trained, images, reidlit, tmp_path):
     copy = tmp_path / "copy.ckpt"
     shutil.copy(trained / "checkpoints" / "last.ckpt", copy)

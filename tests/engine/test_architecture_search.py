@@ -125,6 +125,7 @@ class Noise(nn.Module):
         return torch.randn(len(x), self.channels, *x.shape[2:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", ["plain", "residual"])
 def test_a_search_finds_the_only_candidate_that_is_not_noise(wanted):
     trained = module(optimizer=SGD | {"lr": 0.05}, architecture_lr=1.0, temperature=2.0)

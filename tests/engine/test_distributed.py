@@ -14,6 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 from reidlit.config import CONFIG_DIR, option, options
 from reidlit.engine.reid import ReIDModule
 
+pytestmark = pytest.mark.slow
+
 PIDS = [0, 1, 2, 0, 1, 2, 0, 1, 2, 3, 3, 0]  # identities are divided between the ranks
 OPTIONS = [name for name in options("loss") if name != "attributes"]  # which are of no identities
 PROXIES = "metric_learning with parameters"

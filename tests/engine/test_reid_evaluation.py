@@ -9,6 +9,8 @@ import pytest
 
 from helpers.nested import flat
 
+pytestmark = pytest.mark.slow
+
 RUN = """
 import json, sys
 from pathlib import Path

@@ -161,6 +161,7 @@ def test_a_training_that_is_killed_again_and_again_ends_as_an_unbroken_one(launc
     assert parts == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held_out", [0, 0.34])
 def test_a_run_that_is_resumed_twice_does_no_step_twice(held_out, launch, tmp_path, drawn, long):
     """First from the last batch of an epoch, before the epoch has ended, and then from each step of the next."""

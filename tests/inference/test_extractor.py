@@ -97,6 +97,7 @@ def test_flip_and_length(extractor, weights, files):
     assert len({extractor.fingerprint, flipped.fingerprint, unit.fingerprint}) == 3
 
 
+@pytest.mark.slow
 def test_onnx_gives_the_same(extractor, weights, files):
     onnx = reidlit.FeatureExtractor("osnet_x0_25", weights, image_size=SIZE, device="cpu", backend="onnx")
     torch.testing.assert_close(onnx(files), extractor(files), atol=1e-4, rtol=1e-4)

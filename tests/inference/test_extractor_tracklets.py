@@ -74,6 +74,7 @@ class Projected(torch.nn.Module):
         return (self.linear(x.mean((2, 3))),)
 
 
+@pytest.mark.slow
 def test_what_is_no_tracklet_is_refused():
     with pytest.raises(ValueError, match="images is empty"):
         extractor(model()).tracklet([])

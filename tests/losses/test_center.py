@@ -187,6 +187,7 @@ def states(own):
     return loss.state_dict()
 
 
+@pytest.mark.slow
 def test_two_processes_keep_what_one_keeps(tmp_path):
     spawn(run_rank, args=(str(tmp_path),), nprocs=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))

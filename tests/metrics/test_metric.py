@@ -174,6 +174,7 @@ def run_rank(rank, folder):
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(samples, tmp_path):
     expected = expected_scores(samples)
     spawn(run_rank, args=(str(tmp_path),), nprocs=2)

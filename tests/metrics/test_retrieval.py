@@ -347,6 +347,7 @@ print(module.rank_in_row(np.zeros(3), 0))
 """
 
 
+@pytest.mark.slow
 def test_kernels_run_where_no_cache_can_be_written(tmp_path):
     copy = tmp_path / "package" / "row_kernels.py"
     copy.parent.mkdir()
@@ -375,6 +376,7 @@ def test_numba_that_refuses_to_cache_still_compiles(monkeypatch):
     assert jit()(lambda x: x + 1)(1) == 2
 
 
+@pytest.mark.slow
 def test_kernels_are_compiled_anew_after_a_change_in_another_file(tmp_path):
     start = "from reidlit.metrics._ranking.numba_cache import jit\n"
     inner, outer = tmp_path / "inner_kernels.py", tmp_path / "outer_kernels.py"

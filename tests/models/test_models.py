@@ -162,15 +162,18 @@ def test_same_embedding_and_logits_as_torchreid(network, torchreid_model, tmp_pa
         assert embedding.shape == (3, ours.embedding_size)
         scale = max(1.0, float(expected.abs().max()))
         torch.testing.assert_close(embedding / scale, expected / scale, rtol=0, atol=1e-5)
+        # Statistics of three images amplify rounding, which differs between processors, so in double precision; but
+        # Torchreid's HACNN computes its regions in single precision.
+        dtype = torch.float32 if name == "hacnn" else torch.float64
         state = torch.get_rng_state()
-        expected = oracle.train()(image)
+        expected = oracle.to(dtype).train()(image.to(dtype))
         torch.set_rng_state(state)  # dropout draws the same
-        logits = ours.train()(image).logits
+        logits = ours.to(dtype).train()(image.to(dtype)).logits
     expected = expected if isinstance(expected, list | tuple) else [expected]
     assert len(logits) == len(expected)
     for found, wanted in zip(logits, expected, strict=True):
         scale = max(1.0, float(wanted.abs().max()))
-        torch.testing.assert_close(found / scale, wanted / scale, rtol=0, atol=1e-4)
+        torch.testing.assert_close(found / scale, wanted / scale, rtol=0, atol=2e-3 if name == "hacnn" else 1e-8)
 
 
 def randomize(model):

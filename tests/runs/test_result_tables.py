@@ -65,6 +65,7 @@ def test_lists_are_numbered_as_the_gallery(test_run):
         assert pids.index(pid) == first - 1
 
 
+@pytest.mark.slow
 def test_flip_post_processing_and_protocol_are_applied_and_named(test_run):
     plain = distances(test_run()[2])
     listed = np.isfinite(plain)  # the gallery is shorter than the lists

@@ -52,6 +52,7 @@ def test_the_same_as_torchreid(tmp_path):
     assert sorted(ids(ours["gallery"])) == sorted((pid, camid) for _, pid, camid, _ in theirs["gallery"])
 
 
+@pytest.mark.slow
 def test_sizes_are_as_published(tmp_path):
     query = [(pid, 1 + turn % 6, 1) for pid in range(1, 627) for turn in range(3)]
     query += [(pid, 4, 1) for pid in range(1, 103)]

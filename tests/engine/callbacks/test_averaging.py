@@ -32,6 +32,7 @@ def near(one, other, tolerance=1e-6):
         torch.testing.assert_close(value, other[name], rtol=tolerance, atol=tolerance, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("every", "start", "accumulate"), [(1, 0, 1), (2, 3, 1), (1, 1, 3)])
 def test_ema_is_that_of_a_loop_in_checkpoints_and_in_the_model(every, start, accumulate, data, tmp_path):
     datamodule, seen = data(), Recorder()

@@ -12,6 +12,7 @@ from reidlit.engine.callbacks.checkpoint import AtomicCheckpointIO
 from reidlit.engine.reid import ReIDModule
 
 
+@pytest.mark.slow
 def test_no_space_leaves_the_old_checkpoint_and_no_half_of_a_new_one(tmp_path):
     """The limit on a file's size stands for a full disk; it must be set in a process of its own."""
     path = tmp_path / "last.ckpt"

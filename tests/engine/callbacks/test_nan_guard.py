@@ -119,6 +119,7 @@ except ValueError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [None, 4])
 def test_all_ranks_stop_and_name_the_images_of_the_bad_one(every, tmp_path, drawn):
     (tmp_path / "two.py").write_text(TWO)

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from helpers.wandb_files import clean, column, runs
 from reidlit.engine.loggers.factory import wandb_logger
 
@@ -40,6 +42,7 @@ def log(cases, folder):
     )
 
 
+@pytest.mark.slow
 def test_a_network_is_needed_only_where_it_is_asked_for(tmp_path):
     cases = {
         "nothing": ({}, None),
@@ -57,6 +60,7 @@ def test_a_network_is_needed_only_where_it_is_asked_for(tmp_path):
     assert sum(len(found) for found in logged.values()) == 3
 
 
+@pytest.mark.slow
 def test_an_account_without_an_answer_falls_back_to_files(tmp_path):
     account = {"WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
     assert "W&B did not respond" in log([("run", account, None)], tmp_path).stderr
@@ -64,6 +68,7 @@ def test_an_account_without_an_answer_falls_back_to_files(tmp_path):
     assert column(run, "train/loss") == {3: 1.0}
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_only_where_it_should(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     begun = wandb_logger(str(tmp_path / "begun"))

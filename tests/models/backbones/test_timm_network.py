@@ -39,6 +39,7 @@ FAMILIES = {  # a small network of each, and the channels of its map
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_families_train_on_images_that_are_not_square(name):
     torch.manual_seed(0)
