@@ -69,6 +69,7 @@ def test_a_user_adds_one_python_file_and_one_yaml(reidlit, tmp_path):
     assert "test/synthetic" in result.out
 
 
+@pytest.mark.slow
 def test_wandb_without_an_account_writes_files_and_asks_nothing(process, tmp_path, monkeypatch):
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)

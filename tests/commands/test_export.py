@@ -81,6 +81,7 @@ def test_weights_load_in_torchreid_itself(name, tmp_path):
             torch.testing.assert_close(theirs(image), model.embed(image), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_torchreid_form_of_the_command(checkpoint, reidlit, tmp_path):
     done = reidlit("export", f"ckpt_path={checkpoint}", "format=torchreid", f"output={tmp_path}/model")
     assert done.status == 0, done.err

@@ -10,6 +10,8 @@ from PIL import Image
 from helpers.cli_settings import TINY
 from reidlit.visualize.ranked_list import FRAME, GAP, HEADER, JUNK, RIGHT, WIDTH, WRONG
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def drawn_lists(trained, reidlit, tmp_path):

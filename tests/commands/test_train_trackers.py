@@ -23,6 +23,8 @@ from helpers.cli_settings import TRAIN
 from helpers.wandb_files import clean, column, runs, table
 from reidlit.commands.dashboard import build_workspace
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = [*TRAIN, "callbacks=best", "callbacks.progress=null", "data.val_fraction=0.3", "data.batch_size=4"]
 SETTINGS += ["trainer.log_every_n_steps=2", "callbacks.ranked_lists.queries=4", "callbacks.ranked_lists.top_k=3"]
 SETTINGS += ["callbacks.ranked_lists.choose=worst", "logger=wandb", "logger.wandb.log_model=true"]
@@ -66,7 +68,6 @@ def first(jobs):
     return jobs[0]
 
 
-@pytest.mark.slow
 def test_each_job_of_a_sweep_is_a_run_of_its_group(swept, jobs):
     first, second = jobs
     for number, run in enumerate([first.run, second.run]):
@@ -160,7 +161,6 @@ def test_checkpoints_are_artifacts_that_tell_what_they_are(swept, first):
         assert Path(entry.local_path).read_bytes() == (swept / "0" / "checkpoints" / name).read_bytes()
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("no_account")
 def test_a_resumed_run_goes_on(swept, jobs, reidlit):
     folder = swept / "1"
@@ -182,7 +182,6 @@ def test_a_resumed_run_goes_on(swept, jobs, reidlit):
     assert float(best) == pytest.approx(max(scores))
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("no_account")
 def test_a_resumed_run_of_attributes_goes_on(reidlit, tmp_path):
     settings = ["engine=attributes", "data=synthetic_attributes", "data.num_identities=24", "data.num_val=6", "data.num_test=6",
@@ -199,7 +198,6 @@ def test_a_resumed_run_of_attributes_goes_on(reidlit, tmp_path):
     assert after.run.run_id == before.run.run_id
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("no_account")
 def test_a_run_that_fails_is_closed_as_failed(reidlit, tmp_path):
     result = reidlit("train", *SETTINGS, "optimizer.lr=1e30", "data.val_fraction=0", "callbacks=default",
@@ -310,7 +308,6 @@ def test_the_dashboard_shows_what_is_logged(first):
         assert asked[0][-1] == asked[1][-1]
 
 
-@pytest.mark.slow
 def test_the_dashboard_is_made_by_a_command(server, tmp_path):
     twice = "from reidlit import cli\nfor _ in 1, 2:\n"
     twice += "    try: cli.main()\n    except SystemExit: pass"

@@ -13,6 +13,8 @@ from reidlit.config import option
 from reidlit.spec import build
 from reidlit.visualize.ranked_list import HEIGHT
 
+pytestmark = pytest.mark.slow
+
 DATA = ["data=synthetic", *TINY]
 
 

@@ -23,6 +23,8 @@ from reidlit.engine.optim import build_optimizer
 from reidlit.engine.schedules import build_scheduler
 from reidlit.overrides import format_override
 
+pytestmark = pytest.mark.slow
+
 # In the shape of Torchreid's published configurations.
 OSNET = """
 model: {name: 'osnet_x1_0', pretrained: True}
@@ -170,7 +172,6 @@ def test_a_published_configuration(content, migrate):
     assert (cfg.data.height, cfg.data.width) == (256, 128)
 
 
-@pytest.mark.slow
 def test_what_differs_is_told(migrate):
     _, remarks = migrate(
         RESNET, "sampler.train_sampler", "RandomSampler", "train.lr_scheduler", "single_step", "test.eval_freq", "-1"
@@ -202,7 +203,6 @@ def test_keys_and_values_after_the_file_count_more(migrate):
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("content", [RESNET, VIDEO], ids=NAMES.get)
 def test_an_experiment_composes_to_the_same(content, migrate, tmp_path, monkeypatch):
     arguments = ("train.seed", "3", "model.load_weights", "w.pth", "data.norm_mean", "0.5,0.5,0.5")
@@ -220,7 +220,6 @@ def test_an_experiment_composes_to_the_same(content, migrate, tmp_path, monkeypa
     assert OmegaConf.to_container(here) == OmegaConf.to_container(there)
 
 
-@pytest.mark.slow
 def test_an_experiment_runs_as_it_says(migrate, reidlit, tmp_path):
     settings = (
         "data.sources",
@@ -337,7 +336,6 @@ def test_table_has_the_settings_of_torchreid():
     assert len(script) == 69 + len({"test.visactmap"})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pairs", "expected"),
     [
@@ -369,7 +367,6 @@ def test_projects(pairs, expected, migrate):
     composed("train", words[2:])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "pairs",
     [
@@ -441,7 +438,6 @@ def test_the_weights_become_those_of_torchreid(pairs, migrate):
         torch.testing.assert_close(b, a, rtol=2e-4, atol=2e-5, msg=lambda words, name=name: f"{name}: {words}")
 
 
-@pytest.mark.slow
 def test_the_erased_pixels_are_torchreids(migrate):
     words, _ = migrate(
         "", *("data.norm_mean", "0.4,0.5,0.6", "data.norm_std", "0.2,0.3,0.4", "data.transforms", "random_erase")
@@ -522,7 +518,6 @@ def test_mistakes_of_the_command_are_named(arguments, words, reidlit, tmp_path):
     assert result.out == ""
 
 
-@pytest.mark.slow
 def test_options_of_ones_own_are_known(reidlit, tmp_path):
     (tmp_path / "own" / "data").mkdir(parents=True)
     (tmp_path / "own" / "data" / "mine.yaml").write_text((CONFIG_DIR / "data" / "viper.yaml").read_text())
@@ -554,7 +549,6 @@ def test_any_text_survives_hydra_and_the_shell(value):
         assert [getattr(each, "text", each) for each in override(images).value()] == ["x.jpg", value]
 
 
-@pytest.mark.slow
 def test_the_shell_runs_nothing_but_the_command(migrate, tmp_path):
     values = {"model.load_weights": "$(touch a)", "data.root": "it's `touch b`", "data.save_dir": "'; touch c #"}
     words, _ = migrate(

@@ -71,6 +71,7 @@ def test_combineall_joins_train_and_test_without_distractors(tmp_path):
     assert len(data.train) == 8
 
 
+@pytest.mark.slow
 def test_from_frames_to_batches(tmp_path):
     base = lay_out(tmp_path)
     data = Mars(str(tmp_path), seq_len=2, **loading())

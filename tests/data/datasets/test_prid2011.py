@@ -35,6 +35,7 @@ def root(tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 def test_halvings_of_the_long_tracklets(root):
     halves = set()
     for split_id in (0, 9):
