@@ -77,8 +77,8 @@ def _is_declared(defaults: DictConfig, name: str, value: Any) -> bool:
 
 def _argument_types(target: Any) -> dict[str, Any]:
     """Return the declared types of the arguments of a class or function, and of the TypedDicts that it unpacks."""
-    function = target.__init__ if isinstance(target, type) else target
-    types = get_type_hints(function)
+    is_class = isinstance(target, type)
+    types = get_type_hints(target.__init__ if is_class else target)
     for declared in list(types.values()):
         if get_origin(declared) is Unpack:
             types |= get_type_hints(get_args(declared)[0])
