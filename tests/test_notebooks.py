@@ -21,6 +21,7 @@ def test_is_stored_without_output(path):
     assert all(not cell.outputs and cell.execution_count is None for cell in cells)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs(path, tmp_path, monkeypatch):
@@ -34,7 +35,7 @@ def test_runs(path, tmp_path, monkeypatch):
         )
     folder = tmp_path / "reader"
     folder.mkdir()
-    NotebookClient(notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
     assert not [
         output for cell in notebook.cells for output in cell.get("outputs", ()) if output.output_type == "error"
     ]

@@ -19,6 +19,8 @@ from helpers.nested import flat
 from reidlit.config import CONFIG_DIR
 from reidlit.models import build_model
 
+pytestmark = pytest.mark.timeout(900)  # a busy machine trains four times before the first test
+
 # Without batch norm, whose statistics are a rank's own.
 VIT = ["model=timm", "model.backbone.name=test_vit", "model/neck=no_neck"]
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
@@ -66,7 +68,7 @@ def runs(started):
         ("alone", [*TWO, "engine.gather=false"], (sys.executable,)),
     ):
         running = start(name, *RUN, *arguments, launcher=launcher)
-        printed, _ = running.communicate(timeout=240)
+        printed, _ = running.communicate(timeout=400)
         assert running.returncode == 0, printed
     return folder
 
@@ -115,7 +117,7 @@ def test_all_ranks_agree_on_the_best_checkpoint(started):
     best = ["callbacks=best", "data.val_fraction=0.34", "trainer.max_epochs=3", "test=false"]
     record = f"+callbacks.record={{_target_: helpers.callbacks.BestOfRank, folder: {folder}}}"
     running = start("best", *RUN, *TWO, *best, record)
-    printed, _ = running.communicate(timeout=240)
+    printed, _ = running.communicate(timeout=400)
     assert running.returncode == 0, printed
     ranks = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
     assert ranks[0] == ranks[1]
