@@ -1,4 +1,4 @@
-# make build-image; make run data=/where/datasets/lie runs=/where/runs/go command="train data=market1501"
+# make build-image; make run data=/path/to/datasets runs=/path/to/runs command="train data=market1501"
 FROM python:3.12-slim
 RUN apt-get update && apt-get install -y --no-install-recommends build-essential && rm -rf /var/lib/apt/lists/*
 RUN useradd --create-home reidlit
@@ -9,7 +9,7 @@ COPY src src
 RUN pip install --no-cache-dir '.[export]'
 USER reidlit
 WORKDIR /home/reidlit
-# torch's wheels bring CUDA; --gpus all is all that the engine needs
+# The torch wheels contain CUDA, so the container only needs --gpus all.
 ENV REIDLIT_DATA=/data WANDB_MODE=offline
 VOLUME ["/data", "/home/reidlit/runs"]
 ENTRYPOINT ["reidlit"]

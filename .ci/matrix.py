@@ -1,10 +1,10 @@
-"""Installs the built package in fresh environments and runs it outside the repository.
+"""Install the built package in fresh environments and run it outside the repository.
 
     python .ci/matrix.py                       # Python 3.11, 3.12 and 3.13, each with the newest and the floor versions
     python .ci/matrix.py --python 3.11 --versions floor
 
-Floor versions are those that pyproject.toml asks for at least. An environment is made, used and deleted; a Python version
-that is not installed is named and counts as a failure if it was asked for.
+Floor versions are the lower bounds in pyproject.toml. Each environment is created, used and deleted. A Python version that is
+not installed is reported, and counts as a failure if it was requested.
 """
 
 import argparse
@@ -59,7 +59,7 @@ assert features.shape == (2, 512) and 0 < scores.mAP <= 1 and module.model.embed
 
 
 def main() -> None:
-    """Runs the combinations that are asked for, and tells which failed."""
+    """Run the requested combinations and report which failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", nargs="+", default=PYTHONS, help="versions, or paths of interpreters")
     parser.add_argument("--versions", nargs="+", choices=("newest", "floor"), default=("newest", "floor"))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from reidlit.models.weights import load_weights
     from reidlit.spec import trust
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = [
     "FeatureExtractor",
     "Gallery",
