@@ -22,6 +22,7 @@ FLOORS = {
     "overrides": 0,
     "spec": 0,
     "data": 1,
+    "help": 1,
     "losses": 1,
     "metrics": 1,
     "models": 1,
