@@ -1,7 +1,7 @@
-"""Batch samplers: the samples of every training batch, on every rank.
+"""Batch samplers, which choose the samples of every training batch on every rank.
 
-`batch_size` is the global one. The sequence of global batches depends only on the seed and the epoch, and each rank takes its
-part of every batch, so a run on four devices sees the batches of a run on one. Pass a sampler to a loader as
+`batch_size` is the global batch size. The sequence of global batches depends only on the seed and the epoch, and each rank
+receives its part of every batch, so a run on four devices sees the same batches as a run on one. Pass a sampler to a loader as
 `batch_sampler`, and disable the samplers that Lightning would add: `Trainer(use_distributed_sampler=False)`.
 """
 

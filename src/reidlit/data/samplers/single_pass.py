@@ -1,4 +1,4 @@
-"""Batch samplers that draw every sample at most once in an epoch."""
+"""Batch samplers that draw every sample at most once per epoch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +12,20 @@ from reidlit.data.samplers.epoch import EpochBatches
 
 @dataclass(eq=False, repr=False)
 class SequentialBatches(EpochBatches):
-    """Samples in the order of the list, the same in every epoch; see `EpochBatches` for the other arguments.
+    """Batches in the order of the sample list, the same in every epoch.
+
+    See `EpochBatches` for the other arguments.
 
     Args:
-        drop_last: Leave out the last samples if they do not fill a batch.
+        drop_last: Whether to drop the last batch if it is incomplete.
+
+    Example:
+        >>> from reidlit.data.sample import Sample
+        >>> from reidlit.data.samplers import SequentialBatches
+        >>> samples = [Sample(f"{pid}.jpg", pid, camid=0) for pid in range(5)]
+        >>> sampler = SequentialBatches(samples, batch_size=2, seed=0)
+        >>> [[draw.index for draw in batch] for batch in sampler]
+        [[0, 1], [2, 3], [4]]
     """
 
     drop_last: bool = False
@@ -25,13 +35,13 @@ class SequentialBatches(EpochBatches):
         rest = self.num_samples % self.batch_size
         if not samples or (self.drop_last and self.num_samples < self.batch_size):
             raise ValueError(
-                f"batch_size={self.batch_size}, but there are {self.num_samples} training samples: an epoch would have no "
-                "batch. Lower data.batch_size, or set sampler.drop_last=false."
+                f"batch_size={self.batch_size} is larger than the training set ({self.num_samples} samples), so an epoch would "
+                "have no batches. Lower data.batch_size, or set sampler.drop_last=false."
             )
         if not self.drop_last and rest % self.world_size:
             raise ValueError(
-                f"drop_last=False leaves a last batch of {rest} samples, which {self.world_size} devices cannot share "
-                "evenly; set sampler.drop_last=true, or choose another data.batch_size."
+                f"drop_last=False leaves a last batch of {rest} samples, which {self.world_size} devices cannot split evenly. "
+                "Set sampler.drop_last=true, or change data.batch_size."
             )
         return self.num_samples - rest if self.drop_last else self.num_samples
 
@@ -42,10 +52,21 @@ class SequentialBatches(EpochBatches):
 
 @dataclass(eq=False, repr=False)
 class RandomBatches(SequentialBatches):
-    """Shuffled samples; see `EpochBatches` for the other arguments.
+    """Batches in random order without replacement.
+
+    See `EpochBatches` for the other arguments.
 
     Args:
-        drop_last: Leave out the samples, different ones in every epoch, that do not fill a batch.
+        drop_last: Whether to drop the last batch if it is incomplete. Which samples that concerns changes every epoch.
+
+    Example:
+        >>> from reidlit.data.sample import Sample
+        >>> from reidlit.data.samplers import RandomBatches
+        >>> samples = [Sample(f"{pid}.jpg", pid, camid=0) for pid in range(4)]
+        >>> sampler = RandomBatches(samples, batch_size=2, seed=0)
+        >>> sampler.set_epoch(1)
+        >>> sorted(draw.index for batch in sampler for draw in batch)
+        [0, 1, 2, 3]
     """
 
     drop_last: bool = True
