@@ -1,4 +1,4 @@
-"""Augmentation of uint8 images, where albumentations has no transform that does what the re-ID papers describe."""
+"""Augmentations of the re-ID papers that albumentations lacks, and reproducible pipelines, for uint8 images."""
 
 from reidlit.data.transforms.geometry import PadCrop, Random2DTranslation, Resize, resize
 from reidlit.data.transforms.occlusion import RandomErasing, RandomPatch

@@ -1,4 +1,4 @@
-"""Steps that cover a random rectangle."""
+"""Steps that occlude a random rectangle."""
 
 import math
 import random
@@ -14,11 +14,20 @@ from reidlit.data.transforms.step import Array, ImageStep, check_image
 
 
 class RandomErasing(ImageStep):
-    """Covers a random rectangle.
+    """Erasing of a random rectangle.
 
-    Zhong et al., "Random Erasing Data Augmentation", AAAI 2020: draw an area and an aspect ratio until the rectangle
-    fits. `albumentations.Erasing` bounds the area so that every ratio fits, which on a 256 x 128 image stops at 15%
-    where the paper goes to 40%; hence this class.
+    Zhong et al., "Random Erasing Data Augmentation", AAAI 2020: draw an area and an aspect ratio until the rectangle fits.
+    `albumentations.Erasing` instead limits the area so that every ratio fits. For a 256 x 128 image that is 15% of the area,
+    while the paper erases up to 40%.
+
+    Args:
+        scale: Minimum and maximum fraction of the image area.
+        ratio: Minimum and maximum ratio of height to width.
+        fill: RGB color, by default the mean of ImageNet, which normalization maps to zero. "random" fills with uniform noise.
+        p: Probability of applying the step.
+
+    Raises:
+        ValueError: If a value is out of range.
     """
 
     def __init__(
@@ -28,31 +37,20 @@ class RandomErasing(ImageStep):
         fill: Sequence[int] | Literal["random"] = (124, 116, 104),
         p: float = 0.5,
     ) -> None:
-        """Takes the paper's parameters.
-
-        Args:
-            scale: Smallest and largest share of the image's area.
-            ratio: Smallest and largest height / width.
-            fill: RGB colour, by default ImageNet's mean, which normalisation makes zero; "random" is noise by pixel.
-            p: Probability.
-
-        Raises:
-            ValueError: A value is out of range.
-        """
         super().__init__(p=p)
         self.scale = interval("scale", scale, 1.0)
         self.ratio = interval("ratio", ratio, math.inf)
         self.fill = None if fill == "random" else colour(fill)
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draws the rectangle: top, left, rows, columns; None where a hundred did not fit."""
+        """Choose the rectangle (top, left, height, width), None if 100 attempts do not fit."""
         del data
         height, width = params["shape"][:2]
-        size = _rectangle(self.py_random, height, width, self.scale, self.ratio)
-        return {"box": None if size is None else (*_place(self.py_random, height, width, size), *size)}
+        size = _random_size(self.py_random, height, width, self.scale, self.ratio)
+        return {"box": None if size is None else (*_random_corner(self.py_random, height, width, size), *size)}
 
     def apply(self, img: Array, box: tuple[int, int, int, int] | None, **_: Any) -> Array:
-        """Covers `box` on a copy of `img`."""
+        """Fill `box` in a copy of `img`."""
         if box is None:
             return img
         top, left, rows, columns = box
@@ -60,22 +58,33 @@ class RandomErasing(ImageStep):
         if self.fill is None:
             noise = self.random_generator.integers(0, 256, (rows, columns, 3), np.uint8)
             erased[top : top + rows, left : left + columns] = noise
-        else:  # ten times as fast as assigning a colour to a numpy slice
+        else:  # ten times as fast as assigning a color to a NumPy slice
             cv2.rectangle(erased, (left, top, columns, rows), self.fill, cv2.FILLED)
         return erased
 
 
 class RandomPatch(ImageStep):
-    """Pastes a random crop of another image at a random place, to imitate occlusion.
+    """Pasting of a random crop of another image at a random position, to imitate occlusion.
 
-    Zhou et al., "Learning Generalisable Omni-Scale Representations for Person Re-Identification", TPAMI 2021. The
-    authors keep a pool of patches cut from the images that the process has seen before. Such a pool differs with the
-    number of workers and dies with them at the end of every epoch. Here the patch is cut from an image that `donor`
-    draws from the data set, so that an example depends on its seed alone and patches exist from the first batch on. It
-    costs one more decoding in half of the examples.
+    Zhou et al., "Learning Generalisable Omni-Scale Representations for Person Re-Identification", TPAMI 2021. The authors keep
+    a pool of patches from the images that the process has decoded so far. Its content depends on the number of workers and is
+    lost with them at the end of every epoch. Here the patch comes from a random image of the dataset, which `donor` returns, so
+    an example depends only on its seed, and patches are available from the first batch. Half of the examples need one more
+    image to be decoded.
 
-    The call needs `donor`, a function from `random.Random` to an (H', W', 3) uint8 image, beside `image`; `Pipeline`
+    A call needs `donor`, a function from `random.Random` to an (H', W', 3) uint8 image, in addition to `image`; `Pipeline`
     passes it on. As in the original, a rotated patch keeps its size and has black corners.
+
+    Args:
+        scale: Minimum and maximum fraction of the image area.
+        ratio: Minimum and maximum ratio of the patch's height to its width.
+        p_rotate: Probability of rotating the patch.
+        limit: Maximum rotation in either direction, in whole degrees.
+        p_flip: Probability of mirroring the patch.
+        p: Probability of applying the step.
+
+    Raises:
+        ValueError: If a value is out of range.
     """
 
     def __init__(
@@ -87,19 +96,6 @@ class RandomPatch(ImageStep):
         p_flip: float = 0.5,
         p: float = 0.5,
     ) -> None:
-        """Takes the paper's parameters.
-
-        Args:
-            scale: Smallest and largest share of the image's area.
-            ratio: Smallest and largest height / width of the patch.
-            p_rotate: Probability that the patch is rotated.
-            limit: Largest rotation either way, in whole degrees.
-            p_flip: Probability that the patch is mirrored.
-            p: Probability that there is a patch.
-
-        Raises:
-            ValueError: A value is out of range.
-        """
         super().__init__(p=p)
         self.scale = interval("scale", scale, 1.0)
         self.ratio = interval("ratio", ratio, math.inf)
@@ -108,28 +104,28 @@ class RandomPatch(ImageStep):
         self.p_flip = probability("p_flip", p_flip)
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        """Draws, cuts and turns the patch; None where a hundred sizes did not fit."""
+        """Choose, crop and rotate the patch; None if 100 attempts do not fit."""
         donor = data.get("donor")
         if donor is None:
-            raise ValueError("RandomPatch was called without donor; pass a function that gives another image.")
+            raise ValueError("RandomPatch needs the argument donor: pass a function that returns another image.")
         height, width = params["shape"][:2]
-        size = _rectangle(self.py_random, height, width, self.scale, self.ratio)
+        size = _random_size(self.py_random, height, width, self.scale, self.ratio)
         if size is None:
             return {"patch": None, "corner": (0, 0)}
         other = donor(self.py_random)
-        check_image(other, "the donor's image")
-        top, left = _place(self.py_random, height, width, size)
+        check_image(other, "the image of donor")
+        top, left = _random_corner(self.py_random, height, width, size)
         patch = resize(other, height, width)[top : top + size[0], left : left + size[1]]
         if self.py_random.random() < self.p_flip:
             patch = cv2.flip(patch, 1)
         if self.py_random.random() < self.p_rotate:
-            centre = ((size[1] - 1) / 2, (size[0] - 1) / 2)
-            turn = cv2.getRotationMatrix2D(centre, self.py_random.randint(-self.limit, self.limit), 1.0)
-            patch = cv2.warpAffine(patch, turn, (size[1], size[0]))
-        return {"patch": patch, "corner": _place(self.py_random, height, width, size)}
+            center = ((size[1] - 1) / 2, (size[0] - 1) / 2)
+            rotation = cv2.getRotationMatrix2D(center, self.py_random.randint(-self.limit, self.limit), 1.0)
+            patch = cv2.warpAffine(patch, rotation, (size[1], size[0]))
+        return {"patch": patch, "corner": _random_corner(self.py_random, height, width, size)}
 
     def apply(self, img: Array, patch: Array | None, corner: tuple[int, int], **_: Any) -> Array:
-        """Pastes `patch` on a copy of `img`."""
+        """Paste `patch` into a copy of `img`."""
         if patch is None:
             return img
         top, left = corner
@@ -138,10 +134,10 @@ class RandomPatch(ImageStep):
         return pasted
 
 
-def _rectangle(
+def _random_size(
     rng: random.Random, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> tuple[int, int] | None:
-    """Draws rows and columns of a rectangle with an area and a height / width in the ranges, smaller than the image."""
+    """Draw the height and width of a rectangle within the given ranges and smaller than the image, None if none fits."""
     for _ in range(100):
         area = rng.uniform(*scale) * height * width
         aspect = rng.uniform(*ratio)
@@ -151,6 +147,6 @@ def _rectangle(
     return None
 
 
-def _place(rng: random.Random, height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
-    """Draws the top left corner of a rectangle of `size` within the image."""
+def _random_corner(rng: random.Random, height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Draw the top left corner of a rectangle of `size` inside the image."""
     return rng.randint(0, height - size[0]), rng.randint(0, width - size[1])

@@ -1,7 +1,7 @@
 """Base class of the augmentation steps that albumentations lacks.
 
-Images stay uint8; scaling and normalization belong to the model, on the device. Every random choice is drawn from the
-generators of a step, which `Pipeline` seeds.
+Images stay uint8, because the model scales and normalizes them on the device. Every random choice comes from the generators of
+a step, which `Pipeline` seeds.
 """
 
 import random
@@ -16,20 +16,20 @@ Donor: TypeAlias = Callable[[random.Random], Array]
 
 
 class ImageStep(albumentations.ImageOnlyTransform):  # type: ignore[misc]  # albumentations ships no types
-    """An albumentations transform of images, with types for what its subclasses use and a short way in."""
+    """Typed albumentations transform of images with a faster entry point, `augment`."""
 
     py_random: random.Random
     random_generator: np.random.Generator
 
     def augment(self, image: Array, donor: Donor | None) -> Array:
-        """Does what a call does for a lone image, in a third of the time: no replay, no targets, no copy to contiguous.
+        """Apply the transform to an image in a third of the time of a call: no replay, no other targets, no copy.
 
         Args:
-            image: (H, W, 3) uint8, contiguous or a view.
-            donor: As for `Pipeline`.
+            image: (H, W, 3) uint8 image, contiguous or a view.
+            donor: Function that returns another image; see `Pipeline`.
 
         Returns:
-            (H_out, W_out, 3) uint8, contiguous or a view.
+            (H_out, W_out, 3) uint8 image, contiguous or a view.
         """
         self.params: dict[str, Any] = {}
         if not self.should_apply():
@@ -42,9 +42,13 @@ class ImageStep(albumentations.ImageOnlyTransform):  # type: ignore[misc]  # alb
 
 
 def check_image(image: Array, name: str) -> None:
-    """Raises ValueError unless `image` is (H, W, 3) uint8 and not empty."""
+    """Check that `image` is (H, W, 3) uint8 and not empty.
+
+    Raises:
+        ValueError: If it is not. `name` identifies the image in the message.
+    """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(
-            f"{name} is {image.dtype} {image.shape}; it must be uint8 (H, W, 3). Leave scaling and normalisation to "
-            "the model, which does them on the device."
+            f"{name} is {image.dtype} {image.shape}: must be uint8 (H, W, 3) and not empty. Leave scaling and normalization "
+            "to the model, which applies them on the device."
         )
