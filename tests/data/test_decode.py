@@ -1,6 +1,7 @@
-"""Decoding: odd files come out right, broken ones raise."""
+"""Decoding of all supported formats; corrupt files raise an error."""
 
 import io
+import re
 
 import cv2
 import numpy as np
@@ -9,16 +10,16 @@ from PIL import Image
 
 from reidlit.data.decode import MAX_PIXELS, decode
 
-# Smooth, so that lossy formats come near it, and different in every corner and channel
+# Smooth, so that lossy formats are accurate, and different in every corner and channel
 ROWS, COLUMNS = np.mgrid[0:64, 0:48]
 PIXELS = np.stack([ROWS * 4, COLUMNS * 5, 255 - ROWS * 2 - COLUMNS], axis=-1).clip(0, 255).astype(np.uint8)
 PICTURE = Image.fromarray(PIXELS)
 GRAY = np.asarray(PICTURE.convert("L"))
 
 
-def encoded(picture, kind, **options):
+def encoded(picture, file_format, **options):
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    picture.save(buffer, file_format, **options)
     return buffer.getvalue()
 
 
@@ -32,7 +33,7 @@ NOISY_PNG = encoded(Image.fromarray(NOISE), "PNG")
 @pytest.fixture
 def written(tmp_path):
     def write(data):
-        path = tmp_path / "image.jpg"  # the content decides, not the name
+        path = tmp_path / "image.jpg"  # the format follows from the content, not from the name
         path.write_bytes(data)
         return path
 
@@ -68,37 +69,39 @@ def test_formats_become_rgb(written, data, tolerance):
     assert_near(decode(written(data)), PIXELS, tolerance)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP"])
-def test_gray(written, kind):
-    assert_near(decode(written(encoded(PICTURE.convert("L"), kind))), np.stack([GRAY] * 3, -1), 2)
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "BMP"])
+def test_gray_becomes_rgb(written, file_format):
+    assert_near(decode(written(encoded(PICTURE.convert("L"), file_format))), np.stack([GRAY] * 3, -1), 2)
 
 
 @pytest.mark.parametrize("tail", [b"", b"strict"])
-@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_sixteen_bit_gray(written, kind, tail):
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
+def test_sixteen_bit_gray_is_scaled(written, file_format, tail):
     deep = Image.fromarray(GRAY.astype(np.uint16) * 257)
-    assert_near(decode(written(encoded(deep, kind) + tail)), np.stack([GRAY] * 3, -1), 0)
+    assert_near(decode(written(encoded(deep, file_format) + tail)), np.stack([GRAY] * 3, -1), 0)
 
 
 @pytest.mark.parametrize("tail", [b"", b"strict"])
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_applied(written, kind, orientation, tail):
+def test_orientation_is_applied(written, file_format, orientation, tail):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    k = {1: 0, 2: 0, 3: 2, 4: 2, 5: 3, 6: 3, 7: 1, 8: 1}[orientation]  # the standard: quarter turns, then a mirror
+    k = {1: 0, 2: 0, 3: 2, 4: 2, 5: 3, 6: 3, 7: 1, 8: 1}[
+        orientation
+    ]  # EXIF standard: rotate by k quarter turns, then mirror
     expected = np.rot90(PIXELS, k)
     if orientation in {2, 4, 5, 7}:
         expected = expected[:, ::-1]
-    assert_near(decode(written(encoded(PICTURE, kind, quality=95, exif=exif) + tail)), expected, 3)
+    assert_near(decode(written(encoded(PICTURE, file_format, quality=95, exif=exif) + tail)), expected, 3)
 
 
-def test_same_pixels_as_pillow(written):
+def test_pixels_match_pillow(written):
     assert_near(decode(written(NOISY_JPEG)), np.asarray(Image.open(io.BytesIO(NOISY_JPEG)).convert("RGB")), 0.01)
 
 
-def cut(data, share):
-    return data[: int(len(data) * share)]
+def cut(data, fraction):
+    return data[: int(len(data) * fraction)]
 
 
 BROKEN = {
@@ -107,10 +110,10 @@ BROKEN = {
     "html": b"<html><body>404</body></html>",
     "start of a jpeg": JPEG[:2],
     "no jpeg data": JPEG[:2] + JPEG[-2:],
-    **{f"jpeg cut at {share}": cut(NOISY_JPEG, share) for share in (0.1, 0.3, 0.5, 0.9, 0.99)},
+    **{f"jpeg cut at {fraction}": cut(NOISY_JPEG, fraction) for fraction in (0.1, 0.3, 0.5, 0.9, 0.99)},
     "jpeg without its last byte": NOISY_JPEG[:-1],
-    "jpeg with its end lost in zeros": cut(NOISY_JPEG, 0.5) + bytes(len(NOISY_JPEG) // 2),
-    **{f"png cut at {share}": cut(NOISY_PNG, share) for share in (0.1, 0.5, 0.9)},
+    "jpeg with its end overwritten by zeros": cut(NOISY_JPEG, 0.5) + bytes(len(NOISY_JPEG) // 2),
+    **{f"png cut at {fraction}": cut(NOISY_PNG, fraction) for fraction in (0.1, 0.5, 0.9)},
     "png with a part missing": cut(PNG, 0.5) + PNG[-12:],
     "png with a changed byte": cut(PNG, 0.5) + bytes([PNG[len(PNG) // 2] ^ 255]) + PNG[len(PNG) // 2 + 1 :],
     "bmp": cut(encoded(PICTURE, "BMP"), 0.5),
@@ -122,21 +125,20 @@ BROKEN = {
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN.keys())
 def test_broken(written, data):
     path = written(data)
-    with pytest.raises(ValueError, match=r"Cannot read .* Replace the file") as error:
+    with pytest.raises(ValueError, match=re.escape(repr(str(path)))):
         decode(path)
-    assert repr(str(path)) in str(error.value)
 
 
 def test_jpegs_cut_anywhere(written):
     """OpenCV alone accepts most of these."""
     for length in range(0, len(NOISY_JPEG) - 1, 211):
-        with pytest.raises(ValueError, match="Cannot read"):
+        with pytest.raises(ValueError, match=r"image\.jpg'"):
             decode(written(NOISY_JPEG[:length]))
 
 
 def with_jpeg_size(height, width):
-    at = JPEG.index(b"\xff\xc0") + 5
-    return JPEG[:at] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + JPEG[at + 4 :]
+    position = JPEG.index(b"\xff\xc0") + 5
+    return JPEG[:position] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + JPEG[position + 4 :]
 
 
 def with_png_size(height, width):
@@ -149,26 +151,26 @@ def with_png_size(height, width):
 )
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_bombs(written, data, tail):
-    with pytest.raises(ValueError, match=f"at most {MAX_PIXELS}|no known image format"):
+    with pytest.raises(ValueError, match=rf"\b{MAX_PIXELS}\b|image format"):
         decode(written(data + tail))
 
 
 def test_bomb_behind_fill_bytes(written):
-    """A decoder skips FF bytes before a marker. Read as a segment they lead to a header with a harmless size."""
+    """Decoders skip FF bytes before a marker; parsed as a segment, they would lead to a header with a harmless size."""
     data = with_jpeg_size(9000, 9000)
-    at = data.index(b"\xff\xc0")
-    data = data[:at] + b"\xff\xff" + data[at:]
-    data += bytes(at + 2 + 0xFFC0 - len(data)) + JPEG[JPEG.index(b"\xff\xc0") :]
-    with pytest.raises(ValueError, match=f"has 81000000 pixels; at most {MAX_PIXELS}"):
+    position = data.index(b"\xff\xc0")
+    data = data[:position] + b"\xff\xff" + data[position:]
+    data += bytes(position + 2 + 0xFFC0 - len(data)) + JPEG[JPEG.index(b"\xff\xc0") :]
+    with pytest.raises(ValueError, match=rf"\b81000000\b.*\b{MAX_PIXELS}\b"):
         decode(written(data))
 
 
-@pytest.mark.parametrize("kind", [str, lambda path: path])
-def test_missing(tmp_path, kind):
+@pytest.mark.parametrize("convert", [str, lambda path: path])
+def test_missing_file_is_rejected(tmp_path, convert):
     with pytest.raises(FileNotFoundError, match=r"absent\.jpg.*data\.root"):
-        decode(kind(tmp_path / "absent.jpg"))
+        decode(convert(tmp_path / "absent.jpg"))
 
 
-def test_folder(tmp_path):
-    with pytest.raises(ValueError, match="is a folder"):
+def test_folder_is_rejected(tmp_path):
+    with pytest.raises(ValueError, match=re.escape(repr(str(tmp_path)))):
         decode(tmp_path)

@@ -1,7 +1,8 @@
-"""Packed datasets return the same images as the files, in every process."""
+"""Packs return the same images as the files, in every process."""
 
 import os
 import pickle
+import re
 import resource
 import shutil
 import struct
@@ -33,7 +34,7 @@ COUNT = BLOCK + 44  # more than one block
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Images of many sizes and kinds in two folders, and a pack next to them."""
+    """Return a folder with images of many sizes and formats in two subfolders, and a pack of them."""
     root = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     for number in range(COUNT):
@@ -50,15 +51,15 @@ def listed(root):
     return sorted(str(path) for path in (root / "set").rglob("*.*"))
 
 
-def few(folder, count=3):
-    """A small data set of its own, to be damaged."""
+def write_images(folder, count=3):
+    """Write a small dataset that a test may damage; return its paths."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
         Image.fromarray(np.full((16, 8, 3), 40 * number, np.uint8)).save(folder / f"{number}.bmp")
     return sorted(str(path) for path in folder.glob("*.bmp"))
 
 
-def test_an_image_is_what_the_file_gives(root):
+def test_packed_images_equal_decoded_files(root):
     read = Packed(root / "a.arrow", root)
     assert len(read) == COUNT
     for path in listed(root):
@@ -66,7 +67,7 @@ def test_an_image_is_what_the_file_gives(root):
         assert image.dtype == np.uint8
         assert image.flags.c_contiguous
         np.testing.assert_array_equal(image, expected, strict=True)
-    image[:] = 0  # which changes nothing for others
+    image[:] = 0  # does not change the pack
     np.testing.assert_array_equal(read(path), expected)
     assert not [file for file in root.iterdir() if file.name.endswith(".part")]
 
@@ -75,7 +76,7 @@ def test_an_image_is_what_the_file_gives(root):
 def test_batches_do_not_depend_on_packing(workers, root):
     samples = [Sample(path, pid=0, camid=0) for path in listed(root)]
     draws = [[Draw(index, number) for number, index in enumerate(range(start, COUNT, 9))] for start in range(9)]
-    changing = [
+    augmentation = [
         Resize(32, 16),
         albumentations.HorizontalFlip(p=0.5),
         Random2DTranslation(32, 16),
@@ -89,30 +90,30 @@ def test_batches_do_not_depend_on_packing(workers, root):
         images = Images(samples, Pipeline(steps), seed=3, read=read)
         return list(DataLoader(images, batch_sampler=draws, num_workers=workers, collate_fn=Images.collate))
 
-    assert len(batches(decode, changing)) == 9
+    assert len(batches(decode, augmentation)) == 9
     read = Packed(root / "a.arrow", root)
-    # The second pipeline passes the mapped pixels of many images on unchanged.
-    for steps in (changing, [PadCrop(1, p=0.1), Resize(22, 10)]):
-        for ours, theirs in zip(batches(read, steps), batches(decode, steps), strict=True):
-            assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    # The second pipeline returns the pixels of many images unchanged.
+    for steps in (augmentation, [PadCrop(1, p=0.1), Resize(22, 10)]):
+        for actual, expected in zip(batches(read, steps), batches(decode, steps), strict=True):
+            assert all(torch.equal(actual[name], expected[name]) for name in expected)
 
 
 def test_another_process_reads_a_moved_pack(root, tmp_path):
     moved = tmp_path / "elsewhere"
     shutil.copytree(root, moved)
     paths = listed(moved)
-    (tmp_path / "reads").write_bytes(pickle.dumps(Packed(moved / "a.arrow", moved)))
-    assert (tmp_path / "reads").stat().st_size < 1000  # the way to the file, not what is in it
+    (tmp_path / "reader.pickle").write_bytes(pickle.dumps(Packed(moved / "a.arrow", moved)))
+    assert (tmp_path / "reader.pickle").stat().st_size < 1000  # only the path, not the content
     shutil.rmtree(moved / "set")
     code = "import pickle, sys; read = pickle.load(open(sys.argv[1], 'rb')); print(*map(lambda path: int(read(path).sum()), sys.argv[2:]))"
-    command = [sys.executable, "-c", code, str(tmp_path / "reads"), *paths[:3]]
+    command = [sys.executable, "-c", code, str(tmp_path / "reader.pickle"), *paths[:3]]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert [int(value) for value in printed.split()] == [int(decode(path).sum()) for path in listed(root)[:3]]
 
 
-def test_paths_are_looked_up_as_they_were_given(tmp_path, monkeypatch):
-    paths = few(tmp_path / "root")
-    outside = few(tmp_path / "outside")
+def test_paths_are_found_as_they_were_packed(tmp_path, monkeypatch):
+    paths = write_images(tmp_path / "root")
+    outside = write_images(tmp_path / "outside")
     pack([*paths, *outside, *paths], tmp_path / "a.arrow", tmp_path / "root")
     read = Packed(tmp_path / "a.arrow", tmp_path / "root")
     assert len(read) == 6
@@ -123,114 +124,114 @@ def test_paths_are_looked_up_as_they_were_given(tmp_path, monkeypatch):
         "2.bmp",
         *outside,
     ]
-    with pytest.raises(ValueError, match=r"'3\.bmp' is not among the 6 images of the pack .*a\.arrow.*data\.pack=null"):
+    with pytest.raises(ValueError, match=r"'3\.bmp'.*\b6\b.*a\.arrow.*data\.pack=null"):
         read("3.bmp")
     monkeypatch.chdir(tmp_path)
     assert (Packed(Path("a.arrow"), "root")("root/1.bmp") == 40).all()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are Unicode")
+@pytest.mark.skipif(sys.platform != "linux", reason="file names must be Unicode on other systems")
 def test_names_need_not_be_unicode(tmp_path):
     path = os.fsdecode(os.fsencode(tmp_path) + b"/\xe9.bmp")
-    shutil.copy(few(tmp_path / "set")[2], path)
+    shutil.copy(write_images(tmp_path / "set")[2], path)
     pack([path], tmp_path / "a.arrow", tmp_path)
     assert (Packed(tmp_path / "a.arrow", tmp_path)(path) == 80).all()
 
 
-def test_a_pack_is_named_after_what_it_holds():
+def test_pack_name_depends_on_the_images():
     names = ["a/1.jpg", "a/2.jpg", "b/1.jpg"]
 
-    def name(root="x", chosen=names):
-        return pack_name("walkers", [f"{root}/{path}" for path in chosen], root)
+    def name(root="x", selected=names):
+        return pack_name("walkers", [f"{root}/{path}" for path in selected], root)
 
-    assert name() == name(root="elsewhere/y") == name(chosen=names[::-1]) == name(chosen=names * 2)
-    assert len({name(), name(chosen=names[:2])}) == 2
+    assert name() == name(root="elsewhere/y") == name(selected=names[::-1]) == name(selected=names * 2)
+    assert len({name(), name(selected=names[:2])}) == 2
     assert name().startswith("walkers-decoded-")
 
 
-def test_an_outdated_pack_is_noticed_and_written_again(tmp_path, monkeypatch):
-    paths, file = few(tmp_path / "set"), tmp_path / "packs" / "a.arrow"
+def test_outdated_pack_is_rewritten(tmp_path, monkeypatch):
+    paths, file = write_images(tmp_path / "set"), tmp_path / "packs" / "a.arrow"
 
-    def once(paths):
+    def update(paths):
         return pack_once(paths, file, tmp_path)
 
-    assert once(paths)
-    assert not once(paths)
-    assert not once(paths[1:])  # it may contain more
+    assert update(paths)
+    assert not update(paths)
+    assert not update(paths[1:])  # a pack may contain more images
     status = Path(paths[1]).stat()
-    Image.fromarray(np.full((16, 8, 3), 200, np.uint8)).save(paths[1])  # of the same size
+    Image.fromarray(np.full((16, 8, 3), 200, np.uint8)).save(paths[1])  # file of the same size
     os.utime(paths[1], ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert not Packed(file, tmp_path).is_current(paths)
-    assert once(paths)
+    assert update(paths)
     assert (Packed(file, tmp_path)(paths[1]) == 200).all()
-    assert once(few(tmp_path / "set", 4))  # one more
+    assert update(write_images(tmp_path / "set", 4))  # one more image
     Path(paths[0]).unlink()
     assert not Packed(file, tmp_path).is_current(paths)
     monkeypatch.setattr(packed, "DECODER", "opencv 9")
-    assert once(paths[1:])
+    assert update(paths[1:])
     monkeypatch.undo()
     file.write_bytes(file.read_bytes()[:-9])
-    assert once(paths[1:])
+    assert update(paths[1:])
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_a_broken_or_missing_image_leaves_the_old_pack(tmp_path):
-    paths, file = few(tmp_path / "set"), tmp_path / "a.arrow"
+def test_corrupt_or_missing_image_keeps_the_old_pack(tmp_path):
+    paths, file = write_images(tmp_path / "set"), tmp_path / "a.arrow"
     pack(paths, file, tmp_path)
     before = file.read_bytes()
     Path(paths[1]).write_bytes(b"")
-    with pytest.raises(ValueError, match=rf"{paths[1]}.*the file is empty"):
+    with pytest.raises(ValueError, match=re.escape(repr(paths[1]))):
         pack(paths, file, tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"There is no image 'missing\.bmp'"):
+    with pytest.raises(FileNotFoundError, match=r"'missing\.bmp'"):
         pack([*paths[2:], "missing.bmp"], file, tmp_path)
     assert file.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.arrow", "set"]
 
 
 @pytest.mark.parametrize("value", ["encoded", "raw"])
-def test_only_decoded_images_can_be_packed(value, tmp_path):
-    with pytest.raises(ValueError, match=rf"data\.pack={value} must be null or decoded"):
+def test_pack_accepts_only_decoded(value, tmp_path):
+    with pytest.raises(ValueError, match=rf"data\.pack={value}\b"):
         Folder(str(tmp_path), **loading(pack=value))
 
 
-def test_what_cannot_be_written(tmp_path):
-    paths = few(tmp_path / "set")
-    with pytest.raises(ValueError, match="paths is empty"):
+def test_write_errors_leave_no_file(tmp_path):
+    paths = write_images(tmp_path / "set")
+    with pytest.raises(ValueError, match=r"\bpaths\b.*a\.arrow"):
         pack([], tmp_path / "a.arrow", tmp_path)
-    with pytest.raises(ValueError, match=r"cannot be written .*data\.pack_dir"):
+    with pytest.raises(ValueError, match=r"a\.arrow.*data\.pack_dir"):
         pack(paths, Path(paths[0]) / "a.arrow", tmp_path)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, hard))  # as a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, hard))  # like a full disk
     try:
-        with pytest.raises(ValueError, match=r"cannot be written .*enough space as data\.pack_dir"):
+        with pytest.raises(ValueError, match=r"a\.arrow.*data\.pack_dir"):
             pack(paths, tmp_path / "a.arrow", tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-def test_what_is_no_pack(tmp_path):
-    paths, file, bad = few(tmp_path / "set"), tmp_path / "a.arrow", tmp_path / "bad.arrow"
+def test_damaged_and_foreign_files_are_rejected(tmp_path):
+    paths, file, bad = write_images(tmp_path / "set"), tmp_path / "a.arrow", tmp_path / "bad.arrow"
     pack(paths, file, tmp_path)
-    whole = file.read_bytes()
-    for kept in (0, 5, len(whole) // 2, len(whole) - 1):
-        bad.write_bytes(whole[:kept])
-        with pytest.raises(ValueError, match=r"bad\.arrow' is no pack, or it is damaged .* delete it"):
+    complete = file.read_bytes()
+    for length in (0, 5, len(complete) // 2, len(complete) - 1):
+        bad.write_bytes(complete[:length])
+        with pytest.raises(ValueError, match=r"bad\.arrow'"):
             Packed(bad, tmp_path)
-    starts = struct.pack("<4q", 0, 384, 768, 1152)  # of the images in the data
-    assert whole.count(starts) == 1
-    bad.write_bytes(whole.replace(starts, struct.pack("<4q", 0, 384, 2**40, 1152)))
-    with pytest.raises(ValueError, match="no pack, or it is damaged"):
+    offsets = struct.pack("<4q", 0, 384, 768, 1152)  # positions of the images in the data
+    assert complete.count(offsets) == 1
+    bad.write_bytes(complete.replace(offsets, struct.pack("<4q", 0, 384, 2**40, 1152)))
+    with pytest.raises(ValueError, match=r"bad\.arrow' .*\(.*\)"):
         Packed(bad, tmp_path)
-    for metadata, what in (
-        (None, "an Arrow file, but no pack"),
-        ({"reidlit_pack": "0"}, "a pack of version 0"),
-        ({"reidlit_pack": "1", "form": "encoded"}, "a pack of version 1, encoded"),
+    for metadata, message in (
+        (None, r"bad\.arrow' .*\b1\b.*\bdecoded\b"),
+        ({"reidlit_pack": "0"}, r"bad\.arrow' .*\b0\b.*\b1\b"),
+        ({"reidlit_pack": "1", "form": "encoded"}, r"bad\.arrow' .*\bencoded\b.*\bdecoded\b"),
     ):
         table = pa.table({"path": ["x"]}).replace_schema_metadata(metadata)
         with pa.ipc.new_file(str(bad), table.schema) as writer:
             writer.write(table)
-        with pytest.raises(ValueError, match=what):
+        with pytest.raises(ValueError, match=message):
             Packed(bad, tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no pack .*gone\.arrow"):
+    with pytest.raises(FileNotFoundError, match=r"gone\.arrow"):
         Packed(tmp_path / "gone.arrow", tmp_path)

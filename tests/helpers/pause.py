@@ -1,4 +1,4 @@
-"""Trainings that stand still until they are killed, so that no test depends on how fast they are."""
+"""Trainings that pause until they are killed, so that tests do not depend on their speed."""
 
 import time
 
@@ -21,13 +21,13 @@ class Pause(pl.Callback):
 
 
 def pause_after(folder, step):
-    """Write the callback into the working folder of a command; returns the settings that add it."""
+    """Write the callback into the working folder of a command; return the overrides that add it."""
     (folder / "pause.py").write_text(CALLBACK)
     return ["+callbacks.pause._target_=pause.Pause", f"+callbacks.pause.step={step}"]
 
 
 def wait_for_pause(folder, process):
-    """Return when the training stands still."""
+    """Wait until the training has paused."""
     while not (folder / "paused").exists():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)

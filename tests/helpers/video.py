@@ -1,4 +1,4 @@
-"""What the tests of video datasets share: frames without content, and Torchreid's lists."""
+"""Empty frames and lists of tracklets, ours and Torchreid's, for the tests of video datasets."""
 
 import pytest
 
@@ -8,34 +8,37 @@ SPLITS = ("train", "query", "gallery")
 
 
 def touch(path):
-    """An empty file, for datasets read names only; its folder is made."""
+    """Create an empty file and its folder; datasets read only file names."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     return path
 
 
 def lists(dataset, root, **options):
-    """Our splits of a dataset."""
+    """Return the splits of a dataset as listed by reidlit."""
     data = dataset(str(root), **options, **loading())
     return {split: data.samples(split) for split in data.splits}
 
 
 def names(samples):
-    """The frames of each tracklet, by name alone."""
+    """Return the file names of the frames of each tracklet."""
     return [tuple(path.rpartition("/")[2] for path in sample.path) for sample in samples]
 
 
 def facts(samples, ordered=True):
-    """What does not depend on how people are numbered or in what order tracklets are listed.
+    """Return a description that does not depend on the numbers of identities or the order of tracklets.
 
-    Of each tracklet, by its frames, the camera and the frames of all tracklets of the same person.
+    It maps the frames of each tracklet to its camera and to the tracklets of the same identity.
     """
-    frames = [(tuple(path if ordered else sorted(path)), int(pid), int(camid)) for path, pid, camid, *_ in samples]
-    return {key: (camid, frozenset(other for other, same, _ in frames if same == pid)) for key, pid, camid in frames}
+    tracklets = [(tuple(path if ordered else sorted(path)), int(pid), int(camid)) for path, pid, camid, *_ in samples]
+    return {
+        frames: (camid, frozenset(other for other, other_pid, _ in tracklets if other_pid == pid))
+        for frames, pid, camid in tracklets
+    }
 
 
 def torchreid_lists(dataset, root, **options):
-    """Torchreid's splits, the oracle; it writes into the root. A dataset is named by its module and class."""
+    """Return the splits of `<module>.<class>` as listed by Torchreid, the reference; it writes into the root."""
     module, name = dataset.split(".")
     reader = getattr(pytest.importorskip(f"torchreid.reid.data.datasets.video.{module}"), name)
     data = reader(root=str(root), verbose=False, transform=str, **options)

@@ -1,4 +1,4 @@
-"""From tracklets to batches of clips."""
+"""Dataset of tracklets that turns samples into batches of clips."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -12,20 +12,20 @@ from reidlit.data.frame_sampling import TestSampling, TrainSampling, eval_clips,
 from reidlit.data.images import Array, Images, ImagesOptions, Item, Transform, collate
 from reidlit.data.sample import Batch, Sample
 
-STRIDE = 2**20  # seeds of a clip's frames, where each is augmented by itself; no tracklet has as many
+STRIDE = 2**20  # seeds reserved for the frames of a clip if each is augmented separately; more than any tracklet has
 
 
 class Clips(Images):
-    """Tracklets as clips of `seq_len` frames: one clip in training, in evaluation as many as `test_sampling` says.
+    """Dataset of tracklets as clips of `seq_len` frames: one clip in training, one or more in evaluation.
 
     Args:
         samples: Tracklets; each `path` is a tuple of frames.
         transform: Transform of a frame.
         seq_len: Number of frames of a clip.
-        sampling: How the frames of a training clip are chosen.
-        test_sampling: How the frames of a tested tracklet are chosen.
-        consistent: Whether all frames of a clip are augmented alike: one flip, one crop, one erased rectangle.
-        options: Options of `Images`; `seed` also determines the frames of a clip.
+        sampling: Method that selects the frames of a training clip; see `VideoDataModule`.
+        test_sampling: Method that selects the frames of a test tracklet; see `VideoDataModule`.
+        consistent: Whether to augment all frames of a clip identically, with one flip, one crop and one erased rectangle.
+        options: Options of `Images`. `seed` also determines the frames of a clip.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Clips(Images):
 
     @staticmethod
     def collate(items: Sequence[Item]) -> Batch:
-        """Stack clips: images become (K, S, 3, H, W), where an item may bring several of the K; see `Batch`."""
+        """Stack items to a batch of (K, S, 3, H, W) clips; an item may have several clips; see `Batch`."""
         clips = np.concatenate([item.image for item in items])
         batch = collate(items, torch.from_numpy(clips).permute(0, 1, 4, 2, 3))
         batch["frame_mask"] = torch.from_numpy(np.concatenate([item.frame_mask for item in items]))
@@ -56,61 +56,61 @@ class Clips(Images):
         )
         return batch
 
-    def eval_batches(self, share: Sequence[int], batch_size: int) -> "TrackletBatches":
-        """Whole tracklets with at most `batch_size` clips in a batch; see `Images.eval_batches`."""
-        return TrackletBatches(self, share, batch_size)
+    def eval_batches(self, indices: Sequence[int], batch_size: int) -> "TrackletBatches":
+        """Return the batch sampler of complete tracklets; see `TrackletBatches`."""
+        return TrackletBatches(self, indices, batch_size)
 
     def clips_of(self, index: int) -> int:
-        """How many clips a tested tracklet makes."""
+        """Return the number of clips of a test tracklet."""
         return len(eval_clips(len(self.samples[index].path), self.seq_len, self.test_sampling))
 
     def _image(self, sample: Sample, seed: int | None) -> tuple[Array, Array | None]:
-        """(K, S, H, W, 3) clips, and (K, S) which of their frames are real and do not fill a short clip up."""
+        """Return the (K, S, H, W, 3) clips and their (K, S) frame mask, which is False for padding."""
         if isinstance(sample.path, str):
-            raise ValueError(f"{sample.path}: an image cannot be read as a tracklet; its dataset is none of video.")
+            raise ValueError(f"{sample.path} is an image, which cannot be read as a tracklet. Use an image dataset.")
         count = self.seq_len
         if seed is None:
             clips = eval_clips(len(sample.path), count, self.test_sampling)
         else:
             clips = [training_clip(len(sample.path), count, self.sampling, random.Random(seed))]
-        frames = [[sample.path[place] for place in clip] for clip in clips]
-        images = np.stack([self._frames(paths, seed) for paths in frames])
-        real = np.arange(count) < np.array([[len(clip)] for clip in clips])
-        return images, real
+        clip_paths = [[sample.path[position] for position in clip] for clip in clips]
+        images = np.stack([self._frames(paths, seed) for paths in clip_paths])
+        frame_mask = np.arange(count) < np.array([[len(clip)] for clip in clips])
+        return images, frame_mask
 
     def _frames(self, paths: Sequence[str], seed: int | None) -> Array:
-        """(S, H, W, 3) frames; a short clip is filled up with its last."""
-        made: dict[tuple[str, int | None], Array] = {}  # a frame that recurs is made once
+        """Return (S, H, W, 3) frames; the last frame pads a short clip."""
+        cache: dict[tuple[str, int | None], Array] = {}  # repeated frames are decoded once
         keys = [
-            (path, seed if seed is None or self.consistent else seed * STRIDE + place)
-            for place, path in enumerate(paths)
+            (path, seed if seed is None or self.consistent else seed * STRIDE + position)
+            for position, path in enumerate(paths)
         ]
-        for path, own in keys:
-            if (path, own) not in made:
-                made[path, own] = self.transform(self.read(path), own, self._donor)
-        frames = [made[key] for key in keys]
+        for path, frame_seed in keys:
+            if (path, frame_seed) not in cache:
+                cache[path, frame_seed] = self.transform(self.read(path), frame_seed, self._donor)
+        frames = [cache[key] for key in keys]
         return np.stack(frames + frames[-1:] * (self.seq_len - len(frames)))
 
 
 class TrackletBatches(Sampler[list[int]]):
-    """Batches of whole tracklets to test, with at most so many clips; a longer tracklet is a batch of its own.
+    """Batch sampler of complete test tracklets with a limited number of clips per batch.
 
     Args:
-        clips: the dataset.
-        indices: the tracklets of this rank, in order.
-        batch_size: clips.
+        clips: Dataset of tracklets.
+        indices: Indices of the tracklets of this rank, in order.
+        batch_size: Maximum number of clips in a batch. A tracklet with more clips is a batch on its own.
     """
 
     def __init__(self, clips: Clips, indices: Sequence[int], batch_size: int) -> None:
         self.batches: list[list[int]] = []
-        room = 0
+        free = 0
         for index in indices:
             count = clips.clips_of(index)
-            if count > room:
+            if count > free:
                 self.batches.append([])
-                room = batch_size
+                free = batch_size
             self.batches[-1].append(index)
-            room -= count
+            free -= count
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -1,4 +1,4 @@
-"""Image files to RGB arrays: fast for sound files, loud for broken ones."""
+"""Decoding of image files to RGB arrays. Corrupt files raise an error."""
 
 import io
 from pathlib import Path
@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-# A person crop has 10^4 to 10^6 pixels. Beyond 2^26 (8192 x 8192, 200 MB decoded) a file is a mistake or an attack.
+# A person crop has 10^4 to 10^6 pixels. A file with more than 2^26 (8192 x 8192, 200 MB decoded) is a mistake or an attack.
 MAX_PIXELS = 2**26
 
-# Pillow knows dozens of formats, and runs Ghostscript for one of them. A file is opened as one of these or not at all.
+# Pillow supports dozens of formats and runs Ghostscript for one of them. Only these are accepted.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 
 _JPEG_START = b"\xff\xd8"
@@ -19,32 +19,33 @@ _JPEG_SCAN = b"\xff\xda"
 _JPEG_END = b"\xff\xd9"
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
-# Start-of-frame markers, which carry the size: C0 to CF without DHT (C4), JPG (C8) and DAC (CC).
+# Start-of-frame markers, which contain the size: C0 to CF without DHT (C4), JPG (C8) and DAC (CC).
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def decode(path: str | Path) -> np.ndarray[Any, Any]:
-    """Reads an image file.
+    """Read an image file.
 
-    Whole RGB and gray JPEG and PNG files go through OpenCV, which takes half of Pillow's time. OpenCV fills the missing
-    part of a cut JPEG with gray and says nothing, so everything else goes through Pillow, which raises. What no decoder
-    can see is damage inside a JPEG whose end is in place.
+    OpenCV decodes complete RGB and gray JPEG and PNG files, in half of Pillow's time. It silently fills the missing part of a
+    truncated JPEG with gray, so Pillow, which raises an error, decodes all other files. No decoder detects damage inside a JPEG
+    that has its end marker.
 
     Args:
-        path: A JPEG, PNG, BMP, WebP, TIFF or GIF (first frame) file. Gray, palette, CMYK and 16-bit images become 8-bit
-            RGB, transparency is dropped, the orientation in the EXIF data is applied.
+        path: Path of a JPEG, PNG, BMP, WebP, TIFF or GIF (first frame) file. Gray, palette, CMYK and 16-bit images become 8-bit
+            RGB. Transparency is dropped, and the EXIF orientation is applied.
 
     Returns:
-        The image, (H, W, 3) uint8, RGB, contiguous.
+        (H, W, 3) uint8 RGB image, contiguous.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: The path is a folder, or the file is empty, cut, damaged, not an image, or larger than `MAX_PIXELS`.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the path is a folder, or the file is empty, truncated, damaged, not an image, or has more than
+            `MAX_PIXELS` pixels.
     """
     data = _read(path)
     if not data:
         raise _broken(path, "the file is empty")
-    pixels = _pixels_if_whole(data)
+    pixels = _pixels_if_complete(data)
     if pixels > MAX_PIXELS:
         raise _oversize(path, pixels)
     if pixels:
@@ -56,18 +57,18 @@ def decode(path: str | Path) -> np.ndarray[Any, Any]:
 
 def _read(path: str | Path) -> bytes:
     try:
-        with io.FileIO(path) as file:  # unbuffered, and half the time of Path.open
+        with io.FileIO(path) as file:  # unbuffered: half the time of Path.open
             return file.read()
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"There is no image {str(path)!r}. Check data.root, or correct the list that names this file."
+            f"Image {str(path)!r} does not exist. Check data.root, or correct the list that contains this file."
         ) from None
     except IsADirectoryError:
-        raise ValueError(f"{str(path)!r} is a folder; an image file is needed.") from None
+        raise ValueError(f"{str(path)!r} is a folder: must be an image file.") from None
 
 
-def _pixels_if_whole(data: bytes) -> int:
-    """Returns the number of pixels of a gray or RGB JPEG or PNG that ends as it should, 0 for anything else."""
+def _pixels_if_complete(data: bytes) -> int:
+    """Return the number of pixels of a gray or RGB JPEG or PNG that has its end marker, 0 for all other data."""
     if data.startswith(_JPEG_START) and data.endswith(_JPEG_END):
         return _jpeg_pixels(data)
     if data.startswith(_PNG_START) and data.endswith(_PNG_END):
@@ -76,14 +77,14 @@ def _pixels_if_whole(data: bytes) -> int:
 
 
 def _jpeg_pixels(data: bytes) -> int:
-    """Returns height x width from a JPEG's frame header, 0 where that is missing or tells of CMYK."""
+    """Return height x width from the frame header of a JPEG, 0 if it is missing or the image is CMYK."""
     position = 2
     while position + 10 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
-        if marker < 0xC0 or 0xD0 <= marker <= 0xDA or marker == 0xFF:  # no segment with a length: let Pillow see to it
+        if marker < 0xC0 or 0xD0 <= marker <= 0xDA or marker == 0xFF:  # not a segment with a length: leave it to Pillow
             return 0
         if marker in _FRAMES:
-            if data[position + 9] == 4:  # Pillow knows Adobe's inverted CMYK
+            if data[position + 9] == 4:  # only Pillow handles Adobe's inverted CMYK
                 return 0
             height = data[position + 5] << 8 | data[position + 6]
             return height * (data[position + 7] << 8 | data[position + 8])
@@ -95,7 +96,7 @@ def _fast(data: bytes) -> np.ndarray[Any, Any] | None:
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error:
-        return None  # Pillow will say what is wrong
+        return None  # Pillow reports the reason
 
 
 def _strict(path: str | Path, data: bytes) -> np.ndarray[Any, Any]:
@@ -108,22 +109,22 @@ def _strict(path: str | Path, data: bytes) -> np.ndarray[Any, Any]:
     except Image.DecompressionBombError:
         raise _oversize(path, None) from None
     except UnidentifiedImageError:
-        raise _broken(path, "it is in no known image format") from None
-    except Exception as error:  # Pillow's plugins raise whatever a damaged header leads to
+        raise _broken(path, "its image format is unknown") from None
+    except Exception as error:  # Pillow's plugins raise many types of errors for damaged headers
         raise _broken(path, str(error)) from error
     if pixels > MAX_PIXELS:
         raise _oversize(path, pixels)
-    # Pillow reads a lost end that was filled with zeros as if it were picture. A whole file has its end-of-image marker
-    # after the last scan, whatever was appended to it.
+    # If the end of the file was overwritten with zeros, Pillow decodes them as image data. A complete file has its
+    # end-of-image marker after the last scan, even if other data follows.
     if data.startswith(_JPEG_START) and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
         raise _broken(path, "the end of the JPEG data is missing")
     return image
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scales 16-bit gray to 8 bits, which Pillow would clip."""
+    """Scale 16-bit gray to 8 bits, because Pillow would clip it."""
     if image.mode == "F":
-        raise ValueError("its values are floating-point numbers of unknown range")
+        raise ValueError("its pixels are floating-point numbers of unknown range")
     if image.mode.startswith("I"):
         return Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
     return image
@@ -131,14 +132,14 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 def _broken(path: str | Path, reason: str) -> ValueError:
     return ValueError(
-        f"Cannot read {str(path)!r} as an image: {reason}. Replace the file or take it out of the data set; "
-        "`reidlit doctor` finds all such files beforehand."
+        f"Cannot read {str(path)!r} as an image: {reason}. Replace the file or remove it from the dataset; "
+        "`reidlit doctor` lists all unreadable images."
     )
 
 
 def _oversize(path: str | Path, pixels: int | None) -> ValueError:
-    size = "more pixels than Pillow's own limit" if pixels is None else f"{pixels} pixels"
+    size = "more pixels than Pillow's limit" if pixels is None else f"{pixels} pixels"
     return ValueError(
-        f"{str(path)!r} has {size}; at most {MAX_PIXELS} are allowed, to keep decompression bombs out. "
-        "Crop or shrink the image."
+        f"{str(path)!r} has {size}: at most {MAX_PIXELS} are allowed, to protect against decompression bombs. Crop or shrink "
+        "the image."
     )

@@ -1,11 +1,11 @@
-"""Former names of the attributes that datasets declare; they work for one release."""
+"""Former names of dataset attributes, supported for one release with a warning."""
 
 import warnings
 from typing import Any
 
 
 class FormerName:
-    """Descriptor that returns a renamed attribute with a warning."""
+    """Descriptor that returns a renamed attribute and issues a warning."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -19,7 +19,7 @@ class FormerName:
 
 
 def adopt_former_names(cls: type, base: type) -> None:
-    """Set the attributes that a class declares under their former names in `base`, with a warning."""
+    """Set the attributes that a class declares under the former names in `base`, and warn about each."""
     for attribute in vars(base).values():
         if isinstance(attribute, FormerName) and attribute.former in vars(cls):
             text = f"{cls.__qualname__}.{attribute.former} is deprecated; rename it to {attribute.name}."

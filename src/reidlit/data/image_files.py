@@ -1,4 +1,4 @@
-"""Image files of a folder, the same list on every file system."""
+"""Listing of image files in an order that does not depend on the file system."""
 
 import os
 import re
@@ -9,43 +9,43 @@ NUMBER = re.compile(r"([0-9]+)")
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files that lie directly in a folder, sorted by name; hidden ones and other files are left out.
+    """List the image files directly in a folder, sorted by name, without hidden files.
 
     Raises:
-        FileNotFoundError: if there is no such folder.
+        FileNotFoundError: If the folder does not exist.
     """
     return [folder / name for name in _names(folder) if name.lower().endswith(SUFFIXES)]
 
 
 def list_folders(folder: Path) -> list[Path]:
-    """The folders that lie directly in a folder, sorted by name; hidden ones are left out.
+    """List the folders directly in a folder, sorted by name, without hidden folders.
 
     Raises:
-        FileNotFoundError: if there is no such folder.
+        FileNotFoundError: If the folder does not exist.
     """
     return [folder / name for name in _names(folder) if (folder / name).is_dir()]
 
 
 def list_images_below(folder: Path) -> list[Path]:
-    """The image files at any depth below a folder, sorted by their paths from there; hidden ones are left out.
+    """List the image files at any depth below a folder, sorted by relative path, without hidden files and folders.
 
     Raises:
-        FileNotFoundError: if there is no such folder.
+        FileNotFoundError: If the folder does not exist.
     """
-    found: list[str] = []
-    for base, folders, files in os.walk(folder, onerror=_stop, followlinks=True):
+    names: list[str] = []
+    for base, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        below = "" if base == str(folder) else f"{PurePath(base).relative_to(folder).as_posix()}/"
-        found += [f"{below}{name}" for name in files if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
-    return [folder / name for name in sorted(found)]
+        prefix = "" if base == str(folder) else f"{PurePath(base).relative_to(folder).as_posix()}/"
+        names += [f"{prefix}{name}" for name in files if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
+    return [folder / name for name in sorted(names)]
 
 
 def images_in_folder(folder: str | Path, argument: str = "images") -> list[Path]:
-    """List the image files at any depth below a folder that a user named; see `list_images_below`.
+    """List the image files at any depth below a folder that the user chose; see `list_images_below`.
 
     Args:
         folder: Folder as the user wrote it; a leading `~` is expanded.
-        argument: Name of the setting, for messages.
+        argument: Name of the setting that contains the folder, for messages.
 
     Returns:
         Sorted paths, at least one.
@@ -66,21 +66,21 @@ def images_in_folder(folder: str | Path, argument: str = "images") -> list[Path]
 
 
 def natural(name: str) -> tuple[list[str | int], str]:
-    """A key to sort names by: numbers in them count by value, so that 2.jpg comes before 10.jpg."""
-    parts: list[str | int] = list(NUMBER.split(name))  # text and numbers in turn
-    parts[1::2] = map(int, parts[1::2])
-    return parts, name
+    """Return a sort key that compares the numbers in a name by value, so that 2.jpg comes before 10.jpg."""
+    tokens: list[str | int] = list(NUMBER.split(name))  # text and numbers alternate
+    tokens[1::2] = map(int, tokens[1::2])
+    return tokens, name
 
 
-def _stop(error: OSError) -> None:
+def _raise(error: OSError) -> None:
     raise error
 
 
 def _names(folder: Path) -> list[str]:
     try:
-        return sorted(name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208 - twice as fast
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))  # noqa: PTH208 - twice as fast as Path.iterdir
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"{folder} does not exist. The dataset is not complete or laid out otherwise: unpack its archive again, or "
-            "give data.root."
+            f"{folder} does not exist: the dataset is incomplete or has an unexpected layout. Extract its archive again, or set "
+            "data.root."
         ) from None

@@ -1,4 +1,4 @@
-"""From listed samples to batches of tensors."""
+"""Dataset of images that turns samples into batches of tensors."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ Transform = Callable[[Array, int | None, Callable[[random.Random], Array] | None
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One decoded and transformed example: an image, or the clips of a tracklet."""
+    """Decoded and transformed example: an image, or the clips of a tracklet."""
 
     image: Array  # (H, W, 3) uint8, or (K, S, H, W, 3)
     pid: int
@@ -32,7 +32,7 @@ class Item:
 
 
 class ImagesOptions(TypedDict, total=False):
-    """The options of `Images`."""
+    """Options of `Images`."""
 
     labels: dict[int, int] | None
     num_queries: int
@@ -42,17 +42,17 @@ class ImagesOptions(TypedDict, total=False):
 
 
 class Images(Dataset[Item]):
-    """Samples as images.
+    """Dataset of images.
 
     Args:
-        samples: what to read.
-        transform: `Pipeline` from the decoded to the final (H, W, 3) uint8 image.
-        labels: pid -> class label in training; `None` leaves pids as they are.
-        num_queries: how many of the first samples are queries.
-        seed: of the augmentation. With the number of a draw it decides every random choice, so that neither the number
-            of workers nor a resumed run changes a batch.
-        views: how many differently augmented examples of each image a training batch holds, one after the other.
-        read: path -> (H, W, 3) uint8 RGB.
+        samples: Samples to read.
+        transform: `Pipeline` that maps the decoded image to the final (H, W, 3) uint8 image.
+        labels: Class labels by pid for training. `None` keeps the pids.
+        num_queries: Number of queries; they are the first samples.
+        seed: Random seed of the augmentation. The seed and the number of a draw determine every random choice, so a batch does
+            not depend on the number of workers or on whether the run was resumed.
+        views: Number of differently augmented examples per image in a training batch; they are adjacent.
+        read: Function from a path to an (H, W, 3) uint8 RGB image.
     """
 
     def __init__(
@@ -75,27 +75,27 @@ class Images(Dataset[Item]):
 
     @staticmethod
     def collate(items: Sequence[Item]) -> Batch:
-        """Stack items; images become (B, 3, H, W) uint8 with channels last in memory, as convolutions like them."""
+        """Stack items to a batch of (B, 3, H, W) uint8 images, channels-last in memory for faster convolutions."""
         return collate(items, torch.from_numpy(np.stack([item.image for item in items])).permute(0, 3, 1, 2))
 
-    def eval_batches(self, share: Sequence[int], batch_size: int) -> Any:
-        """The batch sampler of an evaluation.
+    def eval_batches(self, indices: Sequence[int], batch_size: int) -> Any:
+        """Return the batch sampler of an evaluation.
 
         Args:
-            share: the samples of this rank.
-            batch_size: images that go through the model at once.
+            indices: Indices of the samples of this rank.
+            batch_size: Number of images in a batch.
         """
-        return BatchSampler(share, batch_size, drop_last=False)
+        return BatchSampler(indices, batch_size, drop_last=False)
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, draw: Draw | int) -> Item:
-        """Make one example; a plain index (evaluation) draws no random numbers."""
+        """Return one example. A plain index (evaluation) uses no random numbers."""
         return self._example(draw, None) if isinstance(draw, int) else self._example(draw.index, draw.number)
 
     def __getitems__(self, draws: Sequence[Draw | int]) -> list[Item]:
-        """Make a batch's examples, all views of an image one after the other; the loader calls this where it can."""
+        """Return the examples of a batch, with the views of an image adjacent. `DataLoader` calls this method."""
         if self.views == 1:
             return [self[draw] for draw in draws]
         return [
@@ -113,19 +113,21 @@ class Images(Dataset[Item]):
         return Item(image, pid, sample.camid, sample.dsetid, index, index < self.num_queries, frame_mask)
 
     def _donor(self, generator: random.Random) -> Array:
-        """Another image of the same set, for augmentations that mix two."""
+        """Return a random image of the dataset, for augmentations that mix two images."""
         path = generator.choice(self.samples).path
         return self.read(path if isinstance(path, str) else generator.choice(path))
 
     def _image(self, sample: Sample, seed: int | None) -> tuple[Array, Array | None]:
-        """What `Item` holds of a sample: the image, and of a tracklet which frames are real."""
+        """Return the transformed image of a sample, and the frame mask of a tracklet."""
         if not isinstance(sample.path, str):
-            raise ValueError(f"{sample.path[0]}: a tracklet cannot be read as one image; use a video dataset.")
+            raise ValueError(
+                f"{sample.path[0]} is a frame of a tracklet, which cannot be read as one image. Use a video dataset."
+            )
         return self.transform(self.read(sample.path), seed, self._donor), None
 
 
 def collate(items: Sequence[Item], image: Tensor) -> Batch:
-    """What comes with the images of a batch, item by item."""
+    """Return a batch of the given images and the labels of the items."""
 
     def column(name: str) -> Tensor:
         return torch.tensor([getattr(item, name) for item in items])

@@ -1,4 +1,4 @@
-"""A loader whose epoch can be gone on with from its middle."""
+"""Data loader that can resume in the middle of an epoch."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -11,10 +11,10 @@ from reidlit.data.sample import Draw
 
 
 class SkipFirst(Sampler[list[Draw]]):
-    """A batch sampler without its first batches, the next time only.
+    """Batch sampler that skips its first `skip` batches in the next iteration only.
 
     Args:
-        batches: the batch sampler, with a length.
+        batches: Batch sampler that has a length.
     """
 
     def __init__(self, batches: Any) -> None:
@@ -23,7 +23,7 @@ class SkipFirst(Sampler[list[Draw]]):
 
     @property
     def sampler(self) -> Any:
-        """On this Lightning calls `set_epoch`."""
+        """Object on which Lightning calls `set_epoch`."""
         return self.batches.sampler
 
     def __len__(self) -> int:
@@ -35,33 +35,33 @@ class SkipFirst(Sampler[list[Draw]]):
 
 
 class ResumableLoader(DataLoader[Item]):
-    """Tells how many batches of the epoch it has given, and can leave out as many.
+    """Data loader that counts the batches of the epoch and can skip as many on resuming.
 
-    Lightning puts `state_dict` into checkpoints and gives it back on resuming. A batch depends on its draws alone, so the
-    batches that follow are those of an unbroken run.
+    Lightning stores `state_dict` in checkpoints and passes it to `load_state_dict` on resuming. A batch depends only on its
+    draws, so the remaining batches equal those of an uninterrupted run.
 
     Args:
-        images: what to load.
-        batches: batch sampler with a length.
-        options: those of `DataLoader`.
+        images: Dataset of images.
+        batches: Batch sampler that has a length.
+        options: Options of `torch.utils.data.DataLoader`.
     """
 
     def __init__(self, images: Images, batches: Any, **options: Any) -> None:
-        self.rest = SkipFirst(batches)
-        self.given = 0
-        super().__init__(images, batch_sampler=self.rest, **options)
+        self.remaining = SkipFirst(batches)
+        self.num_yielded = 0
+        super().__init__(images, batch_sampler=self.remaining, **options)
 
     def __iter__(self) -> Any:
-        """Count what is given; the first batches that were given before are left out."""
-        self.given = self.rest.skip
+        """Yield the remaining batches of the epoch and count them."""
+        self.num_yielded = self.remaining.skip
         for batch in super().__iter__():
-            self.given += 1
+            self.num_yielded += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches of this epoch were given."""
-        return {"batches": self.given}
+        """Return the number of batches of this epoch that were yielded."""
+        return {"batches": self.num_yielded}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Let the next epoch start after so many batches; after a whole one, with the first."""
-        self.rest.skip = state["batches"] % len(self.rest)
+        """Make the next iteration skip the batches that were yielded, or none if the epoch was complete."""
+        self.remaining.skip = state["batches"] % len(self.remaining)

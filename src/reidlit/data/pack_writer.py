@@ -1,4 +1,4 @@
-"""Writing of packs, the files of decoded images that `Packed` reads."""
+"""Writer of packs, the files of decoded images that `Packed` reads."""
 
 import os
 from collections.abc import Sequence
@@ -26,23 +26,22 @@ from reidlit.files import atomic_path
 
 
 def pack(paths: Sequence[str], file: Path, root: str | Path, progress: bool = False) -> None:
-    """Write a pack atomically. No more than `BLOCK` images are in memory at once.
+    """Write a pack atomically, with at most `BLOCK` images in memory.
 
-    It takes three bytes per pixel: for Market-1501 25 kB per image, ten times the space of the files.
+    A pack needs three bytes per pixel. For Market-1501 that is 25 kB per image, ten times the size of the image files.
 
     Args:
-        paths: Paths of the images. A path that occurs twice is packed once.
-        file: Path of the pack; its folder is created.
-        root: Folder of the dataset. Paths below it are stored relative to it, so that it may move together with its
-            pack.
+        paths: Paths of the images. Duplicates are packed once.
+        file: Path of the pack. Its folder is created if it does not exist.
+        root: Folder of the dataset. Paths below it are stored relative to it, so the dataset can be moved.
         progress: Whether to show a progress bar.
 
     Raises:
         FileNotFoundError: If an image does not exist.
-        ValueError: If there is no path, an image cannot be decoded, or `file` cannot be written.
+        ValueError: If `paths` is empty, an image cannot be decoded, or `file` cannot be written.
     """
     if not paths:
-        raise ValueError(f"paths is empty: there is nothing to pack into {file}.")
+        raise ValueError(f"paths is empty: must contain at least one image to write the pack {str(file)!r}.")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(file) as part:
@@ -51,16 +50,16 @@ def pack(paths: Sequence[str], file: Path, root: str | Path, progress: bool = Fa
         raise
     except OSError as error:
         raise ValueError(
-            f"The pack {str(file)!r} cannot be written ({error}). Name a writable folder with enough space as data.pack_dir, "
-            "or take data.pack=null."
+            f"The pack {str(file)!r} cannot be written ({error}). Set data.pack_dir to a writable folder with enough space, or "
+            "set data.pack=null."
         ) from error
 
 
 def pack_once(paths: Sequence[str], file: Path, root: str | Path, progress: bool = False) -> bool:
-    """Write a pack unless a complete one that is up to date exists; see `pack`.
+    """Write a pack unless an up-to-date pack exists; see `pack`.
 
     Returns:
-        Whether it was written.
+        True if the pack was written.
     """
     try:
         if Packed(file, root).is_current(paths):
@@ -72,7 +71,7 @@ def pack_once(paths: Sequence[str], file: Path, root: str | Path, progress: bool
 
 
 def _write(paths: Sequence[str], part: Path, prefix: str, progress: bool) -> None:
-    import pyarrow as pa  # here, because it is slow to import and few runs pack
+    import pyarrow as pa  # imported here because it is slow to import and few runs use packs
 
     columns = {
         "path": pa.string(),
@@ -97,7 +96,7 @@ def _write(paths: Sequence[str], part: Path, prefix: str, progress: bool) -> Non
 
 
 def _row(path: str, prefix: str) -> dict[str, Any]:
-    size, mtime_ns = file_version(path)  # before reading, so that a change in between is noticed later
+    size, mtime_ns = file_version(path)  # before reading, so that a later change is detected
     image = decode(path)
     return {
         "path": os.fsencode(relative_path(path, prefix)).decode(errors="replace"),

@@ -1,7 +1,7 @@
-"""Decoded images of a dataset in one file, which every process reads through the same memory.
+"""Reader of packs, which hold the decoded images of a dataset in one memory-mapped file.
 
-A pack is an Arrow IPC file of pixels that is mapped into memory. The operating system keeps what was read once for all
-workers and all runs, and no image is decoded again.
+A pack is an Arrow IPC file of pixels. The operating system caches its pages once for all workers and runs, and images need not
+be decoded again.
 """
 
 import hashlib
@@ -18,22 +18,22 @@ import PIL
 
 Array = np.ndarray[Any, Any]
 
-VERSION = "1"  # of the layout
+VERSION = "1"  # version of the file layout
 FORM = "decoded"  # earlier versions also wrote packs of image files, "encoded"
-DECODER = f"opencv {cv2.__version__}, pillow {PIL.__version__}"  # another one may differ in the last bit of a pixel
-BLOCK = 256  # images that one thread checks, and that are in memory at once while a pack is written
-THREADS = 16  # more than cores: they also wait for disks
+DECODER = f"opencv {cv2.__version__}, pillow {PIL.__version__}"  # pixels may differ slightly between versions
+BLOCK = 256  # images that one thread checks, and maximum number of images in memory while a pack is written
+THREADS = 16  # more than most machines have cores, because threads also wait for the disk
 
 
 class Packed:
-    """Reader of packed images; `Images(read=Packed(...))` uses it.
+    """Reader of packed images, to be used as `Images(read=Packed(...))`.
 
-    A forked worker has the map already, a spawned one maps the file again; either way its pages are in memory once.
-    Besides the map a process holds 40 bytes per image.
+    A forked worker inherits the memory map and a spawned worker maps the file again. In both cases the pages are in memory only
+    once. In addition, each process needs 40 bytes per image.
 
     Args:
         file: Path of the pack.
-        root: Folder that paths are relative to; it may have moved since the pack was written.
+        root: Folder of the dataset, to which the paths in the pack are relative. It may have moved since the pack was written.
 
     Raises:
         FileNotFoundError: If the pack does not exist.
@@ -53,7 +53,7 @@ class Packed:
         self._shapes = np.stack([self._table["height"].to_numpy(), self._table["width"].to_numpy()], axis=1)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the path, since maps cannot be pickled."""
+        """Pickle only the paths, because memory maps cannot be pickled."""
         return Packed, (self.file, self.root)
 
     def __len__(self) -> int:
@@ -66,10 +66,10 @@ class Packed:
         """Return an image.
 
         Args:
-            path: Path as when the pack was written, or below the new root.
+            path: Path as it was when the pack was written, or with the new root.
 
         Returns:
-            (H, W, 3) uint8, RGB, contiguous; the same values as `decode(path)`, in memory of its own.
+            (H, W, 3) uint8 RGB image, contiguous: a copy with the same values as `decode(path)`.
 
         Raises:
             ValueError: If the image is not in the pack.
@@ -78,13 +78,13 @@ class Packed:
         if row is None:
             raise ValueError(
                 f"{path!r} is not among the {len(self)} images of the pack {str(self.file)!r}, whose root is "
-                f"{str(self.root)!r}. Delete the pack to have it written anew, or set data.pack=null."
+                f"{str(self.root)!r}. Delete the pack to rebuild it, or set data.pack=null."
             )
         pixels = self._data[row].as_buffer()
         return np.frombuffer(pixels, np.uint8).reshape(*self._shapes[row], 3)
 
     def is_current(self, paths: Sequence[str]) -> bool:
-        """Return True if the pack contains these images as they are now, decoded by the installed decoders."""
+        """Return True if the pack contains the current version of these images, decoded by the installed libraries."""
         if self._table.schema.metadata[b"decoder"] != DECODER.encode():
             return False
         with ThreadPoolExecutor(THREADS) as pool:
@@ -108,10 +108,10 @@ class Packed:
 
 
 def pack_name(name: str, paths: Sequence[str], root: str | Path) -> str:
-    """Return the file name of the pack of these images; no file is read.
+    """Return the file name of the pack of these images, without reading any file.
 
-    Other options of a dataset may choose other images. They get a pack of their own, so that no run replaces what
-    another one is reading.
+    The name depends on the list of images. Options of a dataset that select other images lead to another pack, so a run never
+    replaces a pack that another run is reading.
     """
     prefix = path_prefix(root)
     keys = np.fromiter({path_key(path, prefix) for path in paths}, np.uint64)
@@ -120,7 +120,7 @@ def pack_name(name: str, paths: Sequence[str], root: str | Path) -> str:
 
 
 def file_version(path: str) -> tuple[int, int]:
-    """Return the size and the time of the last change of a file; -1 for both if it is missing."""
+    """Return the size in bytes and the modification time in ns of a file, -1 for both if it is missing."""
     try:
         status = os.stat(path)  # noqa: PTH116 - half the time of Path.stat
     except FileNotFoundError:
@@ -129,47 +129,45 @@ def file_version(path: str) -> tuple[int, int]:
 
 
 def path_prefix(root: str | Path) -> str:
-    """Return what paths below a folder begin with."""
+    """Return the common prefix of the paths below a folder."""
     return str(Path(root) / "_")[:-1]
 
 
 def relative_path(path: str, prefix: str) -> str:
-    """Return a path below the root, with `/` between folders."""
+    """Return a path relative to the root, with `/` as separator."""
     name = path.removeprefix(prefix)
     return name if os.sep == "/" else name.replace(os.sep, "/")
 
 
 def path_key(path: str, prefix: str) -> int:
-    """Return a path as 64 bits. Of a million paths two collide with a probability of one in 40 million."""
+    """Return a 64-bit hash of a path. The probability of a collision among a million paths is 1 in 40 million."""
     name = os.fsencode(relative_path(path, prefix))
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
 
 
 def blocks(paths: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Split paths into lists of at most `BLOCK`."""
+    """Split paths into blocks of at most `BLOCK` paths."""
     return (paths[start : start + BLOCK] for start in range(0, len(paths), BLOCK))
 
 
 def _open(file: Path) -> Any:
-    """Map a pack into memory, and return its table without reading its images."""
-    import pyarrow as pa  # here, because it is slow to import and few runs pack
+    """Map a pack into memory; return its table without reading the images."""
+    import pyarrow as pa  # imported here because it is slow to import and few runs use packs
 
     if not file.is_file():
-        raise FileNotFoundError(f"There is no pack {str(file)!r}.")
+        raise FileNotFoundError(f"Pack {str(file)!r} does not exist.")
     try:
         table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-        table.validate(full=True)  # offsets that lead out of the map would crash the process
+        table.validate(full=True)  # offsets outside the map would crash the process
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{str(file)!r} is no pack, or it is damaged ({error}). Move it or delete it.") from error
+        raise ValueError(f"{str(file)!r} is not a pack, or it is damaged ({error}). Move or delete it.") from error
     metadata = table.schema.metadata or {}
     version, form = metadata.get(b"reidlit_pack"), metadata.get(b"form", FORM.encode())
     if version != VERSION.encode() or form != FORM.encode():
-        kind = (
-            "an Arrow file, but no pack"
+        actual = (
+            "an Arrow file, but not a pack"
             if version is None
-            else f"a pack of version {version.decode()}, {form.decode()}"
+            else f"a pack of version {version.decode()} ({form.decode()})"
         )
-        raise ValueError(
-            f"{str(file)!r} is {kind}; a pack of version {VERSION}, {FORM}, is needed. Move it or delete it."
-        )
+        raise ValueError(f"{str(file)!r} is {actual}: must be a pack of version {VERSION} ({FORM}). Move or delete it.")
     return table
