@@ -11,7 +11,7 @@ def embeddings(size, dim=32, seed=0, dtype=torch.float32):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_distance_is_the_formula_in_fp32(metric, dtype):
+def test_distance_equals_formula_in_float32(metric, dtype):
     query, gallery = embeddings(5, seed=1, dtype=dtype), embeddings(7, seed=2, dtype=dtype)
     q, g = query.double().numpy(), gallery.double().numpy()
     if metric == "euclidean":
@@ -24,7 +24,7 @@ def test_distance_is_the_formula_in_fp32(metric, dtype):
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_distance_equals_torchreid_to_the_bit(metric):
+def test_distance_is_bitwise_equal_to_torchreid(metric):
     torchreid = pytest.importorskip("torchreid.reid.metrics")
     query, gallery = embeddings(20, seed=1), embeddings(30, seed=2)
     assert torch.equal(
@@ -33,7 +33,7 @@ def test_distance_equals_torchreid_to_the_bit(metric):
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_autocast_and_fast_matmul_settings_do_not_reach_the_distance(metric):
+def test_distance_ignores_autocast_and_matmul_precision(metric):
     query, gallery = embeddings(64, 512, seed=1), embeddings(300, 512, seed=2)
     expected = pairwise_distance(query, gallery, metric)
     before = torch.get_float32_matmul_precision()
@@ -47,19 +47,19 @@ def test_autocast_and_fast_matmul_settings_do_not_reach_the_distance(metric):
     assert torch.equal(distance, expected)
 
 
-def test_inputs_stay_as_they_are_and_no_gradient_is_kept():
+def test_inputs_are_not_modified_and_result_has_no_gradient():
     query = embeddings(4).requires_grad_()
     copy = query.detach().clone()
     assert not pairwise_distance(query, query, "cosine").requires_grad
     assert torch.equal(query, copy)
 
 
-def test_unknown_metric_lists_the_known():
+def test_unknown_metric_raises():
     with pytest.raises(ValueError, match=r"metric='manhattan'.*euclidean, cosine"):
         pairwise_distance(embeddings(2), embeddings(2), "manhattan")
 
 
 @pytest.mark.parametrize(("query", "gallery"), [((2, 3), (4, 5)), ((3,), (4, 3)), ((2, 3), (1, 4, 3))])
-def test_shapes_that_do_not_fit(query, gallery):
-    with pytest.raises(ValueError, match="query and gallery must be"):
+def test_invalid_shapes_raise(query, gallery):
+    with pytest.raises(ValueError, match=r"query.*gallery"):
         pairwise_distance(torch.zeros(query), torch.zeros(gallery))

@@ -18,7 +18,7 @@ def samples():
 
 
 def make_samples():
-    """Query and gallery as one list of samples, as a loader would give them."""
+    """Query and gallery samples in one set of columns, like the batches of a loader."""
     generator = torch.Generator().manual_seed(0)
     size = NUM_QUERY + NUM_GALLERY
     return {
@@ -48,14 +48,14 @@ def assert_identical(a, b):
 
 
 @pytest.mark.parametrize("options", [{}, {"metric": "cosine"}, {"normalize": True, "max_rank": 5}])
-def test_equals_evaluate(samples, options):
+def test_compute_equals_evaluate(samples, options):
     metric = ReIDMetric(**options)
     update(metric, samples, range(NUM_QUERY + NUM_GALLERY))
     assert_identical(metric.compute(), expected_scores(samples, **options))
 
 
-def test_order_and_repeated_samples_change_nothing(samples):
-    # Equal embeddings make the order of the gallery matter: it must be that of the index.
+def test_order_and_repeated_samples_do_not_change_scores(samples):
+    # With duplicate embeddings, the scores depend on the order of the gallery, which must be that of the index.
     samples["embedding"] = samples["embedding"].round()[:, :1].clamp(-1, 1).repeat(1, DIM)
     rows = torch.randperm(NUM_QUERY + NUM_GALLERY, generator=torch.Generator().manual_seed(1))
     metric = ReIDMetric()
@@ -66,20 +66,20 @@ def test_order_and_repeated_samples_change_nothing(samples):
     assert expected_scores(shuffled).mAP != scores.mAP
 
 
-def test_embeddings_are_kept_in_fp32_without_their_graph(samples):
+def test_embeddings_are_stored_in_float32_without_gradient(samples):
     samples["embedding"] = samples["embedding"].bfloat16().requires_grad_()
     metric = ReIDMetric()
     update(metric, samples, range(NUM_QUERY + NUM_GALLERY))
-    assert all(kept.dtype == torch.float32 and not kept.requires_grad for kept in metric.embedding)
+    assert all(batch.dtype == torch.float32 and not batch.requires_grad for batch in metric.embedding)
     assert_identical(metric.compute(), expected_scores(samples))
 
 
-def test_reset_compute_again_and_pickle(samples):
+def test_metric_can_be_reset_recomputed_and_pickled(samples):
     everything = range(NUM_QUERY + NUM_GALLERY)
     metric = ReIDMetric()
     update(metric, samples, everything)
     first = metric.compute()
-    assert metric.compute() is first  # torchmetrics' cache
+    assert metric.compute() is first  # cached by torchmetrics
     update(metric, samples, everything)
     assert_identical(metric.compute(), first)
     metric.reset()
@@ -96,41 +96,41 @@ def test_forward_updates_and_has_no_batch_value(samples):
     assert_identical(metric.compute(), expected_scores(samples))
 
 
-def test_missing_set_is_named(samples):
+def test_compute_without_query_or_gallery_raises(samples):
     metric = ReIDMetric()
-    with pytest.warns(UserWarning, match="before the ``update`` method"), pytest.raises(ValueError, match="no query"):
+    with pytest.warns(UserWarning, match="compute"), pytest.raises(ValueError, match="no query"):
         metric.compute()
     update(metric, samples, range(NUM_QUERY))
-    with pytest.raises(ValueError, match="no gallery sample"):
+    with pytest.raises(ValueError, match="no gallery"):
         metric.compute()
 
 
-def test_index_used_for_different_samples_is_refused(samples):
+def test_duplicate_index_of_different_samples_raises(samples):
     samples["index"][NUM_QUERY + 7] = 3
     samples["camid"][NUM_QUERY + 7] = samples["camid"][NUM_QUERY + 3] + 1
     metric = ReIDMetric()
     update(metric, samples, range(NUM_QUERY + NUM_GALLERY))
-    with pytest.raises(ValueError, match="index 3 of the gallery set stands for samples with different pid or camid"):
+    with pytest.raises(ValueError, match="index 3 of the gallery"):
         metric.compute()
 
 
-def test_nan_embeddings_stop_compute(samples):
+def test_compute_with_nan_embeddings_raises(samples):
     samples["embedding"][NUM_QUERY + 2, 0] = torch.nan
     metric = ReIDMetric()
     update(metric, samples, range(NUM_QUERY + NUM_GALLERY))
-    with pytest.raises(ValueError, match=r"gallery holds 1 of 40 embeddings that are NaN.*row 2"):
+    with pytest.raises(ValueError, match=r"gallery contains 1 of 40.*NaN.*row 2"):
         metric.compute()
 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("embedding", torch.zeros(3), r"embedding must be \(B, D\), got shape \(3,\)"),
-        ("pid", torch.zeros(4), r"pid has shape \(4,\), but the embedding needs \(53,\)"),
-        ("query", torch.zeros(53, 1), r"query has shape \(53, 1\)"),
+        ("embedding", torch.zeros(3), r"embedding.*\(3,\)"),
+        ("pid", torch.zeros(4), r"pid.*\(4,\).*\(53,\)"),
+        ("query", torch.zeros(53, 1), r"query.*\(53, 1\)"),
     ],
 )
-def test_update_refuses_shapes_that_do_not_fit(samples, name, value, message):
+def test_update_with_invalid_shapes_raises(samples, name, value, message):
     with pytest.raises(ValueError, match=message):
         ReIDMetric().update(**(samples | {name: value}))
 
@@ -138,12 +138,12 @@ def test_update_refuses_shapes_that_do_not_fit(samples, name, value, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metric": "l1"}, "metric='l1' is unknown; choose one of euclidean, cosine"),
-        ({"protocol": "x"}, "protocol='x' is unknown; choose one of market1501"),
-        ({"max_rank": 0}, "max_rank=0 must be"),
+        ({"metric": "l1"}, "metric='l1'.*euclidean, cosine"),
+        ({"protocol": "x"}, "protocol='x'.*market1501"),
+        ({"max_rank": 0}, "max_rank=0"),
     ],
 )
-def test_constructor_refuses_unknown_options(options, message):
+def test_constructor_with_invalid_options_raises(options, message):
     with pytest.raises(ValueError, match=message):
         ReIDMetric(**options)
 
@@ -154,32 +154,32 @@ def run_rank(rank, folder):
     size = NUM_QUERY + NUM_GALLERY
     metric = ReIDMetric()
 
-    own = list(range(rank, size, 2))
-    own += [0] * (len(range(0, size, 2)) - len(own))  # the last batch is padded by repeating the first sample
-    update(metric, samples, own)
+    indices = list(range(rank, size, 2))
+    indices += [0] * (len(range(0, size, 2)) - len(indices))  # the sampler pads with the first sample
+    update(metric, samples, indices)
     strided = metric.compute()
-    after_own = sum(map(len, metric.embedding))  # unsynced again
+    num_local = sum(map(len, metric.embedding))  # compute has unsynced the state
 
     metric.reset()
-    update(metric, samples, range(5) if rank == 0 else range(5, size))  # another number of batches each
+    update(metric, samples, range(5) if rank == 0 else range(5, size))  # different numbers of batches
     uneven = metric.compute()
 
     metric.reset()
-    if rank == 0:  # the other has seen nothing
+    if rank == 0:  # the other process has no samples
         update(metric, samples, range(size))
-    alone = metric.compute()
+    one_rank = metric.compute()
 
-    result = {"strided": strided, "uneven": uneven, "alone": alone, "own": after_own}
+    result = {"strided": strided, "uneven": uneven, "one_rank": one_rank, "num_local": num_local}
     Path(folder, f"{rank}.pkl").write_bytes(pickle.dumps(result))
     distributed.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(samples, tmp_path):
+def test_two_processes_equal_single_process(samples, tmp_path):
     expected = expected_scores(samples)
     spawn(run_rank, args=(str(tmp_path),), nprocs=2)
     for rank in (0, 1):
         result = pickle.loads((tmp_path / f"{rank}.pkl").read_bytes())
-        assert result.pop("own") == 27
+        assert result.pop("num_local") == 27
         for scores in result.values():
             assert_identical(scores, expected)

@@ -1,6 +1,6 @@
-"""Retrieval metrics: CMC, mAP and mINP, from embeddings or from a distance matrix.
+"""Retrieval metrics (CMC, mAP and mINP) from embeddings or a distance matrix, and re-ranking.
 
-`ReIDMetric` is imported when it is first used: who only evaluates does not wait for torchmetrics, which takes as long as all else.
+`ReIDMetric` is imported on first use, because importing torchmetrics takes as long as importing everything else.
 """
 
 from typing import TYPE_CHECKING, Any

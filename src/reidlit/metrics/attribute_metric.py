@@ -1,4 +1,4 @@
-"""Scores of attribute recognition as a torchmetrics metric."""
+"""Evaluation of attribute recognition as a torchmetrics metric."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,19 +12,28 @@ from reidlit.metrics._ranking.types import Floats, Integers
 
 
 class PerAttributeScores(NamedTuple):
-    """Scores of each attribute over the images where it is known; NaN where the images cannot tell.
+    """Scores of each attribute over the images with a label for it, as fractions.
 
     Attributes:
-        mA: (A,) mean of the recall of positives and of negatives; NaN unless both are there.
-        accuracy: (A,) share of right decisions.
-        precision: (A,) 0 where nothing is found of what is there; NaN where neither.
-        recall: (A,) NaN without positives.
-        f1: (A,) NaN where nothing is there and nothing is found.
-        num_positive: (A,) how many images have it.
-        num_known: (A,) of how many images it is known.
+        mA: (A,) mean of the recall of positives and the recall of negatives; NaN unless both occur.
+        accuracy: (A,) fraction of correct predictions; NaN without labels.
+        precision: (A,) fraction of predicted images that are positive; 0 if there are positives but no predictions, NaN
+            if there are neither.
+        recall: (A,) fraction of positive images that are predicted; NaN without positives.
+        f1: (A,) harmonic mean of precision and recall; NaN without positives and predictions.
+        num_positive: (A,) number of positive images.
+        num_known: (A,) number of labeled images.
+
+    Example:
+        >>> import torch
+        >>> from reidlit.metrics.attribute_metric import AttributeMetric
+        >>> metric = AttributeMetric(num_attributes=2)
+        >>> metric.update(torch.tensor([[0.9, 0.2], [0.3, 0.8]]), torch.tensor([[1, 0], [1, -1]]))
+        >>> metric.compute().each.recall
+        array([0.5, nan])
     """
 
-    mA: Floats  # noqa: N815 - the field's name
+    mA: Floats  # noqa: N815 - the usual name in the literature
     accuracy: Floats
     precision: Floats
     recall: Floats
@@ -34,21 +43,29 @@ class PerAttributeScores(NamedTuple):
 
 
 class AttributeScores(NamedTuple):
-    """What an evaluation found, in fractions.
-
-    A named tuple and no frozen dataclass, because torchmetrics rebuilds what a metric's `compute` returns.
+    """Scores of attribute recognition, as fractions from 0 to 1.
 
     Attributes:
-        mA: Mean over the attributes that have one; NaN if none has.
-        accuracy: Mean over images of what is common to truth and prediction over what is in either.
-        precision: Mean over images of the share of predicted attributes that are true.
-        recall: Mean over images of the share of true attributes that are predicted.
-        f1: Harmonic mean of precision and recall.
-        num_images: Images of which an attribute is known, which the means are over.
-        each: Those of each attribute.
+        mA: Mean accuracy, averaged over the attributes for which it is defined; NaN if there are none.
+        accuracy: Mean over images of the intersection over union of true and predicted attributes.
+        precision: Mean over images of the fraction of predicted attributes that are true.
+        recall: Mean over images of the fraction of true attributes that are predicted.
+        f1: Harmonic mean of `precision` and `recall`.
+        num_images: Number of images with at least one labeled attribute.
+        each: Scores of each attribute.
+
+    Example:
+        >>> import torch
+        >>> from reidlit.metrics.attribute_metric import AttributeMetric
+        >>> metric = AttributeMetric(num_attributes=2)
+        >>> metric.update(torch.tensor([[0.9, 0.2], [0.3, 0.8]]), torch.tensor([[1, 0], [1, 1]]))
+        >>> metric.compute().by_attribute(["hat", "bag"])["attributes/hat/recall"]
+        0.5
     """
 
-    mA: float  # noqa: N815 - the field's name
+    # A named tuple rather than a frozen dataclass, because torchmetrics rebuilds the result of `compute`.
+
+    mA: float  # noqa: N815 - the usual name in the literature
     accuracy: float
     precision: float
     recall: float
@@ -57,103 +74,124 @@ class AttributeScores(NamedTuple):
     each: PerAttributeScores
 
     def as_dict(self) -> dict[str, float]:
-        """The figures that are logged."""
+        """Return the averaged scores by name, as they are logged."""
         return {name: getattr(self, name) for name in ("mA", "accuracy", "precision", "recall", "f1")}
 
     def by_attribute(self, names: Sequence[str]) -> dict[str, float]:
-        """The scores of each attribute, as `attributes/<name>/mA` and so on."""
+        """Return the scores of each attribute by name, such as `attributes/<name>/mA`.
+
+        Args:
+            names: Name of each of the A attributes.
+        """
         columns = self.each._asdict().items()
         return {
-            f"attributes/{name}/{column}": values[place].item()
-            for place, name in enumerate(names)
+            f"attributes/{name}/{column}": values[index].item()
+            for index, name in enumerate(names)
             for column, values in columns
         }
 
 
 class AttributeMetric(Metric):
-    """Label-based mA, and instance-based accuracy, precision, recall and F1.
+    """torchmetrics metric with label-based mA and instance-based accuracy, precision, recall and F1.
 
     Source: Li, Zhang, Chen, Huang, "A Richly Annotated Pedestrian Dataset for Person Retrieval in Real Surveillance
-    Scenarios", TIP 2019; its F1 is that of the mean precision and the mean recall.
+    Scenarios", TIP 2019. As there, F1 is computed from the mean precision and the mean recall.
 
-    What a division by zero would be: an image without true and without predicted attributes is right, and has accuracy,
-    precision and recall 1; else a precision or a recall without a denominator is 0, and so is an F1. An attribute which all
-    images have, or none, tells nothing of its other half and is left out of mA. Labels that are not known count nowhere.
+    Unknown labels are ignored. Divisions by zero are resolved as follows:
 
-    The state is counts, so the scores over several ranks are exactly those of one, if the ranks share the images.
+    - An image without true and without predicted attributes has accuracy, precision and recall 1.
+    - Any other precision, recall or F1 with a zero denominator is 0.
+    - An attribute that all images have, or none, does not enter mA.
+
+    The state consists of counts, so scores over several processes are identical to those of a single process.
 
     Args:
-        num_attributes: A.
-        threshold: Probability from which on an attribute counts as predicted.
+        num_attributes: Number of attributes, A.
+        threshold: Probability from which an attribute counts as predicted, between 0 and 1.
 
     Raises:
-        ValueError: An argument is out of range.
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> from reidlit.metrics.attribute_metric import AttributeMetric
+        >>> metric = AttributeMetric(num_attributes=2)
+        >>> probability = torch.tensor([[0.9, 0.2], [0.3, 0.8]])
+        >>> metric.update(probability, attributes=torch.tensor([[1, 0], [0, 0]]))
+        >>> metric.compute().as_dict()
+        {'mA': 1.0, 'accuracy': 0.5, 'precision': 0.5, 'recall': 0.5, 'f1': 0.5}
     """
 
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
 
-    true: Tensor
-    found: Tensor
+    true_positive: Tensor
+    predicted: Tensor
     positive: Tensor
     known: Tensor
-    images: Tensor
+    image_counts: Tensor
 
     def __init__(self, num_attributes: int, threshold: float = 0.5) -> None:
         super().__init__()
         if num_attributes < 1:
-            raise ValueError(f"num_attributes={num_attributes} must be 1 or more.")
+            raise ValueError(f"num_attributes={num_attributes} is invalid: must be at least 1.")
         if not 0 < threshold < 1:
-            raise ValueError(f"threshold={threshold} must lie between 0 and 1.")
+            raise ValueError(f"threshold={threshold} is invalid: must be between 0 and 1.")
         self.num_attributes, self.threshold = num_attributes, threshold
-        for name in ("true", "found", "positive", "known"):
+        for name in ("true_positive", "predicted", "positive", "known"):
             self.add_state(name, torch.zeros(num_attributes, dtype=torch.int64), dist_reduce_fx="sum")
-        # How many images have so many right ones of so many: found, positive, and either.
+        # Number of images for each pair (true positives, denominator). The denominators are the number of predicted
+        # attributes for precision, of positive ones for recall, and of their union for accuracy.
         size = num_attributes + 1
-        self.add_state("images", torch.zeros(3, size * size, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("image_counts", torch.zeros(3, size * size, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, probability: Tensor, attributes: Tensor) -> None:
         """Add a batch.
 
         Args:
-            probability: (B, A), from 0 to 1.
-            attributes: (B, A) labels: 1 for yes, 0 for no, below 0 where it is not known.
+            probability: (B, A) probabilities from 0 to 1.
+            attributes: (B, A) labels: 1 for positive, 0 for negative, and a negative number for unknown.
 
         Raises:
-            ValueError: The shapes do not fit, or a probability is none.
+            ValueError: If the shapes are invalid, or a probability is NaN or outside the range from 0 to 1.
         """
         if probability.shape != attributes.shape or probability.shape[1:] != (self.num_attributes,):
             raise ValueError(
-                f"probability is {tuple(probability.shape)} and attributes {tuple(attributes.shape)}; both must be "
-                f"(B, {self.num_attributes})."
+                f"probability has shape {tuple(probability.shape)} and attributes has shape {tuple(attributes.shape)}: "
+                f"both must be (B, {self.num_attributes})."
             )
         if not ((probability >= 0) & (probability <= 1)).all():
-            raise ValueError("A probability is NaN or outside 0 to 1: the weights are broken, or these are logits.")
+            raise ValueError(
+                "probability contains NaN or a value outside the range from 0 to 1. Pass probabilities, not logits, "
+                "and check for diverged weights."
+            )
         known = attributes >= 0
         positive = attributes > 0
-        found = (probability >= self.threshold) & known
-        true = found & positive
-        for name, labels in (("true", true), ("found", found), ("positive", positive), ("known", known)):
-            setattr(self, name, getattr(self, name) + labels.sum(0))
+        predicted = (probability >= self.threshold) & known
+        true_positive = predicted & positive
+        self.true_positive = self.true_positive + true_positive.sum(0)
+        self.predicted = self.predicted + predicted.sum(0)
+        self.positive = self.positive + positive.sum(0)
+        self.known = self.known + known.sum(0)
         rows = known.any(1)
-        right = true.sum(1)[rows]
+        num_correct = true_positive.sum(1)[rows]
         size = self.num_attributes + 1
         counts = [
-            torch.bincount(right * size + either.sum(1)[rows], minlength=size * size)
-            for either in (found, positive, found | positive)
+            torch.bincount(num_correct * size + denominator.sum(1)[rows], minlength=size * size)
+            for denominator in (predicted, positive, predicted | positive)
         ]
-        self.images = self.images + torch.stack(counts)
+        self.image_counts = self.image_counts + torch.stack(counts)
 
     def compute(self) -> AttributeScores:
-        """Scores of everything seen by all ranks since the last reset; equal on every rank."""
+        """Compute the scores over all images of all processes since the last reset."""
         size = self.num_attributes + 1
-        images = self.images.cpu().numpy().reshape(3, size, size)
-        total = int(images[0].sum())
-        empty = int(images[2, 0, 0])  # neither true nor predicted attributes
-        right, of = np.arange(size)[:, None], np.arange(size).clip(min=1)
+        image_counts = self.image_counts.cpu().numpy().reshape(3, size, size)
+        total = int(image_counts[0].sum())
+        empty = int(image_counts[2, 0, 0])  # images with neither true nor predicted attributes
+        ratio = np.arange(size)[:, None] / np.arange(size).clip(min=1)
         precision, recall, accuracy = (
-            float(((table * (right / of))[:, 1:].sum() + empty) / total) if total else float("nan") for table in images
+            float(((counts * ratio)[:, 1:].sum() + empty) / total) if total else float("nan") for counts in image_counts
         )
         each = self._each()
         balanced = each.mA[np.isfinite(each.mA)]
@@ -168,28 +206,28 @@ class AttributeMetric(Metric):
         )
 
     def forward(self, *args: Any, **kwargs: Any) -> None:
-        """Update only: the scores of a batch by itself mean little."""
+        """Update without computing batch scores, because those of a single batch are not meaningful."""
         self.update(*args, **kwargs)
 
     def _each(self) -> PerAttributeScores:
-        true, found, positive, known = (
-            getattr(self, name).cpu().numpy() for name in ("true", "found", "positive", "known")
+        true_positive, predicted, positive, known = (
+            state.cpu().numpy() for state in (self.true_positive, self.predicted, self.positive, self.known)
         )
         negative = known - positive
-        true_negative = negative - (found - true)
-        recall = _ratio(true, positive)
-        precision = np.where((found == 0) & (positive > 0), 0.0, _ratio(true, found))
+        true_negative = negative - (predicted - true_positive)
+        recall = _ratio(true_positive, positive)
+        precision = np.where((predicted == 0) & (positive > 0), 0.0, _ratio(true_positive, predicted))
         return PerAttributeScores(
             mA=(recall + _ratio(true_negative, negative)) / 2,
-            accuracy=_ratio(true + true_negative, known),
+            accuracy=_ratio(true_positive + true_negative, known),
             precision=precision,
             recall=recall,
-            f1=_ratio(2 * true, found + positive),
+            f1=_ratio(2 * true_positive, predicted + positive),
             num_positive=positive,
             num_known=known,
         )
 
 
-def _ratio(part: Integers, whole: Integers) -> Floats:
-    """NaN where the whole is nothing."""
-    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
+def _ratio(numerator: Integers, denominator: Integers) -> Floats:
+    """Divide; return NaN where the denominator is 0."""
+    return np.where(denominator > 0, numerator / np.maximum(denominator, 1), np.nan)

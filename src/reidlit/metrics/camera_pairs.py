@@ -1,4 +1,4 @@
-"""How well each camera finds people again in each other camera."""
+"""Retrieval scores for each pair of query camera and gallery camera."""
 
 from typing import NamedTuple
 
@@ -9,14 +9,14 @@ from reidlit.metrics._ranking.types import Floats, Integers
 
 
 class CameraPairs(NamedTuple):
-    """Scores of the queries of one camera against the gallery of one other camera, for each pair.
+    """Scores for each pair of a query camera and a gallery camera.
 
     Attributes:
-        q_camids: (A,) ascending.
-        g_camids: (B,) ascending.
-        mAP: (A, B) over the queries with a match in that camera; NaN where there is none.
-        rank1: (A, B) likewise.
-        num_queries: (A, B) how many queries have a match in that camera.
+        q_camids: (A,) query cameras, ascending.
+        g_camids: (B,) gallery cameras, ascending.
+        mAP: (A, B) mAP over the queries with a match in the gallery camera; NaN if there are none.
+        rank1: (A, B) rank-1 over the same queries; NaN if there are none.
+        num_queries: (A, B) number of queries with a match in the gallery camera.
     """
 
     q_camids: Integers
@@ -27,10 +27,9 @@ class CameraPairs(NamedTuple):
 
 
 class CameraPairTable:
-    """Collects `CameraPairs` from tiles."""
+    """Collector of `CameraPairs`, for query cameras (Q,) and gallery cameras (G,)."""
 
     def __init__(self, q_camids: Integers, g_camids: Integers) -> None:
-        """Start with the cameras of all queries (Q,) and of the gallery (G,)."""
         self.q_camids, self.q_camera = np.unique(q_camids, return_inverse=True)
         self.groups = GalleryGroups.of(g_camids)
         self.shape = (len(self.q_camids), len(self.groups.labels))
@@ -41,13 +40,13 @@ class CameraPairTable:
     def add(self, ranked: RankedTile) -> None:
         """Add a tile whose matches were ranked within `groups`."""
         rows, _, relevance, (_, ranks, _) = ranked
-        # One list for each query and gallery camera that has a match.
+        # One ranked list for each query and each gallery camera with a match.
         list_of_match = relevance.match_rows * self.shape[1] + self.groups.group[relevance.matches]
         order = np.lexsort([ranks, list_of_match])
         lists, starts, sizes = np.unique(list_of_match[order], return_index=True, return_counts=True)
         nth = np.arange(len(order)) - np.repeat(starts, sizes) + 1
-        which = np.repeat(np.arange(len(lists)), sizes)
-        self.ap.append(np.bincount(which, weights=nth / ranks[order], minlength=len(lists)) / sizes)
+        list_index = np.repeat(np.arange(len(lists)), sizes)
+        self.ap.append(np.bincount(list_index, weights=nth / ranks[order], minlength=len(lists)) / sizes)
         self.hit.append((ranks[order][starts] == 1).astype(np.float64))
         query, camera = np.divmod(lists, self.shape[1])
         self.cell.append(self.q_camera[rows[query]] * self.shape[1] + camera)
@@ -63,6 +62,6 @@ class CameraPairTable:
 
 
 def _mean(values: Floats, cell: Integers, count: Integers) -> Floats:
-    order = np.lexsort([values, cell])  # adding up in one order whatever the order of the queries
+    order = np.lexsort([values, cell])  # a fixed order, so that the order of the queries does not matter
     total = np.bincount(cell[order], weights=values[order], minlength=len(count))
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -1,4 +1,4 @@
-"""Distances of a query set to a gallery, computed in blocks of queries: the whole matrix never exists."""
+"""Distances between queries and a gallery, computed in blocks of queries without storing the full matrix."""
 
 import math
 from collections.abc import Iterator
@@ -18,12 +18,13 @@ from reidlit.metrics.inputs import as_distance_rows, squared_norms
 
 METRICS = ("euclidean", "cosine")
 
-# A product with more rows packs the gallery less often; beyond this it gains nothing, and the tile leaves the cache.
+# More rows per product amortize packing the gallery. Beyond this number, nothing is gained and the tile leaves the
+# cache.
 BLOCK_ROWS = 1008
 BLOCK_BYTES = 384 * 2**20
-# On a device each distance takes up to 40 bytes while its ranks are counted.
+# On a GPU, each distance needs up to 40 bytes while ranks are counted.
 DEVICE_ENTRIES = 2**27
-SHOW_AFTER = 5.0  # seconds
+PROGRESS_DELAY = 5.0  # seconds until a progress bar is shown
 
 
 class Distances(Protocol):
@@ -31,14 +32,14 @@ class Distances(Protocol):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(Q, G)."""
+        """Numbers of queries and gallery entries, (Q, G)."""
 
     @property
     def device(self) -> str:
-        """The type of device that tiles are made on, such as "cpu"."""
+        """Type of the device that computes tiles, such as "cpu"."""
 
     def block(self, start: int, stop: int) -> Tile:
-        """Return the distances of the queries from `start` to before `stop`; valid until the next call."""
+        """Return the distances of queries `start` to `stop - 1`; the tile is valid until the next call."""
 
 
 def block_rows(num_gallery: int, device: str = "cpu") -> int:
@@ -53,38 +54,37 @@ def iter_tiles(distances: Distances, size: int | None = None, what: str = "") ->
 
     Args:
         distances: Distances of all queries.
-        size: Queries in a block, by default as many as fit the memory that a tile may take.
-        what: Name of the job in a progress bar, which shows on a terminal if the job takes longer than some seconds.
+        size: Number of queries per block. By default, it is chosen to limit memory.
+        what: Label of the progress bar, which appears on a terminal after a few seconds.
 
     Yields:
-        The first query of a block, the query after its last, and their distances.
+        The first query of a block, the query after the last one, and their distances.
     """
     num_queries, num_gallery = distances.shape
     if size is None:
         num_blocks = math.ceil(num_queries / block_rows(num_gallery, distances.device))
-        size = padded_rows(math.ceil(num_queries / num_blocks))  # blocks of equal size, except for the last
-    starts = tqdm(range(0, num_queries, size), desc=what, unit="block", delay=SHOW_AFTER, disable=None, leave=False)
+        size = padded_rows(math.ceil(num_queries / num_blocks))  # blocks of equal size, except the last
+    starts = tqdm(range(0, num_queries, size), desc=what, unit="block", delay=PROGRESS_DELAY, disable=None, leave=False)
     for start in starts:
         stop = min(start + size, num_queries)
         yield start, stop, distances.block(start, stop)
 
 
 class EmbeddingDistances:
-    """Distances of embeddings, in fp32 whatever comes in, on the device of the gallery."""
+    """Distances between embeddings, computed in float32 on the device of the gallery.
+
+    Args:
+        query: (Q, D) query embeddings of any floating-point dtype.
+        gallery: (G, D) gallery embeddings of any floating-point dtype.
+        metric: One of `METRICS`, as in `pairwise_distance`.
+
+    Raises:
+        ValueError: If the metric is unknown.
+    """
 
     def __init__(self, query: Tensor, gallery: Tensor, metric: str = "euclidean") -> None:
-        """Prepare what all tiles share.
-
-        Args:
-            query: (Q, D).
-            gallery: (G, D).
-            metric: One of `METRICS`, as in `pairwise_distance`.
-
-        Raises:
-            ValueError: The metric is unknown.
-        """
         if metric not in METRICS:
-            raise ValueError(f"metric={metric!r} is unknown; choose one of {', '.join(METRICS)}")
+            raise ValueError(f"metric={metric!r} is invalid: must be one of {', '.join(METRICS)}.")
         self.cosine = metric == "cosine"
         self.gallery = gallery.detach().float()
         self.query = query.detach().float().to(self.gallery.device)
@@ -97,7 +97,7 @@ class EmbeddingDistances:
         self._buffer = np.empty(0, np.float32)
 
     def block(self, start: int, stop: int, first: int = 0) -> Tile:
-        """As in `Distances`; to the gallery from `first` on."""
+        """Return the tile as in `Distances`, with the gallery entries from `first` on."""
         query, gallery = self.query[start:stop], self.gallery[first:]
         base, offset = self.base[start:stop], self.offset[first:]
         factor = -1.0 if self.cosine else -2.0
@@ -109,53 +109,65 @@ class EmbeddingDistances:
         return DeviceTile(product.mul_(factor).add_(base[:, None] + offset))
 
     def _product(self, query: NDArray[np.float32], gallery: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Inner products (B, G), padded so that every size of block and slice takes the same way through the library."""
+        """Compute inner products (B, G), padded so that the library rounds them alike for every block size."""
         rows, dim = query.shape
         padded, columns = padded_rows(rows), max(len(gallery), least_columns(dim))
         if self._buffer.size < padded * columns:
             self._buffer = np.empty(padded * columns, np.float32)
         inner = self._buffer[: padded * columns].reshape(padded, columns)
         inner_products(_padded(query, padded), _padded(gallery, columns), inner)
-        # Kernels want contiguous rows; only a small gallery has to be copied for that.
+        # Kernels require contiguous rows. Only a small gallery is copied here.
         return np.ascontiguousarray(inner[:rows, : len(gallery)])
 
 
 class MatrixDistances:
-    """Distances of a matrix that the caller has; only a tile at a time is copied, so it may be a memory map."""
+    """Distances stored in a matrix (Q, G) of any real dtype.
+
+    Only one tile at a time is copied, so the matrix may be a memory map.
+    """
 
     device = "cpu"
 
     def __init__(self, matrix: NDArray[Any] | Tensor) -> None:
-        """Take (Q, G) of any real type."""
         self.matrix = matrix
         self.shape = (matrix.shape[0], matrix.shape[1])
 
     def block(self, start: int, stop: int) -> Tile:
-        """As in `Distances`."""
+        """Return the tile as in `Distances`."""
         return HostTile(as_distance_rows(self.matrix, start, stop))
 
 
 def pairwise_distance(query: Tensor, gallery: Tensor, metric: str = "euclidean") -> Tensor:
-    """Distance of every query to every gallery embedding, in fp32 whatever comes in.
+    """Compute the distance between every query and every gallery embedding in float32.
 
-    The result is (Q, G): for large sets iterate over `iter_tiles(EmbeddingDistances(...))`.
+    For large sets, iterate over `iter_tiles(EmbeddingDistances(...))` instead: it never stores the (Q, G) matrix.
 
     Args:
-        query: (Q, D).
-        gallery: (G, D), on the device of `query`.
-        metric: "euclidean" for the squared Euclidean distance `|q|^2 + |g|^2 - 2qg`, "cosine" for `1 - cos`. The
-            square root is left out: it changes no rank, but it would round different distances to the same number.
-            Rounding can make the distance of near-duplicates slightly negative.
+        query: (Q, D) query embeddings of any floating-point dtype.
+        gallery: (G, D) gallery embeddings on the device of `query`.
+        metric: `"euclidean"` for the squared Euclidean distance, or `"cosine"` for 1 - cosine similarity. No square
+            root is taken, because it could round different distances to the same number. Rounding can make the distance
+            between near-duplicates slightly negative.
 
     Returns:
-        (Q, G) float32, on the same device, without a gradient.
+        (Q, G) float32 distances on the device of the gallery, without gradient.
 
     Raises:
-        ValueError: The metric is unknown or the shapes do not fit.
+        ValueError: If the metric is unknown or a shape is invalid.
+
+    Example:
+        >>> import torch
+        >>> from reidlit.metrics import pairwise_distance
+        >>> query, gallery = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+        >>> pairwise_distance(query, gallery)
+        tensor([[0., 5.]])
+        >>> pairwise_distance(query, gallery, metric="cosine")
+        tensor([[0., 1.]])
     """
     if query.ndim != 2 or gallery.ndim != 2 or query.shape[1] != gallery.shape[1]:
         raise ValueError(
-            f"query and gallery must be (Q, D) and (G, D), got {tuple(query.shape)} and {tuple(gallery.shape)}"
+            f"query has shape {tuple(query.shape)} and gallery has shape {tuple(gallery.shape)}: must be (Q, D) and "
+            "(G, D) with the same D."
         )
     distances = EmbeddingDistances(query, gallery, metric)
     if 0 in distances.shape:

@@ -1,4 +1,4 @@
-"""Retrieval scores as a torchmetrics metric."""
+"""Retrieval evaluation as a torchmetrics metric."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,10 @@ from reidlit.metrics.scores import Scores
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingSet:
-    """Queries or gallery as gathered from all ranks, ordered by `index`: embedding (N, D), the others (N,)."""
+    """Queries or gallery gathered from all processes, ordered by `index`.
+
+    `embedding` is (N, D); `pid`, `camid` and `index` are (N,).
+    """
 
     embedding: Tensor
     pid: Tensor
@@ -26,10 +29,26 @@ class EmbeddingSet:
 
 
 class ReIDMetric(Metric):
-    """Collects the embeddings of query and gallery over batches and ranks, and evaluates them at the end.
+    """torchmetrics metric that collects query and gallery embeddings over batches and processes and evaluates them.
 
-    Under DDP the embeddings are gathered once, in `compute`. Samples are ordered by their index and repeated ones
-    dropped, so the result is that of one process, although samplers pad the last batch.
+    Under DDP, `compute` gathers the embeddings once, orders them by index and drops repeated samples. The scores are
+    therefore identical to those of a single process, even if a distributed sampler pads the last batch.
+
+    Args:
+        **options: Keyword options of `evaluate`.
+
+    Raises:
+        ValueError: If an option is unknown or its value is invalid.
+
+    Example:
+        >>> import torch
+        >>> from reidlit.metrics import ReIDMetric
+        >>> metric = ReIDMetric(metric="cosine")
+        >>> embedding = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+        >>> pid, camid, index = torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1])
+        >>> metric.update(embedding, pid, camid, index, query=torch.tensor([True, False, False]))
+        >>> metric.compute().rank(1)
+        1.0
     """
 
     is_differentiable = False
@@ -38,58 +57,50 @@ class ReIDMetric(Metric):
 
     embedding: list[Tensor]
     label: list[Tensor]
-    collected: tuple[EmbeddingSet, EmbeddingSet]  # query and gallery of the last `compute`, for pictures and files
+    collected: tuple[EmbeddingSet, EmbeddingSet]  # query and gallery of the last `compute`
 
     def __init__(self, **options: Unpack[Options]) -> None:
-        """Choose how to evaluate.
-
-        Args:
-            **options: Those of `evaluate`.
-
-        Raises:
-            ValueError: An unknown option or value.
-        """
         super().__init__()
         check_options(options)
         self.options = options
         self.add_state("embedding", [], dist_reduce_fx="cat")
-        self.add_state("label", [], dist_reduce_fx="cat")  # pid, camid, index, query: one gather instead of four
+        self.add_state("label", [], dist_reduce_fx="cat")  # pid, camid, index and query, for a single gather
 
     def update(self, embedding: Tensor, pid: Tensor, camid: Tensor, index: Tensor, query: Tensor) -> None:
         """Add a batch.
 
         Args:
-            embedding: (B, D), kept as fp32 on its device.
+            embedding: (B, D) embeddings, stored as float32 on their device.
             pid: (B,) identities.
-            camid: (B,) cameras, negative where none is known: see `evaluate`.
-            index: (B,) which sample of its set each is, unique within the query set and within the gallery.
-            query: (B,) bool, True for a query and False for a gallery sample.
+            camid: (B,) cameras; negative if unknown, see `evaluate`.
+            index: (B,) index of each sample, unique within the query set and within the gallery.
+            query: (B,) booleans, True for queries and False for gallery samples.
 
         Raises:
-            ValueError: The shapes do not fit.
+            ValueError: If a shape is invalid.
         """
         if embedding.ndim != 2:
-            raise ValueError(f"embedding must be (B, D), got shape {tuple(embedding.shape)}")
+            raise ValueError(f"embedding has shape {tuple(embedding.shape)}: must be (B, D).")
         labels = {"pid": pid, "camid": camid, "index": index, "query": query}
         for name, value in labels.items():
             if value.shape != embedding.shape[:1]:
-                raise ValueError(f"{name} has shape {tuple(value.shape)}, but the embedding needs ({len(embedding)},)")
+                raise ValueError(f"{name} has shape {tuple(value.shape)}: must be ({len(embedding)},), like embedding.")
         columns = [value.to(device=embedding.device, dtype=torch.int64) for value in labels.values()]
         self.embedding.append(embedding.detach().float())
         self.label.append(torch.stack(columns, dim=1))
 
     def compute(self) -> Scores:
-        """Scores of everything seen by all ranks since the last reset; equal on every rank.
+        """Evaluate all samples of all processes since the last reset; every process returns the same scores.
 
         Raises:
-            ValueError: There is no query or no gallery, an index is used twice for different samples, or `evaluate`
-                refuses the embeddings.
+            ValueError: If there is no query or no gallery sample, different samples have the same index, or `evaluate`
+                raises an error.
         """
         label = dim_zero_cat(self.label).cpu().numpy() if len(self.label) else np.empty((0, 4), np.int64)
         is_query = label[:, 3] == 1
         for name, rows in (("query", is_query), ("gallery", ~is_query)):
             if not rows.any():
-                raise ValueError(f"ReIDMetric has seen no {name} sample; update it with both sets before compute")
+                raise ValueError(f"ReIDMetric received no {name} samples: update it with both sets before compute.")
         embedding = dim_zero_cat(self.embedding)
         self.collected = (
             _embedding_set(embedding, label, is_query, "query"),
@@ -100,7 +111,7 @@ class ReIDMetric(Metric):
         return evaluate(query.embedding, gallery.embedding, *labels, **self.options)
 
     def forward(self, *args: Any, **kwargs: Any) -> None:
-        """Update only: a batch by itself is no retrieval problem and has no scores."""
+        """Update without computing batch scores, because one batch cannot be evaluated."""
         self.update(*args, **kwargs)
 
     def sync(
@@ -110,9 +121,9 @@ class ReIDMetric(Metric):
         should_sync: bool = True,
         distributed_available: Callable[..., Any] | None = None,
     ) -> None:
-        """Gather all ranks' samples; the arguments are those of `torchmetrics.Metric.sync`."""
+        """Gather the samples of all processes, with the arguments of `torchmetrics.Metric.sync`."""
         if should_sync and distributed.is_available() and distributed.is_initialized() and not self._is_synced:
-            # A rank without a sample would send a state of another shape and type, and hang the others.
+            # A process without samples has a state of another shape and dtype, which would make the gather hang.
             dim = torch.tensor(self.embedding[0].shape[1] if self.embedding else 0, device=self.device)
             distributed.all_reduce(dim, distributed.ReduceOp.MAX, group=process_group or self.process_group)
             if not self.embedding and dim > 0:
@@ -124,14 +135,14 @@ class ReIDMetric(Metric):
 def _embedding_set(
     embedding: Tensor, label: NDArray[np.int64], is_member: NDArray[np.bool_], name: str
 ) -> EmbeddingSet:
-    """Return the samples of a set by ascending index, each once although samplers repeat some."""
+    """Return the samples of a set by ascending index, without repetitions."""
     members = np.flatnonzero(is_member)
-    _, first, which = np.unique(label[members, 2], return_index=True, return_inverse=True)
-    differs = (label[members] != label[members[first]][which]).any(axis=1)
+    _, first, inverse = np.unique(label[members, 2], return_index=True, return_inverse=True)
+    differs = (label[members] != label[members[first]][inverse]).any(axis=1)
     if differs.any():
         raise ValueError(
-            f"index {label[members[differs.argmax()], 2]} of the {name} set stands for samples with different pid or "
-            "camid; number the samples of each set without repetition, and evaluate each dataset with its own ReIDMetric"
+            f"index {label[members[differs.argmax()], 2]} of the {name} set belongs to samples with different pid or "
+            "camid. Use unique indices within each set and one ReIDMetric per dataset."
         )
     rows = members[first]
     pid, camid, index = (torch.from_numpy(label[rows, column]) for column in range(3))

@@ -1,4 +1,4 @@
-"""Evaluation of a query set against a gallery."""
+"""Evaluation of retrieval: query embeddings against a gallery."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ PostProcessing: TypeAlias = Callable[[Tensor, Tensor], "tuple[Tensor, Tensor] | 
 
 
 class Options(TypedDict, total=False):
-    """The options of `evaluate`, which describes them."""
+    """Keyword options of `evaluate` and `ReIDMetric`; `evaluate` documents them."""
 
     metric: str
     normalize: bool
@@ -62,7 +62,7 @@ class Embeddings(NamedTuple):
 
 
 class QueryGroup(NamedTuple):
-    """Queries, as rows (B,) of the query set, and the gallery that they are ranked against."""
+    """Queries, given as row indices (B,) of the query set, and the gallery that they are ranked against."""
 
     rows: Integers
     distances: Distances
@@ -70,7 +70,7 @@ class QueryGroup(NamedTuple):
 
 
 class Collectors(NamedTuple):
-    """Collectors of the results of all tiles; None for results that are not requested."""
+    """Collectors that gather results from all tiles; None for results that are not requested."""
 
     scores: RankScoring
     single_shot: SingleShotRanks | None
@@ -91,51 +91,75 @@ def evaluate(
     block_size: int | None = None,
     **options: Unpack[Options],
 ) -> Scores:
-    """Rank the gallery for every query and score the ranking.
+    """Compute CMC, mAP and mINP by ranking the gallery for every query.
 
-    Equal distances are ranked in gallery order. The distances are computed in fp32 and in blocks of queries, on the
-    device of the embeddings; the query x gallery matrix never exists.
+    Gallery entries are ranked by ascending distance; equal distances keep gallery order. Distances are computed in
+    float32, in blocks of queries, on the device of the gallery embeddings. The full (Q, G) matrix is never stored.
+
+    All scores are fractions from 0 to 1, not percentages. They are averaged over the queries that have a match in the
+    gallery. The other queries are counted in `Scores.num_no_match`.
+
+    Protocols:
+
+    - `"market1501"`: Gallery entries with the pid and the camid of the query are junk. They are removed before ranking.
+    - `"cuhk03"`: Junk is removed as above. The CMC is the mean over `repeats` random galleries with one image per
+      identity; mAP and mINP use the complete gallery.
+    - `"multi_query"`: Query embeddings with the same pid and camid are averaged into one query.
+    - `"centroid"`: The gallery embeddings of each identity are averaged into one entry, without the images from the
+      query's camera. Scores are not comparable with those of other protocols.
 
     Args:
-        query: (Q, D) embeddings, NumPy or torch, of any real type; ignored, and may be None, with `distance`.
-        gallery: (G, D) likewise.
-        q_pids: (Q,) integers, the identity of each query.
-        g_pids: (G,) likewise.
-        q_camids: (Q,) integers, the camera of each query; without both camids nothing is left out as junk. Of the
-            negative ones, which are no cameras, -1 stands for an unknown camera and equals no other; a number below -1
-            names the image, so that a query that is in the gallery too does not find itself.
-        g_camids: (G,) likewise.
-        distance: (Q, G) matrix to rank by, smallest first, instead of embeddings, as from re-ranking.
-        block_size: Queries at a time, by default as many as fit some memory; the result does not depend on it.
-        **options: Any of
-            metric ("euclidean"): or "cosine", as in `pairwise_distance`.
-            normalize (False): Scale the embeddings to unit length first.
-            protocol ("market1501"): Gallery entries with the query's pid and camid are left out. "cuhk03": likewise,
-                and the CMC is the mean over draws of a gallery with one image an identity (`SingleShotRanks`).
-                "multi_query": queries of one pid and camid are averaged into one. "centroid": the gallery entries of an
-                identity, without those of the query's camera, are averaged into one (`centroid_galleries`);
-                comparable with no other protocol.
-            ap ("step"): Precision averaged over the matches. "trapezoid": the mean of that and of the precision just
-                before each match, as in the toolkit that came with Market-1501.
-            max_rank (50): Length of `Scores.cmc`; the gallery may be smaller.
-            postprocess (none): Steps that are applied one after the other to the embeddings, as `QueryExpansion`; the
-                last may be a re-ranking, as `KReciprocal`, which gives distances. With the cosine metric or `normalize`
-                they are given embeddings of unit length.
-            verification (False): Whether to compute ROC, AUC, EER and TPR over all pairs.
-            camera_pairs (False): Whether to score each pair of cameras, where they are known.
-            top_k (0): Length of the ranked lists to return. Centroids have neither lists nor cameras.
-            repeats (10): Draws of the CUHK03 protocol.
-            seed (0): Of these draws.
+        query: (Q, D) query embeddings, an array or tensor of any real dtype. Ignored, and may be None, if `distance` is
+            given.
+        gallery: (G, D) gallery embeddings, like `query`.
+        q_pids: (Q,) integer identity of each query.
+        g_pids: (G,) integer identity of each gallery entry.
+        q_camids: (Q,) integer camera of each query. Pass both camids or neither; without them, nothing is junk. -1 is
+            an unknown camera, which differs from every other camera. A value below -1 identifies the image itself, so
+            that a query that is also in the gallery does not match itself.
+        g_camids: (G,) integer camera of each gallery entry, like `q_camids`.
+        distance: (Q, G) distance matrix to rank by instead of embeddings, for example from `rerank`.
+        block_size: Number of queries per block. By default, it is chosen to limit memory. It does not affect the
+            scores.
+        **options: Options listed under Keyword Args.
+
+    Keyword Args:
+        metric (str): `"euclidean"` (default) or `"cosine"`, as in `pairwise_distance`.
+        normalize (bool): Whether to scale embeddings to unit length first. Default: False.
+        protocol (str): One of the protocols above. Default: `"market1501"`.
+        ap (str): `"step"` (default) averages the precision at each match. `"trapezoid"` averages it with the precision
+            just before each match, as the Market-1501 toolkit does.
+        max_rank (int): Length of `Scores.cmc`; may exceed the size of the gallery. Default: 50.
+        postprocess (Sequence): Steps applied in order to the embeddings, such as `QueryExpansion`. The last one may be
+            a re-ranking step that returns distances, such as `KReciprocal`. Embeddings have unit length if `metric` is
+            `"cosine"` or `normalize` is True. Default: no steps.
+        verification (bool): Whether to compute the ROC curve, AUC, EER and TPR over all pairs. Default: False.
+        camera_pairs (bool): Whether to compute mAP and rank-1 for each pair of cameras. Skipped if a camera is unknown
+            or `protocol` is `"centroid"`. Default: False.
+        top_k (int): Length of the ranked lists to return; 0 (default) returns none. Skipped if `protocol` is
+            `"centroid"`.
+        repeats (int): Number of random galleries of `"cuhk03"`. Default: 10.
+        seed (int): Random seed of these galleries. Default: 0.
 
     Returns:
-        The scores, averaged over queries that have a match; the others are counted.
+        Averaged scores, per-query results and the optional results that were requested.
 
     Raises:
-        ValueError: An argument does not fit, an embedding is not finite, or no query has a match.
+        ValueError: If an argument has an invalid shape, dtype or value, an embedding is not finite, or no query has a
+            match.
+
+    Example:
+        >>> import numpy as np
+        >>> from reidlit import evaluate
+        >>> query = np.array([[1.0, 0.0], [0.0, 1.0]])
+        >>> gallery = np.array([[0.9, 0.1], [0.6, 0.5], [0.8, 0.2], [0.5, 0.6]])
+        >>> scores = evaluate(query, gallery, [0, 1], [0, 0, 1, 1], q_camids=[0, 0], g_camids=[1, 2, 1, 2])
+        >>> round(scores.mAP, 3), scores.rank(1), scores.num_valid
+        (0.833, 1.0, 2)
     """
     check_options(options)
     if block_size is not None and block_size < 1:
-        raise ValueError(f"block_size={block_size} must be at least 1, or None to choose it by memory")
+        raise ValueError(f"block_size={block_size} is invalid: must be at least 1, or None for the default.")
     options = DEFAULTS | options
     source, labels = _read_inputs(query, gallery, distance, (q_pids, g_pids, q_camids, g_camids), options)
     source, labels = _postprocess(source, labels, options)
@@ -145,18 +169,18 @@ def evaluate(
 
 
 def check_options(options: Options) -> None:
-    """Refuse options that `evaluate` would refuse, before an epoch is spent on embeddings.
+    """Check the options of `evaluate`, so that an invalid one fails before an epoch is spent on embeddings.
 
     Raises:
         ValueError: If an option is unknown or its value is not allowed.
     """
     unknown = set(options) - set(DEFAULTS)
     if unknown:
-        raise ValueError(f"evaluate has no option {sorted(unknown)}; choose of {', '.join(DEFAULTS)}")
+        raise ValueError(f"Unknown evaluation options {sorted(unknown)}: choose from {', '.join(DEFAULTS)}.")
     values: dict[str, Any] = {**DEFAULTS, **options}
     for name, choices in (("metric", METRICS), ("protocol", PROTOCOLS), ("ap", AP_FORMULAS)):
         if values[name] not in choices:
-            raise ValueError(f"{name}={values[name]!r} is unknown; choose one of {', '.join(choices)}")
+            raise ValueError(f"{name}={values[name]!r} is invalid: must be one of {', '.join(choices)}.")
     for name, least in (("max_rank", 1), ("top_k", 0), ("repeats", 1), ("seed", 0)):
         check_integer(name, values[name], least)
 
@@ -168,18 +192,18 @@ def _read_inputs(
     labels: tuple[LabelArray, LabelArray, LabelArray | None, LabelArray | None],
     options: Options,
 ) -> tuple[Embeddings | Distances, Labels]:
-    """Return what is ranked, embeddings or the caller's distances, and the labels."""
+    """Return the embeddings, or the distances if the caller passed them, and the labels."""
     if distance is None:
         embeddings = Embeddings(*as_pair(query, gallery))
         return embeddings, as_label_set(*labels, len(embeddings.query), len(embeddings.gallery))
-    remedy = "works on embeddings; pass query and gallery instead of distance"
+    remedy = "requires embeddings: pass query and gallery instead of distance."
     if options["postprocess"]:
         raise ValueError(f"postprocess={options['postprocess']!r} {remedy}")
     if options["protocol"] in ("multi_query", "centroid"):
         raise ValueError(f"protocol={options['protocol']!r} {remedy}")
     matrix = distance if isinstance(distance, Tensor) else np.asarray(distance)
     if matrix.ndim != 2 or 0 in matrix.shape:
-        raise ValueError(f"distance must be (Q, G) and not empty, got shape {tuple(matrix.shape)}")
+        raise ValueError(f"distance has shape {tuple(matrix.shape)}: must be (Q, G) and not empty.")
     distances = MatrixDistances(matrix)
     return distances, as_label_set(*labels, *distances.shape)
 
@@ -187,10 +211,10 @@ def _read_inputs(
 def _postprocess(
     source: Embeddings | Distances, labels: Labels, options: Options
 ) -> tuple[Embeddings | Distances, Labels]:
-    """Normalize the embeddings, average the queries for multi_query, and apply the steps.
+    """Normalize the embeddings, average the queries of the multi_query protocol, and apply the steps.
 
     Returns:
-        The new embeddings, or the distances that the last step returns, and the labels of the queries that remain.
+        The new embeddings, or the distances that the last step returned, and the labels of the remaining queries.
     """
     if not isinstance(source, Embeddings):
         return source, labels
@@ -203,7 +227,10 @@ def _postprocess(
     distances: Distances | None = None
     for step in options["postprocess"]:
         if distances is not None:
-            raise ValueError("postprocess goes on after a re-ranking, which gives distances; put the re-ranking last")
+            raise ValueError(
+                f"postprocess is invalid: {step!r} follows a re-ranking step, which returns distances. "
+                "Put the re-ranking step last."
+            )
         result = step(query, gallery)
         if isinstance(result, tuple):
             query, gallery = result
@@ -213,12 +240,13 @@ def _postprocess(
 
 
 def _apply_protocol(source: Embeddings | Distances, labels: Labels, options: Options) -> Iterator[QueryGroup]:
-    """Yield the queries with the distances to the gallery that the protocol ranks them against."""
+    """Yield groups of queries with their distances to the gallery that the protocol defines for them."""
     queries, metric, is_centroid = np.arange(len(labels.q_pids)), options["metric"], options["protocol"] == "centroid"
     if not isinstance(source, Embeddings):
         if is_centroid:
             raise ValueError(
-                "postprocess holds a re-ranking, which has no centroids; protocol='centroid' cannot use it"
+                "protocol='centroid' does not support re-ranking: remove the re-ranking step from postprocess, or "
+                "choose another protocol."
             )
         yield QueryGroup(queries, source, labels)
     elif not is_centroid:
@@ -227,7 +255,7 @@ def _apply_protocol(source: Embeddings | Distances, labels: Labels, options: Opt
         _, g_pids, q_camids, g_camids = labels
         for rows, centroids in centroid_galleries(source.gallery, g_pids, q_camids, g_camids, len(queries)):
             distances = EmbeddingDistances(source.query[rows], centroids.embedding, metric)
-            # The images of the query's camera are not in the centroids, so nothing is junk.
+            # Centroids exclude the query's camera, so no junk remains.
             yield QueryGroup(rows, distances, Labels(labels.q_pids[rows], centroids.pids, None, None))
 
 
@@ -247,7 +275,7 @@ def _collectors(labels: Labels, options: Options) -> Collectors:
 
 
 def _rank(groups: Iterator[QueryGroup], collectors: Collectors, block_size: int | None) -> Collectors:
-    """Rank all queries, one tile after the other, and hand each tile to the collectors."""
+    """Rank all queries tile by tile and pass each tile to the collectors."""
     _, _, pairs, cameras, lists = collectors
     request = RankingRequest(groups=cameras.groups if cameras else None, k=lists.k if lists else 0)
     for group in groups:
@@ -265,14 +293,14 @@ def _rank(groups: Iterator[QueryGroup], collectors: Collectors, block_size: int 
 
 
 def _scores(collectors: Collectors, labels: Labels, options: Options) -> Scores:
-    """Average the collected results over the queries that have a match and count the others."""
+    """Average the results over the queries that have a match, and count the queries that have none."""
     scores = collectors.scores.result()
     is_valid = scores.num_matches > 0
     num_valid, num_no_match = int(is_valid.sum()), int((~is_valid).sum())
     if num_valid == 0:
         raise ValueError(
-            f"none of the {len(is_valid)} queries has a match in the gallery; check that q_pids and g_pids number the "
-            "same identities, and, where each identity has one camera only, leave out q_camids and g_camids"
+            f"None of the {len(is_valid)} queries has a match in the gallery. Check that q_pids and g_pids use the "
+            "same identity numbers. If each identity was seen by one camera only, omit q_camids and g_camids."
         )
     _, single_shot, pairs, cameras, lists = collectors
     shot_ranks = None if single_shot is None else single_shot.result()
@@ -280,7 +308,7 @@ def _scores(collectors: Collectors, labels: Labels, options: Options) -> Scores:
     num_absent = int((~np.isin(labels.q_pids, labels.g_pids)).sum())
     return Scores(
         cmc=_cmc(ranks[is_valid], options["max_rank"]),
-        # Exact sums, so that the order of the queries does not change the last bit.
+        # An exact sum does not depend on the order of the queries.
         mAP=math.fsum(scores.ap[is_valid]) / num_valid,
         mINP=math.fsum(scores.inp[is_valid]) / num_valid,
         num_valid=num_valid,
@@ -298,6 +326,6 @@ def _scores(collectors: Collectors, labels: Labels, options: Options) -> Scores:
 
 
 def _cmc(ranks: Integers, max_rank: int) -> Floats:
-    """Return the CMC (max_rank,) from the ranks (V, repeats) of the first matches, which start at 1."""
+    """Compute the CMC (max_rank,) from the 1-based ranks (V, repeats) of the first matches."""
     hits = np.bincount(ranks.reshape(-1).clip(max=max_rank + 1), minlength=max_rank + 2)
     return np.cumsum(hits[1 : max_rank + 1]) / ranks.size

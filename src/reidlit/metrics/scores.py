@@ -1,4 +1,4 @@
-"""What an evaluation found."""
+"""Results of a retrieval evaluation."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -16,31 +16,46 @@ RANKS = (1, 5, 10, 20)
 
 
 class Scores(NamedTuple):
-    """What an evaluation found, in fractions, not percent, and averaged over the queries that have a match.
+    """Scores of a retrieval evaluation, as returned by `evaluate`.
 
-    A named tuple and no frozen dataclass, because torchmetrics rebuilds what a metric's `compute` returns.
+    All scores are fractions from 0 to 1, not percentages. Averages are taken over the queries that have a match.
 
     Attributes:
-        cmc: (max_rank,) share of queries with a match among the first k + 1; `cmc[0]` is rank-1.
-        mAP: Mean average precision: precision averaged over a query's matches, without interpolation. Source: Liang
-            Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 2015.
-        mINP: Mean inverse negative penalty, number of matches / rank of the hardest. Source: Mang Ye et al., "Deep
-            Learning for Person Re-identification: A Survey and Outlook", TPAMI 2021.
-        num_valid: Queries with a match, which all averages are over.
-        num_queries: All queries.
-        num_no_match: Queries without a match left, which no average counts: the next two together.
-        num_absent: Queries whose identity is not in the gallery.
-        num_same_camera: Queries whose identity only their own camera has seen.
-        has_cameras: Whether any camera is known; if not, nothing is left out as junk but a query that is in the gallery.
-        ap: (num_queries,) average precision of each query, NaN without a match.
-        inp: (num_queries,) inverse negative penalty of each query, NaN without a match.
-        first_match: (num_queries,) rank of the first match, from 1; 0 without a match.
-        num_matches: (num_queries,) number of matches.
-        shot_ranks: (num_queries, repeats) ranks of the match in CUHK03's draws, which `cmc` is of; 0 without a match.
-        verification: ROC and its figures, if asked for.
-        camera_pairs: mAP and rank-1 of each pair of cameras, if asked for.
-        nearest: The ranked lists, if asked for.
+        cmc: (max_rank,) cumulative matching characteristic: `cmc[k - 1]` is the fraction of queries with a match among
+            the first k gallery entries, so `cmc[0]` is rank-1.
+        mAP: Mean average precision, without interpolation. Source: Liang Zheng et al., "Scalable Person
+            Re-identification: A Benchmark", ICCV 2015.
+        mINP: Mean inverse negative penalty, the number of matches divided by the rank of the last match. Source: Mang
+            Ye et al., "Deep Learning for Person Re-identification: A Survey and Outlook", TPAMI 2021.
+        num_valid: Number of queries with a match.
+        num_queries: Number of all queries.
+        num_no_match: Number of queries without a match, the sum of `num_absent` and `num_same_camera`.
+        num_absent: Number of queries with an identity that is missing from the gallery.
+        num_same_camera: Number of queries with an identity that the gallery contains from the query's camera only.
+        has_cameras: Whether any camera is known. If not, no gallery entry is junk, except a query that is also in the
+            gallery.
+        ap: (num_queries,) average precision of each query; NaN without a match.
+        inp: (num_queries,) inverse negative penalty of each query; NaN without a match.
+        first_match: (num_queries,) 1-based rank of the first match; 0 without a match.
+        num_matches: (num_queries,) number of matches of each query.
+        shot_ranks: (num_queries, repeats) 1-based rank of the match in each random gallery of the CUHK03 protocol; 0
+            without a match. None for other protocols.
+        verification: ROC curve, AUC and EER, if requested.
+        camera_pairs: mAP and rank-1 of each pair of cameras, if requested.
+        nearest: Ranked lists, if requested.
+
+    Example:
+        >>> import numpy as np
+        >>> from reidlit import evaluate
+        >>> distance = np.array([[0.1, 0.4, 0.9], [0.2, 0.6, 0.7]])
+        >>> scores = evaluate(None, None, [0, 1], [0, 1, 0], distance=distance)
+        >>> scores.cmc[:3], scores.rank(1)
+        (array([0.5, 1. , 1. ]), 0.5)
+        >>> scores.first_match, round(scores.as_dict()["mAP"], 3)
+        (array([1, 2]), 0.667)
     """
+
+    # A named tuple rather than a frozen dataclass, because torchmetrics rebuilds the result of `compute`.
 
     cmc: Floats
     mAP: float
@@ -61,43 +76,43 @@ class Scores(NamedTuple):
     nearest: Nearest | None = None
 
     def rank(self, k: int) -> float:
-        """CMC at rank k, for any k: beyond the gallery it stays at the last value.
+        """Return the CMC at rank k: the fraction of queries with a match among the first k gallery entries.
 
         Args:
-            k: From 1; not limited by max_rank.
-
-        Returns:
-            The share of valid queries with a match among the first k.
+            k: Rank, at least 1. It may exceed `max_rank` and the size of the gallery.
 
         Raises:
-            ValueError: k is below 1.
+            ValueError: If k is less than 1.
         """
         if k < 1:
-            raise ValueError(f"k={k} is no rank; ranks start at 1")
+            raise ValueError(f"k={k} is invalid: must be at least 1.")
         return float(self._hits(k).sum() / self.num_valid)
 
     def as_dict(self) -> dict[str, float]:
-        """The figures that are logged."""
-        figures = {"mAP": self.mAP, "mINP": self.mINP} | {f"rank{k}": self.rank(k) for k in RANKS}
+        """Return the scalar metrics by name, as they are logged: `mAP`, `mINP`, `rank1`, ..., `num_queries`."""
+        metrics = {"mAP": self.mAP, "mINP": self.mINP} | {f"rank{k}": self.rank(k) for k in RANKS}
         if self.verification is not None:
             curve = self.verification.curve
-            figures |= {"AUC": curve.auc, "EER": curve.eer}
-            figures |= {f"TPR@FPR={fpr:.0e}": curve.tpr_at(fpr) for fpr in FPRS}
-        return figures | {"num_valid": self.num_valid, "num_queries": self.num_queries}
+            metrics |= {"AUC": curve.auc, "EER": curve.eer}
+            metrics |= {f"TPR@FPR={fpr:.0e}": curve.tpr_at(fpr) for fpr in FPRS}
+        return metrics | {"num_valid": self.num_valid, "num_queries": self.num_queries}
 
     def intervals(self, level: float = 0.95, resamples: int = 1000, seed: int = 0) -> dict[str, tuple[float, float]]:
-        """Bootstrap confidence intervals of the logged figures, over queries.
+        """Compute bootstrap confidence intervals of the metrics in `as_dict` by resampling queries.
 
-        For AUC and TPR the queries' matches are drawn anew and the pairs of different people, of which there are very
-        many, stay; the EER, which has no share of a query, gets none.
+        For AUC and TPR, only the matches of the queries are resampled; the many pairs of different identities stay
+        fixed. The EER has no interval, because it is not an average over queries.
 
         Args:
-            level: Of confidence.
-            resamples: How many.
-            seed: Of the generator, which is this function's own.
+            level: Confidence level, between 0 and 1.
+            resamples: Number of bootstrap resamples, at least 1.
+            seed: Random seed; NumPy's global generator is not used.
 
         Returns:
-            The lower and the upper bound of each figure.
+            Lower and upper bound of each metric by name.
+
+        Raises:
+            ValueError: If `level` or `resamples` is out of range.
         """
         valid = self.num_matches > 0
         matches = self.num_matches[valid].astype(np.float64)
@@ -114,7 +129,7 @@ class Scores(NamedTuple):
         return {name: interval(*sample, level, resamples, seed) for name, sample in samples.items()}
 
     def per_query(self) -> Mapping[str, NDArray[Any]]:
-        """Results of each query as columns of a table: (num_queries,), and (num_queries, k) for the ranked lists."""
+        """Return per-query results as table columns of shape (num_queries,), or (num_queries, k) for ranked lists."""
         columns: dict[str, NDArray[Any]] = {
             "ap": self.ap,
             "inp": self.inp,
@@ -126,10 +141,10 @@ class Scores(NamedTuple):
         return columns
 
     def _hits(self, k: int) -> Floats:
-        """(num_valid,) whether each valid query has a match among the first k, or in which share of the draws."""
+        """Return, for each valid query, the fraction of its rankings with a match among the first k."""
         ranks = self.first_match[:, None] if self.shot_ranks is None else self.shot_ranks
         return np.asarray((ranks[self.num_matches > 0] <= k).mean(axis=1))
 
     def __repr__(self) -> str:
-        """The logged figures; the arrays would fill pages."""
+        """Return the scalar metrics only, because the arrays are long."""
         return f"Scores({', '.join(f'{name}={value:.4g}' for name, value in self.as_dict().items())})"

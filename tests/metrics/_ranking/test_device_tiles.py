@@ -1,4 +1,4 @@
-"""The block on a device, here the CPU, against the block of Numba kernels; and the bins that both count in."""
+"""Device tiles, here on the CPU, against host tiles with Numba kernels, and the histogram bins of both."""
 
 import numpy as np
 import pytest
@@ -56,29 +56,29 @@ LAYOUTS = {
 }
 
 
-def assert_same(found, expected):
-    assert found.dtype == expected.dtype
-    np.testing.assert_array_equal(found, expected)
+def assert_same(actual, expected):
+    assert actual.dtype == expected.dtype
+    np.testing.assert_array_equal(actual, expected)
 
 
 def compare(device, host, relevance, groups):
-    """Ask both for everything."""
+    """Compare all results of a device tile and a host tile."""
     num_query, num_gallery = host.values.shape
-    whole = min(num_gallery, 200)
-    nothing = Relevance.none(num_query)
-    for k, leave_out, ranked_in in (
+    length = min(num_gallery, 200)
+    empty = Relevance.none(num_query)
+    for k, request_relevance, request_groups in (
         (1, relevance, groups),
-        (3, nothing, None),
-        (whole, relevance, None),
-        (whole + 5, relevance, groups),
+        (3, empty, None),
+        (length, relevance, None),
+        (length + 5, relevance, groups),
     ):
-        found, expected = (block.rank(leave_out, RankingRequest(ranked_in, k)) for block in (device, host))
-        assert len(found.group_ranks) == (0 if ranked_in is None else len(leave_out.matches))
-        for mine, theirs in zip((*found[:2], *found.nearest), (*expected[:2], *expected.nearest), strict=True):
-            assert_same(mine, theirs)
-        assert found.nearest[0].shape == (num_query, k)
-    for mine, theirs in zip(device.nearest(3), host.nearest(3), strict=True):
-        assert_same(mine, theirs)
+        actual, expected = (tile.rank(request_relevance, RankingRequest(request_groups, k)) for tile in (device, host))
+        assert len(actual.group_ranks) == (0 if request_groups is None else len(request_relevance.matches))
+        for a, b in zip((*actual[:2], *actual.nearest), (*expected[:2], *expected.nearest), strict=True):
+            assert_same(a, b)
+        assert actual.nearest[0].shape == (num_query, k)
+    for a, b in zip(device.nearest(3), host.nearest(3), strict=True):
+        assert_same(a, b)
     for rows, columns in (
         (relevance.match_rows, relevance.matches),
         (relevance.junk_rows, relevance.junk),
@@ -93,7 +93,7 @@ def compare(device, host, relevance, groups):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_answers_are_those_of_the_host(kind, layout):
+def test_device_tile_equals_host_tile(kind, layout):
     rng = np.random.default_rng(1)
     q_pids, g_pids, q_camids, g_camids = LAYOUTS[layout](rng)
     values = KINDS[kind](rng, (len(q_pids), len(g_pids))).astype(np.float32)
@@ -103,10 +103,10 @@ def test_answers_are_those_of_the_host(kind, layout):
     compare(DeviceTile(torch.from_numpy(values.copy())), HostTile(values.copy()), without, groups)
 
 
-def test_layouts_are_what_they_are_called():
+def test_layouts_have_the_described_matches_and_junk():
     sizes = {}
-    for layout, draw in LAYOUTS.items():
-        q_pids, g_pids, q_camids, g_camids = draw(np.random.default_rng(1))
+    for layout, create in LAYOUTS.items():
+        q_pids, g_pids, q_camids, g_camids = create(np.random.default_rng(1))
         relevance = CrossCamera(g_pids, g_camids)(q_pids, q_camids)
         sizes[layout] = [np.diff(relevance.match_offsets), np.diff(relevance.junk_offsets)]
     matches, junk = (count > 0 for count in sizes["mixed"])
@@ -120,7 +120,7 @@ def test_layouts_are_what_they_are_called():
 
 @pytest.mark.parametrize("size", [PIECE - 1, PIECE, PIECE + STRIDE + 1, 2 * CHUNK + 9])
 @pytest.mark.parametrize("kind", ["random", "many ties", "signed zeros", "near matches", "near matches with ties"])
-def test_answers_in_long_rows(kind, size):
+def test_device_tile_equals_host_tile_for_long_rows(kind, size):
     rng = np.random.default_rng(6)
     q_pids, g_pids, q_camids, g_camids = labels(rng, 5, size, pids=100)
     if "near" in kind:
@@ -131,29 +131,29 @@ def test_answers_in_long_rows(kind, size):
         values = KINDS[kind](rng, (5, size)).astype(np.float32)
     host, device = HostTile(values.copy()), DeviceTile(torch.from_numpy(values.copy()))
     relevance, groups = CrossCamera(g_pids, g_camids)(q_pids, q_camids), GalleryGroups.of(g_camids)
-    found, expected = (block.rank(relevance, RankingRequest(groups, 20)) for block in (device, host))
-    assert_same(found.match_ranks, expected.match_ranks)
-    assert_same(found.group_ranks, expected.group_ranks)
-    for mine, theirs in zip(found.nearest, expected.nearest, strict=True):
-        assert_same(mine, theirs)
+    actual, expected = (tile.rank(relevance, RankingRequest(groups, 20)) for tile in (device, host))
+    assert_same(actual.match_ranks, expected.match_ranks)
+    assert_same(actual.group_ranks, expected.group_ranks)
+    for a, b in zip(actual.nearest, expected.nearest, strict=True):
+        assert_same(a, b)
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_some_distances_are_finished_as_all_are(metric):
+def test_single_distances_equal_finished_tile(metric):
     rng = np.random.default_rng(7)
     query, gallery = (torch.from_numpy(rng.normal(size=(size, 40)).astype(np.float32)) for size in (30, 500))
     rows, columns = rng.integers(0, 30, 300), rng.integers(0, 500, 300)
-    block = EmbeddingDistances(query, gallery, metric).block(0, 30)
-    assert isinstance(block, HostTile)
-    block.rank(Relevance.none(30), RankingRequest(k=3))
-    some = block.at(rows, columns)
-    assert block.affine is not None
-    assert_same(some, block.finished()[rows, columns])
+    tile = EmbeddingDistances(query, gallery, metric).block(0, 30)
+    assert isinstance(tile, HostTile)
+    tile.rank(Relevance.none(30), RankingRequest(k=3))
+    some = tile.at(rows, columns)
+    assert tile.affine is not None
+    assert_same(some, tile.finished()[rows, columns])
     assert_same(some, pairwise_distance(query, gallery, metric).numpy()[rows, columns])
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_tiny_blocks(seed):
+def test_device_tile_equals_host_tile_for_tiny_tiles(seed):
     rng = np.random.default_rng(seed)
     q_pids, g_pids, q_camids, g_camids = labels(rng, *rng.integers(1, 6, 2), pids=2, cameras=2)
     values = rng.integers(-1, 2, (len(q_pids), len(g_pids))).astype(np.float32)
@@ -161,51 +161,51 @@ def test_tiny_blocks(seed):
     compare(DeviceTile(torch.from_numpy(values.copy())), HostTile(values), relevance, GalleryGroups.of(g_camids))
 
 
-def test_histograms_add_up_to_the_same_counts():
+def test_host_and_device_histograms_are_equal():
     rng = np.random.default_rng(2)
     values = np.concatenate([KINDS[kind](rng, (9, 70)).astype(np.float32) for kind in KINDS])
     blocks = [values[:30], values[30:]]
     host, device = HostTile(blocks[0]).histogram(), DeviceTile(torch.from_numpy(blocks[0])).histogram()
     for values in blocks:
-        nothing = Relevance.none(len(values))
-        HostTile(values.copy()).rank(nothing, RankingRequest(histogram=host))
-        DeviceTile(torch.from_numpy(values.copy())).rank(nothing, RankingRequest(histogram=device))
+        empty = Relevance.none(len(values))
+        HostTile(values.copy()).rank(empty, RankingRequest(histogram=host))
+        DeviceTile(torch.from_numpy(values.copy())).rank(empty, RankingRequest(histogram=device))
     index, count = np.unique(bin_of(np.concatenate(blocks).reshape(-1)), return_counts=True)
-    for histogram in (host, device, host):  # asking changes nothing
+    for histogram in (host, device, host):  # reading does not change the counts
         bins, counts = histogram.occupied()
         assert bins.dtype == counts.dtype == np.int64
         np.testing.assert_array_equal(bins, index)
         np.testing.assert_array_equal(counts, count)
 
 
-QUESTIONS = {
-    "match_ranks": lambda block, relevance, _: block.rank(relevance, RankingRequest()).match_ranks,
-    "group_ranks": lambda block, relevance, groups: block.rank(relevance, RankingRequest(groups)).group_ranks,
-    "nearest": lambda block, relevance, _: block.rank(relevance, RankingRequest(k=5)).nearest[1],
-    "nearest distances": lambda block, *_: block.nearest(5)[0],
-    "at": lambda block, relevance, _: block.at(relevance.match_rows, relevance.matches),
-    "columns": lambda block, *_: block.columns(np.array([3, 1])),
-    "largest": lambda block, *_: block.largest(),
-    "finished": lambda block, *_: block.finished(),
+CALLS = {
+    "match_ranks": lambda tile, relevance, _: tile.rank(relevance, RankingRequest()).match_ranks,
+    "group_ranks": lambda tile, relevance, groups: tile.rank(relevance, RankingRequest(groups)).group_ranks,
+    "nearest": lambda tile, relevance, _: tile.rank(relevance, RankingRequest(k=5)).nearest[1],
+    "nearest distances": lambda tile, *_: tile.nearest(5)[0],
+    "at": lambda tile, relevance, _: tile.at(relevance.match_rows, relevance.matches),
+    "columns": lambda tile, *_: tile.columns(np.array([3, 1])),
+    "largest": lambda tile, *_: tile.largest(),
+    "finished": lambda tile, *_: tile.finished(),
 }
 
 
-@pytest.mark.parametrize("first", QUESTIONS)
+@pytest.mark.parametrize("first", CALLS)
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_a_block_of_inner_products_is_finished_once_by_whatever_is_asked_first(metric, first):
+def test_inner_products_are_finished_once_in_any_order_of_calls(metric, first):
     rng = np.random.default_rng(3)
     q_pids, g_pids, q_camids, g_camids = labels(rng, 20, 150)
     query, gallery = (torch.from_numpy(rng.normal(size=(size, 5)).astype(np.float32)) for size in (20, 150))
     relevance, groups = CrossCamera(g_pids, g_camids)(q_pids, q_camids), GalleryGroups.of(g_camids)
     device = DeviceTile(pairwise_distance(query, gallery, metric))
     host = EmbeddingDistances(query, gallery, metric).block(0, 20)
-    for question in (first, *QUESTIONS):
-        ask = QUESTIONS[question]
-        assert_same(ask(device, relevance, groups), ask(host, relevance, groups))
+    for name in (first, *CALLS):
+        call = CALLS[name]
+        assert_same(call(device, relevance, groups), call(host, relevance, groups))
 
 
-class OnDevice:
-    """Distances whose blocks are those of a device."""
+class DeviceDistances:
+    """Distances with device tiles."""
 
     def __init__(self, query, gallery):
         self.values = pairwise_distance(query, gallery)
@@ -224,15 +224,15 @@ def assert_equal_scores(a, b):
 
 
 @pytest.mark.parametrize("protocol", ["market1501", "cuhk03"])
-def test_scores_are_those_of_the_host(protocol):
+def test_scores_of_device_tiles_equal_host_tiles(protocol):
     rng = np.random.default_rng(4)
     ids = labels(rng, 30, 120)
     ids[0][3], ids[2][5] = 99, 99  # a query without a match, and one without junk
-    query, gallery = (rng.integers(0, 2, (size, 16)).astype(np.float32) for size in (30, 120))  # so that there are ties
-    query[::2] += rng.normal(size=(15, 16)).astype(np.float32)  # and queries without
+    query, gallery = (rng.integers(0, 2, (size, 16)).astype(np.float32) for size in (30, 120))  # with ties
+    query[::2] += rng.normal(size=(15, 16)).astype(np.float32)  # some queries without ties
     options = {"protocol": protocol, "verification": True, "camera_pairs": True, "top_k": 5, "max_rank": 130}
     expected = evaluate(query, gallery, *ids, **options)
-    scores = evaluate(query, gallery, *ids, **options, postprocess=[OnDevice], block_size=16)
+    scores = evaluate(query, gallery, *ids, **options, postprocess=[DeviceDistances], block_size=16)
     assert_equal_scores(scores, expected)
     assert (scores.shot_ranks is not None) == (protocol == "cuhk03")
     assert scores.num_valid < scores.num_queries
@@ -242,7 +242,7 @@ def test_scores_are_those_of_the_host(protocol):
 
 
 def assert_bins_hold(values):
-    """What `bins` promises, for ascending float32 values."""
+    """Assert the properties of histogram bins for ascending float32 values."""
     index = bin_of(values)
     assert ((index >= 0) & (index < BINS)).all()
     assert (np.diff(index) >= 0).all()
@@ -252,7 +252,7 @@ def assert_bins_hold(values):
     np.testing.assert_array_equal(bin_of(edge), index)
     finite = np.isfinite(edge) & (edge < np.finfo(np.float32).max)
     beyond = np.nextafter(edge[finite].astype(np.float32), np.float32(np.inf))
-    np.testing.assert_array_equal(bin_of(beyond), index[finite] + 1)  # so the edge is the largest of its bin
+    np.testing.assert_array_equal(bin_of(beyond), index[finite] + 1)  # so the edge is the largest value of its bin
     normal = np.isfinite(values) & (np.abs(values) >= np.finfo(np.float32).tiny)
     with np.errstate(invalid="ignore"):
         assert ((edge - values)[normal] < 4e-5 * np.abs(values[normal].astype(np.float64))).all()
@@ -273,16 +273,16 @@ VALUES = {
 
 
 @pytest.mark.parametrize("kind", VALUES)
-def test_bins_ascend_and_their_edges_are_near(kind):
+def test_bins_ascend_and_edges_are_close_to_values(kind):
     values = VALUES[kind](np.random.default_rng(5))
     assert_bins_hold(np.sort(values[np.isfinite(values)] if kind == "all bit patterns" else values))
 
 
-def test_both_zeros_share_a_bin():
+def test_positive_and_negative_zero_share_a_bin():
     assert len(set(bin_of(np.array([-0.0, 0.0], np.float32)))) == 1
 
 
-def test_infinite_distances_are_verified():
+def test_verification_supports_infinite_distances():
     ids = [0, 1], [0, 1, 1]
     distance = [[0.0, np.inf, np.inf], [np.inf, 1, np.inf]]
     curve = evaluate(None, None, *ids, distance=distance, verification=True).verification.curve

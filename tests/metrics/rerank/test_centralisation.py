@@ -11,23 +11,23 @@ def embeddings(size, seed, dim=5):
 
 
 def naive(samples, k1, k2):
-    """The definition over lists of neighbours, in float64."""
+    """Apply the definition with lists of neighbors in float64."""
     samples = samples.double().numpy()
-    neighbours = []
+    neighbors = []
     for i, x in enumerate(samples):
         others = [j for j in range(len(samples)) if j != i]
-        neighbours.append(sorted(others, key=lambda j: (((x - samples[j]) ** 2).sum(), j)))
+        neighbors.append(sorted(others, key=lambda j: (((x - samples[j]) ** 2).sum(), j)))
     result = samples.copy()
     for i in range(len(samples)):
-        for j in neighbours[i][:k1]:
-            if i in neighbours[j][:k2]:
+        for j in neighbors[i][:k1]:
+            if i in neighbors[j][:k2]:
                 result[i] += samples[j]
     return result
 
 
 @pytest.mark.parametrize("k1", [1, 2, 5, 15, 50])
 @pytest.mark.parametrize("k2", [1, 2, 7, 50])
-def test_equals_the_naive_loop(k1, k2):
+def test_result_equals_naive_loop(k1, k2):
     query, gallery = embeddings(5, seed=1), embeddings(11, seed=2)
     before = query.clone(), gallery.clone()
     new_query, new_gallery = NeighbourCentralisation(k1, k2)(query, gallery)
@@ -39,29 +39,29 @@ def test_equals_the_naive_loop(k1, k2):
     assert torch.equal(gallery, before[1])
 
 
-def test_the_first_of_many_neighbours_stay_the_nearest():
+def test_larger_k2_keeps_the_k1_nearest_neighbors():
     samples = embeddings(60, seed=3)
-    parts = NeighbourCentralisation(3, 40)(samples[:20], samples[20:])
-    np.testing.assert_allclose(torch.cat(parts).numpy(), naive(samples, 3, 40), atol=1e-5)
+    centralised = NeighbourCentralisation(3, 40)(samples[:20], samples[20:])
+    np.testing.assert_allclose(torch.cat(centralised).numpy(), naive(samples, 3, 40), atol=1e-5)
 
 
-def test_samples_on_a_line_by_hand():
-    # Nearest: 0 -> 1, 1 -> 0, 3 -> 1, 7 -> 3. Only 0 and 1 are each other's.
+def test_hand_computed_samples_on_a_line():
+    # Nearest neighbors: 0 -> 1, 1 -> 0, 3 -> 1, 7 -> 3. Only 0 and 1 are mutual neighbors.
     query, gallery = torch.tensor([[0.0], [3]]), torch.tensor([[1.0], [7]])
     new_query, new_gallery = NeighbourCentralisation(1, 1)(query, gallery)
     assert new_query.tolist() == [[1], [3]]
     assert new_gallery.tolist() == [[1], [7]]
-    # 1 is the nearest of 3, and 3 is the second of 1; 3 is the nearest of 7, but 7 is the third of 3.
+    # 3 is the second neighbor of 1, its nearest neighbor. 7 is only the third neighbor of 3, its nearest neighbor.
     new_query, new_gallery = NeighbourCentralisation(1, 2)(query, gallery)
     assert new_query.tolist() == [[1], [4]]
     assert new_gallery.tolist() == [[1], [7]]
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])
-def test_equal_samples_are_not_their_own_neighbours(k):
+def test_duplicates_are_not_their_own_neighbors(k):
     samples = torch.tensor([[1.0, 0]] * 4 + [[0.0, 1]] * 2)
-    parts = NeighbourCentralisation(k, k)(samples[:2], samples[2:])
-    np.testing.assert_allclose(torch.cat(parts).numpy(), naive(samples, k, k), atol=1e-6)
+    centralised = NeighbourCentralisation(k, k)(samples[:2], samples[2:])
+    np.testing.assert_allclose(torch.cat(centralised).numpy(), naive(samples, k, k), atol=1e-6)
 
 
 def test_improves_the_mAP_of_clusters():  # noqa: N802
@@ -75,7 +75,7 @@ def test_improves_the_mAP_of_clusters():  # noqa: N802
     assert after > before + 0.03
 
 
-@pytest.mark.parametrize(("options", "message"), [({"k1": 0}, "k1=0 must be"), ({"k2": -3}, "k2=-3 must be")])
-def test_bad_options(options, message):
+@pytest.mark.parametrize(("options", "message"), [({"k1": 0}, "k1=0"), ({"k2": -3}, "k2=-3")])
+def test_invalid_options_raise(options, message):
     with pytest.raises(ValueError, match=message):
         NeighbourCentralisation(**options)

@@ -1,4 +1,4 @@
-"""Numba kernels that list the nearest entries, of whole rows or of half a symmetric matrix."""
+"""Numba kernels that list the nearest entries of complete rows or of one half of a symmetric matrix."""
 
 from typing import Any
 
@@ -6,17 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidlit.metrics._ranking.numba_cache import jit
-from reidlit.metrics._ranking.row_kernels import PIECE, STRIDE, least_of_four, num_pieces, take_row
+from reidlit.metrics._ranking.row_kernels import PIECE, STRIDE, copy_row, least_of_four, num_pieces
 from reidlit.metrics._ranking.types import Integers
 
-# Entries of a column of which only the number that are near enough is looked at while a list of nearest entries is full.
-GLANCE = 64
+# Number of adjacent columns whose entries are first counted against their bounds; most are not near enough for a list.
+COLUMN_CHUNK = 64
 
 
 @jit()
-def insert(distances: NDArray[Any], indices: Integers, held: int, distance: float, index: int) -> None:
-    """Insert into `held` entries, sorted by distance and then by index; the last entry of a full list falls out."""
-    last = min(held, len(distances) - 1)
+def insert(distances: NDArray[Any], indices: Integers, size: int, distance: float, index: int) -> None:
+    """Insert into a list of `size` entries, sorted by distance and index; the last entry of a full list is dropped."""
+    last = min(size, len(distances) - 1)
     while last > 0 and (
         distances[last - 1] > distance or (distances[last - 1] == distance and indices[last - 1] > index)
     ):
@@ -26,33 +26,34 @@ def insert(distances: NDArray[Any], indices: Integers, held: int, distance: floa
 
 
 @jit()
-def num_held(indices: Integers) -> int:
-    """Number of entries in a list that is filled up with -1."""
-    held = 0
-    while held < len(indices) and indices[held] >= 0:
-        held += 1
-    return held
+def list_size(indices: Integers) -> int:
+    """Return the number of entries in a list that is padded with -1."""
+    size = 0
+    while size < len(indices) and indices[size] >= 0:
+        size += 1
+    return size
 
 
 @jit()
 def nearest_in_row(
-    row: NDArray[Any], least: NDArray[Any], first: int, num_passed: int, distances: NDArray[Any], indices: Integers
+    row: NDArray[Any], least: NDArray[Any], first: int, num_loose: int, distances: NDArray[Any], indices: Integers
 ) -> None:
     """Add a row to a list of the smallest entries, smallest first and ties by position.
 
     Args:
-        row: (pieces * PIECE,) distances by `take_row`; infinite ones are never listed.
-        least: (pieces * STRIDE,) minima of its sets, or less.
-        first: Position of the row's first entry; all that are listed already come before.
-        num_passed: Of how many sets at most the minimum is less than that of their entries.
-        distances: (k,) list, filled up with infinity.
-        indices: (k,) positions of its entries, filled up with -1.
+        row: (pieces * PIECE,) distances from `copy_row`; infinite distances are never listed.
+        least: (pieces * STRIDE,) lower bounds of the sets of the row, normally their minima.
+        first: Position of the first entry of the row, after all positions in the list.
+        num_loose: Maximum number of sets with a bound below their minimum.
+        distances: (k,) list of distances, padded with infinity.
+        indices: (k,) positions of the listed entries, padded with -1.
     """
-    held = num_held(indices)
+    size = list_size(indices)
     bound = distances[-1]
-    enough = len(distances) + num_passed
-    if held == 0 and len(least) // 4 >= enough:
-        # So many groups of sets reach down to here, and k of them with an entry, so none beyond is among the k smallest.
+    enough = len(distances) + num_loose
+    if size == 0 and len(least) // 4 >= enough:
+        # `enough` groups of sets have a lower bound within the new bound, and at least k of them contain such an entry.
+        # No entry beyond it can be among the k smallest.
         groups = np.empty(len(least) // 4, least.dtype)
         least_of_four(least, groups)
         bound = np.partition(groups, enough - 1)[enough - 1]
@@ -66,8 +67,8 @@ def nearest_in_row(
                 if distance > bound or distance > distances[-1]:
                     continue
                 if distance < distances[-1] or index < indices[-1]:
-                    insert(distances, indices, held, distance, index)
-                    held = min(held + 1, len(distances))
+                    insert(distances, indices, size, distance, index)
+                    size = min(size + 1, len(distances))
 
 
 @jit()
@@ -77,55 +78,55 @@ def nearest_to_rest(
     """Add the rows of a block to the lists of its samples.
 
     Args:
-        values: (B, N - first) distances of samples to themselves and all that come after them.
-        first: The sample of the first column; all before are listed already.
-        distances: (B, k) lists as for `nearest_in_row`.
-        indices: (B, k) likewise.
-        largest: (B,) each row's largest distance so far.
+        values: (B, N - first) distances from the samples of the block to themselves and all later samples.
+        first: Sample of the first column; all earlier samples are already in the lists.
+        distances: (B, k) lists of distances, as in `nearest_in_row`.
+        indices: (B, k) lists of positions, as in `nearest_in_row`.
+        largest: (B,) largest distance of each row so far.
     """
     pieces = num_pieces(values.shape[1])
     row, least = np.empty(pieces * PIECE, values.dtype), np.empty(pieces * STRIDE, values.dtype)
     finished = np.empty(0, values.dtype)
     for i in range(len(values)):
-        take_row(values[i], values.dtype.type(0), finished, 1.0, row, least)
+        copy_row(values[i], values.dtype.type(0), finished, 1.0, row, least)
         nearest_in_row(row, least, first, 0, distances[i], indices[i])
-        most = largest[i]
+        row_largest = largest[i]
         for j in range(len(values[i])):
-            most = max(most, values[i, j])
-        largest[i] = most
+            row_largest = max(row_largest, values[i, j])
+        largest[i] = row_largest
 
 
 @jit()
 def nearest_to_block(
     values: NDArray[Any], first: int, distances: NDArray[Any], indices: Integers, largest: Any
 ) -> None:
-    """Add the columns of a block to the lists of the samples that come after it: the same distances the other way.
+    """Add the columns of a block to the lists of the samples after it, which reuses its distances.
 
     Args:
-        values: (B, M) distances of the samples from `first` on to M that come after them.
-        first: The sample of the first row; all before are listed already.
-        distances: (M, k) lists as for `nearest_in_row`.
-        indices: (M, k) likewise.
-        largest: (M,) each column's largest distance so far.
+        values: (B, M) distances from the samples of the block to M later samples.
+        first: Sample of the first row; all earlier samples are already in the lists.
+        distances: (M, k) lists of distances, as in `nearest_in_row`.
+        indices: (M, k) lists of positions, as in `nearest_in_row`.
+        largest: (M,) largest distance of each column so far.
     """
-    bound = np.empty(GLANCE, values.dtype)
-    most = np.empty(GLANCE, values.dtype)
-    for start in range(0, values.shape[1], GLANCE):
-        width = min(GLANCE, values.shape[1] - start)
+    bound = np.empty(COLUMN_CHUNK, values.dtype)
+    column_largest = np.empty(COLUMN_CHUNK, values.dtype)
+    for start in range(0, values.shape[1], COLUMN_CHUNK):
+        width = min(COLUMN_CHUNK, values.shape[1] - start)
         for j in range(width):
-            bound[j], most[j] = distances[start + j, -1], largest[start + j]
+            bound[j], column_largest[j] = distances[start + j, -1], largest[start + j]
         for i in range(len(values)):
-            part = values[i, start : start + width]
-            nearer = np.int32(0)
-            for j in range(len(part)):
-                nearer = np.int32(nearer + np.int32(part[j] < bound[j]))
-                most[j] = max(most[j], part[j])
-            if nearer == 0:
+            entries = values[i, start : start + width]
+            num_nearer = np.int32(0)
+            for j in range(len(entries)):
+                num_nearer = np.int32(num_nearer + np.int32(entries[j] < bound[j]))
+                column_largest[j] = max(column_largest[j], entries[j])
+            if num_nearer == 0:
                 continue
-            for j in range(len(part)):
-                if part[j] < bound[j]:
-                    held = num_held(indices[start + j])
-                    insert(distances[start + j], indices[start + j], held, part[j], first + i)
+            for j in range(len(entries)):
+                if entries[j] < bound[j]:
+                    size = list_size(indices[start + j])
+                    insert(distances[start + j], indices[start + j], size, entries[j], first + i)
                     bound[j] = distances[start + j, -1]
         for j in range(width):
-            largest[start + j] = most[j]
+            largest[start + j] = column_largest[j]

@@ -1,4 +1,4 @@
-"""Inner products that round alike wherever a query stands, by the fastest library that can do that."""
+"""Matrix products with reproducible rounding, by the fastest library that provides it."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -12,47 +12,53 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from reidlit.metrics._ranking.threads import share
+from reidlit.metrics._ranking.threads import parallel_for
 
 Matrix: TypeAlias = NDArray[np.float32]
 Product: TypeAlias = Callable[[Matrix, Matrix, Matrix], None]
 
-# Libraries round otherwise in the last rows of a product, where these do not fill the 12 or 16 that are computed at once,
-# and where it is small altogether. So a product has as many rows as both divide, and is never small.
+# Libraries compute 12 or 16 rows at once. They round differently in the last rows if these do not fill such a block,
+# and in small products. Therefore, the number of rows is a multiple of both, and products are never small.
 ROWS = 48
 LEAST_COLUMNS = 256
 LARGE = 2_000_000
-# The limit belongs to the process: two threads that set and restored it in turn would leave it behind.
+# The thread limit applies to the process. Without a lock, two threads that set and restore it could leave it in place.
 _ONE_PRODUCT = Lock()
 
 
 def inner_products(query: Matrix, gallery: Matrix, out: Matrix) -> None:
-    """Inner products of (B, D) and (G, D) into (B, G); B must be a multiple of `ROWS` and G `least_columns` or more."""
+    """Compute the inner products (B, G) of (B, D) and (G, D).
+
+    Args:
+        query: (B, D) embeddings, where B is a multiple of `ROWS`.
+        gallery: (G, D) embeddings, where G is at least `least_columns(D)`.
+        out: (B, G) output array.
+    """
     _library()(query, gallery, out)
 
 
 def least_columns(dim: int) -> int:
-    """Return the least number of columns of a product, for embeddings of `dim` numbers."""
+    """Return the minimum number of columns of a product of embeddings with `dim` dimensions."""
     return max(LEAST_COLUMNS, math.ceil(LARGE / (ROWS * dim)))
 
 
 def padded_rows(rows: int) -> int:
-    """Return the least multiple of `ROWS` that is not below `rows`."""
+    """Round up to a multiple of `ROWS`."""
     return math.ceil(rows / ROWS) * ROWS
 
 
 @cache
 def _library() -> Product:
-    """NumPy's library is up to twice as fast as PyTorch's on some processors.
+    """Choose NumPy or PyTorch, whichever rounds reproducibly.
 
-    But OpenBLAS for processors without AVX-512 rounds by a row's place among twelve, so the order of the queries would
-    show in the last bit of a distance.
+    NumPy is up to twice as fast on some processors. But without AVX-512, the rounding of OpenBLAS depends on the
+    position of a row in a block of twelve, so the order of the queries would change the last bit of a distance.
     """
     return by_numpy if rounds_alike(by_numpy) or not rounds_alike(by_torch) else by_torch
 
 
 def rounds_alike(multiply: Product) -> bool:
-    """Whether equal embeddings have equal products, wherever they stand."""
+    """Return True if equal embeddings have equal products at every position."""
     rng = np.random.default_rng(0)
     query, gallery = (
         np.repeat(rng.standard_normal((1, 512), np.float32), size, axis=0)
@@ -64,34 +70,37 @@ def rounds_alike(multiply: Product) -> bool:
 
 
 def by_numpy(query: Matrix, gallery: Matrix, out: Matrix) -> None:
-    """A share of the columns on each core."""
+    """Multiply with NumPy, with a slice of the columns on each core."""
     with _ONE_PRODUCT, _blas().limit(limits=1, user_api="blas"):
-        share(
+        parallel_for(
             len(gallery),
-            lambda own: np.matmul(query, gallery[own].T, out=out[:, own]),
+            lambda columns: np.matmul(query, gallery[columns].T, out=out[:, columns]),
             least_columns(query.shape[1]),
         )
 
 
 def by_torch(query: Matrix, gallery: Matrix, out: Matrix) -> None:
-    """By the threads of PyTorch."""
+    """Multiply with PyTorch and its threads."""
     with full_precision("cpu"):
         torch.mm(torch.from_numpy(query), torch.from_numpy(gallery).T, out=torch.from_numpy(out))
 
 
 @cache
 def _blas() -> ThreadpoolController:
-    return ThreadpoolController()  # looks through all loaded libraries, which takes a while
+    return ThreadpoolController()  # slow, because it inspects all loaded libraries
 
 
 @contextmanager
 def full_precision(device: str) -> Iterator[None]:
-    """Multiply fp32 matrices in fp32 on a type of device, although training was allowed TF32 or bfloat16.
+    """Multiply float32 matrices in float32 inside the block, even if TF32 or bfloat16 is enabled for training.
 
-    `torch.set_float32_matmul_precision("high")` is common, and `|q|^2 + |g|^2 - 2qg` cancels: with 10 bits of mantissa
-    near neighbours swap their ranks.
+    `torch.set_float32_matmul_precision("high")` is common. With 10 bits of mantissa, `|q|^2 + |g|^2 - 2qg` cancels so
+    badly that near neighbors swap ranks.
+
+    Args:
+        device: Type of the device, such as "cuda".
     """
-    # Since 2.9 PyTorch keeps one setting a backend, and the older global one cannot be read once they differ.
+    # Since PyTorch 2.9, each backend has its own setting, and reading the older global one fails if they differ.
     backends: tuple[Any, ...] = (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None))
     if all(hasattr(backend, "fp32_precision") for backend in backends):
         before = [backend.fp32_precision for backend in backends]

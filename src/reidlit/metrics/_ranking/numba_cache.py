@@ -1,4 +1,4 @@
-"""Compilation of the kernels, and where its results are kept."""
+"""Compilation of the Numba kernels and their cache on disk."""
 
 from collections.abc import Callable
 from functools import cache
@@ -11,10 +11,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def jit() -> Callable[[Function], Function]:
-    """`numba.njit` that keeps its types, frees the GIL for `workers.share` and caches what it compiled where it can.
+    """Return `numba.njit` as a typed decorator that releases the GIL for `parallel_for` and caches compiled code.
 
-    Numba caches in NUMBA_CACHE_DIR, beside the module or in the user's cache folder. Where it may write to none of them,
-    as in a read-only container, some of its versions refuse to decorate: then the cache is left out.
+    Numba caches in NUMBA_CACHE_DIR, next to the module or in the cache folder of the user. If none of them is writable,
+    as in a read-only container, some Numba versions raise an error. The kernel is then compiled without a cache.
     """
 
     def decorate(function: Function) -> Function:
@@ -22,11 +22,10 @@ def jit() -> Callable[[Function], Function]:
             compiled: Any = numba.njit(nogil=True, cache=True)(function)
         except RuntimeError:
             compiled = numba.njit(nogil=True)(function)
-        # Numba looks at the age of the function's own file only, and would go on with what it compiled before a function
-        # of another file was changed.
-        kept = getattr(compiled._cache, "_cache_file", None)
-        if kept is not None:
-            kept._source_stamp = _stamp(Path(function.__code__.co_filename).parent)
+        # Numba checks the age of the function's file only, and would reuse stale code after a change in another file.
+        cache_file = getattr(compiled._cache, "_cache_file", None)
+        if cache_file is not None:
+            cache_file._source_stamp = _stamp(Path(function.__code__.co_filename).parent)
         return cast("Function", compiled)
 
     return decorate
@@ -34,6 +33,6 @@ def jit() -> Callable[[Function], Function]:
 
 @cache
 def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """Name, time of change and size of each file in the folder of kernels."""
-    status = ((path.name, path.stat()) for path in sorted(folder.glob("*.py")))
-    return tuple((name, found.st_mtime_ns, found.st_size) for name, found in status)
+    """Return name, modification time and size of each module in the folder of the kernels."""
+    files = ((path.name, path.stat()) for path in sorted(folder.glob("*.py")))
+    return tuple((name, status.st_mtime_ns, status.st_size) for name, status in files)

@@ -1,4 +1,4 @@
-"""From the ranks of its matches to the scores of each query."""
+"""Scores of each query, computed from the ranks of its matches."""
 
 from typing import NamedTuple
 
@@ -11,13 +11,13 @@ AP_FORMULAS = ("step", "trapezoid")
 
 
 class RankScores(NamedTuple):
-    """Scores of each query, (Q,).
+    """Scores of each query.
 
     Attributes:
-        ap: Average precision, NaN without a match.
-        inp: Inverse negative penalty, number of matches / rank of the hardest; NaN without a match.
-        first_match: Rank of the first match, from 1; 0 without a match.
-        num_matches: Number of matches.
+        ap: (Q,) average precision; NaN without a match.
+        inp: (Q,) inverse negative penalty, number of matches / rank of the last match; NaN without a match.
+        first_match: (Q,) 1-based rank of the first match; 0 without a match.
+        num_matches: (Q,) number of matches.
     """
 
     ap: Floats
@@ -27,10 +27,9 @@ class RankScores(NamedTuple):
 
 
 class RankScoring:
-    """Collects `RankScores` from tiles."""
+    """Collector of `RankScores`, with one of `AP_FORMULAS`."""
 
     def __init__(self, num_queries: int, ap: str) -> None:
-        """Start with the number of queries, Q, and one of `AP_FORMULAS`."""
         self.trapezoid = ap == "trapezoid"
         self.scores = RankScores(
             ap=np.full(num_queries, np.nan),

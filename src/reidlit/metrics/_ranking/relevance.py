@@ -1,4 +1,4 @@
-"""Which gallery entries are a match and which are junk, for each query of a tile."""
+"""Matches and junk among the gallery entries, for each query of a tile."""
 
 from typing import NamedTuple
 
@@ -8,10 +8,14 @@ from reidlit.metrics._ranking.types import Integers
 
 
 class Relevance(NamedTuple):
-    """Matches and junk of each query; every other gallery entry is a distractor.
+    """Matches and junk of each query; every other gallery entry is a non-match.
 
-    `matches` (M,) and `junk` (J,) are gallery indices, query after query and ascending within a query; query i owns
-    `matches[match_offsets[i]:match_offsets[i + 1]]`, and `junk_offsets` divides the junk in the same way.
+    Attributes:
+        matches: (M,) gallery indices of all matches, sorted by query and ascending within a query. The matches of query
+            i are `matches[match_offsets[i]:match_offsets[i + 1]]`.
+        match_offsets: (B + 1,) offsets of the queries in `matches`.
+        junk: (J,) gallery indices of all junk, sorted like `matches`.
+        junk_offsets: (B + 1,) offsets of the queries in `junk`.
     """
 
     matches: Integers
@@ -21,16 +25,16 @@ class Relevance(NamedTuple):
 
     @classmethod
     def none(cls, num_queries: int) -> "Relevance":
-        """Return neither matches nor junk for any query."""
+        """Create a relevance without matches and junk."""
         entries, offsets = np.empty(0, np.int64), np.zeros(num_queries + 1, np.int64)
         return cls(entries, offsets, entries, offsets)
 
     @property
     def match_rows(self) -> Integers:
-        """(M,) the query of each match."""
+        """Query (M,) of each match."""
         return np.repeat(np.arange(len(self.match_offsets) - 1), np.diff(self.match_offsets))
 
     @property
     def junk_rows(self) -> Integers:
-        """(J,) the query of each junk entry."""
+        """Query (J,) of each junk entry."""
         return np.repeat(np.arange(len(self.junk_offsets) - 1), np.diff(self.junk_offsets))

@@ -1,6 +1,7 @@
-"""Numba kernels over one row of distances, which is read once for the minima of small sets of its entries.
+"""Numba kernels for one row of distances.
 
-Whatever looks for near entries passes over the sets that hold none.
+A row is read once to compute the minima of small sets of its entries. Searches for near entries then skip all sets with
+a larger minimum.
 """
 
 from typing import Any
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from reidlit.metrics._ranking.numba_cache import jit
 
-# The sets of a row: in each piece, entries that stand STRIDE apart, so that one instruction compares 16 sets.
+# A row consists of pieces of PIECE entries. A set contains the entries of a piece at a distance of STRIDE, so that one
+# vector instruction compares 16 sets.
 PIECE = 1024
 STRIDE = 64
 
@@ -18,82 +20,82 @@ STRIDE = 64
 @jit()
 def finish_row(row: NDArray[Any], base: float, offset: NDArray[Any], factor: float) -> None:
     """Turn inner products into distances, in place: `(base + offset) + factor * product`."""
-    factor = row.dtype.type(factor)  # a float64 would double the work
+    factor = row.dtype.type(factor)  # float64 would halve the speed
     for j in range(len(row)):
         row[j] = (base + offset[j]) + factor * row[j]
 
 
 @jit()
 def finish_rows(values: NDArray[Any], base: NDArray[Any], offset: NDArray[Any], factor: float) -> None:
-    """`finish_row` for each row of (B, G) with its base (B,)."""
+    """Apply `finish_row` to each row of (B, G) with its base (B,)."""
     for i in range(len(values)):
         finish_row(values[i], base[i], offset, factor)
 
 
 @jit()
-def count_within(part: NDArray[Any], distance: float) -> np.int32:
-    """Number of entries that are `distance` or less."""
-    count = np.int32(0)  # as wide as a float32, so that the loop fills its vectors
-    for j in range(len(part)):
-        count = np.int32(count + np.int32(part[j] <= distance))
+def count_within(values: NDArray[Any], distance: float) -> np.int32:
+    """Count the entries that are at most `distance`."""
+    count = np.int32(0)  # as wide as float32, so that the loop vectorizes fully
+    for j in range(len(values)):
+        count = np.int32(count + np.int32(values[j] <= distance))
     return count
 
 
 @jit()
-def count_below(part: NDArray[Any], distance: float) -> np.int32:
-    """Number of entries that are less than `distance`."""
+def count_below(values: NDArray[Any], distance: float) -> np.int32:
+    """Count the entries that are less than `distance`."""
     count = np.int32(0)
-    for j in range(len(part)):
-        count = np.int32(count + np.int32(part[j] < distance))
+    for j in range(len(values)):
+        count = np.int32(count + np.int32(values[j] < distance))
     return count
 
 
 @jit()
-def rank_in_row(row: NDArray[Any], chosen: int) -> int:
-    """1-based rank of an entry in the stable argsort of the row: how many come up to it, itself included."""
-    distance = row[chosen]
-    return int(count_within(row[: chosen + 1], distance) + count_below(row[chosen + 1 :], distance))
+def rank_in_row(row: NDArray[Any], index: int) -> int:
+    """Return the 1-based rank of an entry in a stable sort of the row."""
+    distance = row[index]
+    return int(count_within(row[: index + 1], distance) + count_below(row[index + 1 :], distance))
 
 
 @jit()
 def num_pieces(size: int) -> int:
-    """How many pieces a row of `size` entries has."""
+    """Return the number of pieces in a row of `size` entries."""
     return (size + PIECE - 1) // PIECE
 
 
 @jit()
 def least_of_four(values: NDArray[Any], least: NDArray[Any]) -> None:
-    """Minimum of each four of 4 N entries that stand N apart.
+    """Compute the minimum of each four entries at a distance of N.
 
     Args:
-        values: (4 N,).
-        least: (N,) is set to the minima. A minimum that replaced an entry of its own array would be a masked store, which
-            some processors are slow at.
+        values: (4 N,) entries.
+        least: (N,) output array for the minima. A separate array avoids masked stores, which are slow on some
+            processors.
     """
-    apart = len(least)
+    size = len(least)
     first, second, third, fourth = (
-        values[:apart],
-        values[apart : 2 * apart],
-        values[2 * apart : 3 * apart],
-        values[3 * apart : 4 * apart],
+        values[:size],
+        values[size : 2 * size],
+        values[2 * size : 3 * size],
+        values[3 * size : 4 * size],
     )
-    for s in range(apart):
+    for s in range(size):
         least[s] = min(min(first[s], second[s]), min(third[s], fourth[s]))
 
 
 @jit()
-def take_row(
+def copy_row(
     values: NDArray[Any], base: float, offset: NDArray[Any], factor: float, row: NDArray[Any], least: NDArray[Any]
 ) -> None:
-    """Copy a row and look for the minimum of each set, a piece after the other, while it is in the cache.
+    """Copy a row and compute the minimum of each set, piece by piece, while the piece is in the cache.
 
     Args:
-        values: (G,) distances without NaN, or inner products to be finished.
-        base: As for `finish_row`.
-        offset: Likewise, (G,); empty if the row is finished.
-        factor: Likewise.
-        row: (pieces * PIECE,) is set to the distances; infinite beyond G.
-        least: (pieces * STRIDE,) is set to the minima.
+        values: (G,) distances without NaN, or inner products.
+        base: Argument of `finish_row`.
+        offset: (G,) argument of `finish_row`; empty if `values` are distances.
+        factor: Argument of `finish_row`.
+        row: (pieces * PIECE,) output array for the distances, padded with infinity.
+        least: (pieces * STRIDE,) output array for the minima.
     """
     quarter = np.empty(PIECE // 4, row.dtype)
     for start in range(0, len(row), PIECE):
@@ -111,28 +113,28 @@ def take_row(
 
 @jit()
 def entries_within(
-    row: NDArray[Any], least: NDArray[Any], distance: Any, where: NDArray[np.int32], distances: NDArray[Any]
+    row: NDArray[Any], least: NDArray[Any], distance: Any, positions: NDArray[np.int32], distances: NDArray[Any]
 ) -> int:
-    """Find the entries that are `distance` or less.
+    """Find the entries that are at most `distance`.
 
     Args:
-        row: (pieces * PIECE,) distances by `take_row`.
-        least: (pieces * STRIDE,) minima of its sets.
-        distance: The bound, less than infinity.
-        where: (N,) or more, is set to the positions of the N entries found, in no order.
-        distances: (N,) or more, likewise to their distances.
+        row: (pieces * PIECE,) distances from `copy_row`.
+        least: (pieces * STRIDE,) minima of the sets of the row.
+        distance: Largest distance to find, less than infinity.
+        positions: Output array for the positions of the N entries, in no particular order.
+        distances: Output array for the distances of the N entries.
 
     Returns:
-        N.
+        Number of entries, N.
     """
-    found = 0
+    count = 0
     for n in range(len(least) // STRIDE):
         minima, piece = least[n * STRIDE : (n + 1) * STRIDE], row[n * PIECE : (n + 1) * PIECE]
         for s in range(STRIDE):
             if minima[s] <= distance:
                 for line in range(PIECE // STRIDE):
                     if piece[line * STRIDE + s] <= distance:
-                        where[found] = n * PIECE + line * STRIDE + s
-                        distances[found] = piece[line * STRIDE + s]
-                        found += 1
-    return found
+                        positions[count] = n * PIECE + line * STRIDE + s
+                        distances[count] = piece[line * STRIDE + s]
+                        count += 1
+    return count

@@ -1,7 +1,7 @@
-"""Work on all cores: each takes a share, in a Python thread that runs compiled code without the GIL.
+"""Parallel loops over compiled code in Python threads that release the GIL.
 
-Such threads sleep between two pieces of work. Those of OpenBLAS and of OpenMP, which Numba and PyTorch use, go on
-spinning for a while and take the cores from each other where products and kernels alternate.
+Python threads sleep while they wait for work. The threads of OpenBLAS and OpenMP, which Numba and PyTorch use, keep
+spinning and take cores from each other when matrix products and kernels alternate.
 """
 
 import os
@@ -12,21 +12,21 @@ from functools import cache
 import numba
 
 
-def share(size: int, work: Callable[[slice], object], least: int = 1) -> None:
-    """Split `range(size)` into one slice a thread of Numba (NUMBA_NUM_THREADS) and work on them at once.
+def parallel_for(size: int, work: Callable[[slice], object], least: int = 1) -> None:
+    """Split `range(size)` into one slice per thread (NUMBA_NUM_THREADS) and process the slices in parallel.
 
     Args:
-        size: How many pieces there are.
-        work: Is called with each slice.
-        least: Pieces that a slice has at least, if there are so many.
+        size: Number of items.
+        work: Function that processes a slice of the items.
+        least: Minimum number of items per slice.
     """
     count = max(1, min(int(numba.get_num_threads()), size // least))
     slices = [slice(size * i // count, size * (i + 1) // count) for i in range(count)]
     if count == 1:
         work(slices[0])
         return
-    for done in [_pool(count).submit(work, part) for part in slices]:
-        done.result()
+    for future in [_pool(count).submit(work, items) for items in slices]:
+        future.result()
 
 
 @cache
@@ -35,4 +35,4 @@ def _pool(count: int) -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child process has none of the threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork

@@ -1,6 +1,6 @@
-"""Tiles: the distances of a block of queries to the whole gallery, and how they are ranked.
+"""Tiles, the distances of a block of queries to all gallery entries, and their ranking.
 
-`HostTile` ranks with the Numba kernels; `device_tiles.DeviceTile` does the same on a GPU, where the distances stay.
+`HostTile` ranks with Numba kernels on the CPU; `device_tiles.DeviceTile` ranks on a GPU without copying the distances.
 """
 
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -12,16 +12,19 @@ from numpy.typing import NDArray
 from reidlit.metrics._ranking import match_kernels, row_kernels
 from reidlit.metrics._ranking.histogram import BINS, PAGES, counts_by_bin
 from reidlit.metrics._ranking.relevance import Relevance
-from reidlit.metrics._ranking.threads import share
+from reidlit.metrics._ranking.threads import parallel_for
 from reidlit.metrics._ranking.types import Integers
 
 Values: TypeAlias = NDArray[Any]
 
 
 class Affine(NamedTuple):
-    """What makes distances of inner products: `(base[i] + offset[j]) + factor * product[i, j]`.
+    """Map from inner products to distances: `(base[i] + offset[j]) + factor * product[i, j]`.
 
-    `base` is (B,) float32, one number per query, and `offset` (G,) float32, one number per gallery entry.
+    Attributes:
+        base: (B,) float32 summand of each query.
+        offset: (G,) float32 summand of each gallery entry.
+        factor: Factor of the inner product.
     """
 
     base: Values
@@ -29,9 +32,9 @@ class Affine(NamedTuple):
     factor: float
 
 
-# Longer lists are sorted: inserting into them, one entry after the other, would take longer.
+# Longer lists are created by sorting, which is then faster than inserting entries one by one.
 SHORT_LIST = 1024
-# Arguments of the kernel for what is not requested.
+# Kernel arguments for outputs that are not requested.
 NO_INTEGERS = np.empty(0, np.int64)
 FINISHED = Affine(np.empty(0, np.float32), np.empty(0, np.float32), 1.0)
 NO_GROUPS = (np.empty(0, np.uint32), NO_INTEGERS, NO_INTEGERS, NO_INTEGERS)
@@ -39,10 +42,10 @@ NO_COUNTS = (np.empty(0, np.uint32), np.empty(0, np.bool_))
 
 
 class GalleryGroups(NamedTuple):
-    """The gallery in groups, such as cameras; for the fields see `match_kernels.group_ranks_in_row`."""
+    """Partition of the gallery into groups, such as cameras; see `match_kernels.group_ranks_in_row` for the fields."""
 
-    order: NDArray[np.uint32]  # read once per distance, so half as wide as usual
-    place: Integers
+    order: NDArray[np.uint32]  # uint32, because it is read once per distance
+    position_in_order: Integers
     group: Integers
     offsets: Integers
     labels: Integers
@@ -52,9 +55,9 @@ class GalleryGroups(NamedTuple):
         """Group (G,) labels, in ascending order of label."""
         labels, group = np.unique(labels, return_inverse=True)
         order = np.argsort(group, kind="stable").astype(np.uint32)
-        place = np.empty(len(order), np.int64)
-        place[order] = np.arange(len(order))
-        return cls(order, place, group, np.concatenate([[0], np.cumsum(np.bincount(group))]), labels)
+        position = np.empty(len(order), np.int64)
+        position[order] = np.arange(len(order))
+        return cls(order, position, group, np.concatenate([[0], np.cumsum(np.bincount(group))]), labels)
 
 
 class RankingRequest(NamedTuple):
@@ -62,8 +65,8 @@ class RankingRequest(NamedTuple):
 
     Attributes:
         groups: Groups of the gallery to rank the matches within.
-        k: Length of the lists of nearest entries.
-        histogram: Histogram to count all distances in.
+        k: Length of the lists of nearest entries; 0 for none.
+        histogram: Histogram that counts all distances.
     """
 
     groups: GalleryGroups | None = None
@@ -75,10 +78,9 @@ class TileRanking(NamedTuple):
     """Results of ranking a tile.
 
     Attributes:
-        match_ranks: (M,) 1-based rank of each match among the gallery without the junk, in the order of the matches.
+        match_ranks: (M,) 1-based rank of each match among the gallery without junk, in the order of the matches.
         group_ranks: (M,) 1-based rank of each match among the gallery entries of its group; empty if not requested.
-        nearest: Distances and gallery indices (B, k) of the nearest entries that are not junk; inf and -1 where there
-            are fewer.
+        nearest: Distances and gallery indices (B, k) of the nearest entries that are not junk, padded with inf and -1.
     """
 
     match_ranks: Integers
@@ -91,9 +93,9 @@ class RankedTile(NamedTuple):
 
     Attributes:
         rows: (B,) queries of the tile, as rows of the query set.
-        tile: Distances.
-        relevance: Relevance of the gallery for these queries.
-        ranking: Results.
+        tile: Distances of these queries.
+        relevance: Matches and junk of these queries.
+        ranking: Ranks and lists of these queries.
     """
 
     rows: Integers
@@ -106,10 +108,10 @@ class Tile(Protocol):
     """Distances (B, G) of a block of queries."""
 
     def rank(self, relevance: Relevance, request: RankingRequest) -> TileRanking:
-        """Rank the matches and compute what else is requested, in one pass."""
+        """Rank the matches and compute the requested outputs in one pass."""
 
     def nearest(self, k: int) -> tuple[Values, Integers]:
-        """Return distances and gallery indices (B, k) of the nearest entries, as in `TileRanking`."""
+        """Return distances and gallery indices (B, k) of the nearest entries."""
 
     def at(self, rows: Integers, columns: Integers) -> Values:
         """Return the distances (N,) at the given positions."""
@@ -128,46 +130,45 @@ class Tile(Protocol):
 
 
 class Histogram(Protocol):
-    """Number of distances in each bin of `histogram`."""
+    """Number of distances in each bin, see the module `histogram`."""
 
     def occupied(self) -> tuple[Integers, Integers]:
-        """Return the bins (N,) that hold a distance, ascending, and the number of distances in each."""
+        """Return the occupied bins (N,), ascending, and the number of distances in each bin."""
 
 
 class HostTile:
-    """A tile in the memory of the CPU."""
+    """Tile in CPU memory.
+
+    Args:
+        values: (B, G) float32 or float64 distances without NaN, or inner products if `affine` is given.
+        affine: Map from inner products to distances, applied to `values` in place when all distances are requested.
+    """
 
     def __init__(self, values: Values, affine: Affine | None = None) -> None:
-        """Take over a tile.
-
-        Args:
-            values: (B, G) float32 or float64 distances without NaN, or inner products if `affine` is given.
-            affine: Map from inner products to distances; applied to `values` in place once all of them are requested.
-        """
         self.values = values
         self.affine = affine
 
     def finished(self) -> Values:
-        """As in `Tile`."""
+        """Implement `Tile.finished`."""
         if self.affine is not None:
             base, offset, factor = self.affine
-            share(len(base), lambda own: row_kernels.finish_rows(self.values[own], base[own], offset, factor))
+            parallel_for(len(base), lambda rows: row_kernels.finish_rows(self.values[rows], base[rows], offset, factor))
             self.affine = None
         return self.values
 
     def rank(self, relevance: Relevance, request: RankingRequest) -> TileRanking:
-        """As in `Tile`."""
+        """Implement `Tile.rank`."""
         groups, k, histogram = request
         if histogram is not None and not isinstance(histogram, HostHistogram):
-            raise TypeError("a tile on the CPU counts in a histogram on the CPU")
+            raise TypeError("HostTile requires a HostHistogram.")
         num_slices = int(numba.get_num_threads()) if histogram is None else histogram.begin(self.values.size)
         listed = k if k <= SHORT_LIST else 0
         ranks = np.empty(len(relevance.matches), np.int64)
         group_ranks = np.empty(0 if groups is None else len(ranks), np.int64)
         distances, indices = _empty_lists(len(self.values), listed, self.values.dtype)
 
-        def rank_slices(own: slice) -> None:
-            for n in range(own.start, own.stop):
+        def rank_slices(slices: slice) -> None:
+            for n in range(slices.start, slices.stop):
                 counts, touched = NO_COUNTS if histogram is None else (histogram.counts[n], histogram.touched[n])
                 match_kernels.rank_rows(
                     self.values,
@@ -176,7 +177,9 @@ class HostTile:
                     self.affine or FINISHED,
                     (relevance.matches, relevance.match_offsets, relevance.junk, relevance.junk_offsets),
                     ranks,
-                    NO_GROUPS if groups is None else (groups.order, groups.place, groups.group, groups.offsets),
+                    NO_GROUPS
+                    if groups is None
+                    else (groups.order, groups.position_in_order, groups.group, groups.offsets),
                     group_ranks,
                     counts,
                     touched,
@@ -184,17 +187,17 @@ class HostTile:
                     indices,
                 )
 
-        share(num_slices, rank_slices)
+        parallel_for(num_slices, rank_slices)
         if k > SHORT_LIST:
             distances, indices = _nearest_by_sorting(self.finished(), k, relevance)
         return TileRanking(ranks, group_ranks, (distances, indices))
 
     def nearest(self, k: int) -> tuple[Values, Integers]:
-        """As in `Tile`."""
+        """Implement `Tile.nearest`."""
         return self.rank(Relevance.none(len(self.values)), RankingRequest(k=k)).nearest
 
     def at(self, rows: Integers, columns: Integers) -> Values:
-        """As in `Tile`."""
+        """Implement `Tile.at`."""
         values = self.values[rows, columns]
         if self.affine is None:
             return np.asarray(values)
@@ -202,26 +205,28 @@ class HostTile:
         return np.asarray((base[rows] + offset[columns]) + np.float32(factor) * values)
 
     def columns(self, columns: Integers) -> Values:
-        """As in `Tile`."""
+        """Implement `Tile.columns`."""
         return np.asarray(self.finished()[:, columns])
 
     def largest(self) -> Values:
-        """As in `Tile`."""
+        """Implement `Tile.largest`."""
         values = self.finished()
         largest = np.empty(len(values), values.dtype)
-        share(len(values), lambda own: values[own].max(axis=1, out=largest[own]))
+        parallel_for(len(values), lambda rows: values[rows].max(axis=1, out=largest[rows]))
         return largest
 
     def histogram(self) -> "HostHistogram":
-        """As in `Tile`."""
+        """Implement `Tile.histogram`."""
         return HostHistogram()
 
 
 class HostHistogram:
-    """Histogram in the memory of the CPU, with separate counts for each thread."""
+    """Histogram in CPU memory with separate counts for each thread.
+
+    Pages without distances are never written, so they use no memory.
+    """
 
     def __init__(self) -> None:
-        """Start empty. Pages that no distance falls into are never touched, so they cost no memory."""
         num_threads = int(numba.get_num_threads())
         self.counts = np.zeros((num_threads, BINS), np.uint32)
         self.touched = np.zeros((num_threads, PAGES), np.bool_)
@@ -230,14 +235,14 @@ class HostHistogram:
         self.pending = 0
 
     def begin(self, size: int) -> int:
-        """Make room for `size` more distances and return the number of threads that may count them."""
+        """Prepare for `size` more distances and return the number of threads that may count them."""
         if self.pending + size > np.iinfo(np.uint32).max:
             self._collect()
         self.pending += size
         return len(self.counts)
 
     def occupied(self) -> tuple[Integers, Integers]:
-        """As in `Histogram`."""
+        """Implement `Histogram.occupied`."""
         self._collect()
         pages = np.flatnonzero(self.ever_touched)
         page, within = np.nonzero(self.total[pages])
@@ -254,22 +259,22 @@ class HostHistogram:
 
 
 def _empty_lists(num_queries: int, k: int, dtype: Any) -> tuple[Values, Integers]:
-    """Return lists of nearest entries (B, k) that hold nothing yet: infinite distances and indices of -1."""
+    """Return empty lists of nearest entries (B, k): infinite distances and indices of -1."""
     return np.full((num_queries, k), np.inf, dtype), np.full((num_queries, k), -1, np.int64)
 
 
 def _nearest_by_sorting(values: Values, k: int, relevance: Relevance) -> tuple[Values, Integers]:
-    """Return the nearest entries of each query, as in `TileRanking`, by sorting one row at a time."""
+    """Return the nearest entries of each query, as in `TileRanking`, by sorting row by row."""
     distances, indices = _empty_lists(len(values), k, values.dtype)
     junk, offsets = relevance.junk, relevance.junk_offsets
 
-    def sort_rows(own: slice) -> None:
-        for i in range(own.start, own.stop):
+    def sort_rows(rows: slice) -> None:
+        for i in range(rows.start, rows.stop):
             row = values[i].copy()
             row[junk[offsets[i] : offsets[i + 1]]] = np.inf
             listed = row.argsort(kind="stable")[:k]
             listed = listed[row[listed] < np.inf]
             distances[i, : len(listed)], indices[i, : len(listed)] = row[listed], listed
 
-    share(len(values), sort_rows)
+    parallel_for(len(values), sort_rows)
     return distances, indices

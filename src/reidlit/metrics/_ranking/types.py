@@ -1,4 +1,4 @@
-"""Types of arrays."""
+"""Type aliases of NumPy arrays."""
 
 import numpy as np
 from numpy.typing import NDArray

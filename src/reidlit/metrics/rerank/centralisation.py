@@ -1,4 +1,4 @@
-"""Neighbour feature centralisation: mutual neighbours are added to an embedding."""
+"""Neighbor feature centralization: add its mutual neighbors to each embedding."""
 
 import numpy as np
 import torch
@@ -11,43 +11,50 @@ from reidlit.metrics.rerank.expansion import weighted_sum
 
 
 class NeighbourCentralisation:
-    """Neighbour feature centralisation, over all samples of query and gallery together.
+    """Neighbor feature centralization over queries and gallery together.
 
-    `x_i' = x_i + sum_j x_j` over those of the k1 nearest neighbours j of i that have i among their own k2 nearest, by
-    Euclidean distance and without i itself. The sums are not scaled back: an embedding with mutual neighbours gets
-    longer, so rank the result by cosine, or normalise it.
+    Computes `x_i' = x_i + sum_j x_j` over the mutual neighbors j of sample i: those of its k1 nearest neighbors that
+    have i among their own k2 nearest neighbors, by Euclidean distance. The sums are not rescaled, and embeddings with
+    mutual neighbors become longer. Rank the result by cosine distance or normalize it.
 
     Source: Yuan et al., "From Poses to Identity: Training-Free Person Re-Identification via Feature Centralization",
     CVPR 2025.
+
+    Args:
+        k1: Number of nearest neighbors of a sample that may be added to it.
+        k2: Number of nearest neighbors of such a neighbor that must include the sample.
+
+    Raises:
+        ValueError: If k1 or k2 is not an integer of at least 1.
+
+    Example:
+        >>> import torch
+        >>> from reidlit.metrics import NeighbourCentralisation
+        >>> step = NeighbourCentralisation(k1=1, k2=1)
+        >>> query, gallery = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.5], [0.0, 1.0], [0.0, 3.0]])
+        >>> query, gallery = step(query, gallery)
+        >>> query
+        tensor([[2.0000, 0.5000]])
     """
 
     def __init__(self, k1: int = 2, k2: int = 2) -> None:
-        """Check the options.
-
-        Args:
-            k1: Neighbours of a sample that may be added to it; all others where the samples are fewer.
-            k2: Neighbours of such a neighbour that the sample must be among.
-
-        Raises:
-            ValueError: If k1 or k2 is not an integer of at least 1.
-        """
         check_integer("k1", k1, 1)
         check_integer("k2", k2, 1)
         self.k1 = k1
         self.k2 = k2
 
     def __call__(self, query: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
-        """Centralise both sets.
+        """Centralize both sets.
 
         Args:
-            query: (Q, D).
-            gallery: (G, D).
+            query: (Q, D) query embeddings.
+            gallery: (G, D) gallery embeddings.
 
         Returns:
-            New query (Q, D) and gallery (G, D), float32, on the gallery's device.
+            New query (Q, D) and gallery (G, D) embeddings, float32 on the device of the gallery.
 
         Raises:
-            ValueError: The embeddings are not two sets (N, D) of finite numbers with the same D.
+            ValueError: If the embeddings are not finite, empty or differ in D.
         """
         query, gallery = as_pair(query, gallery)
         samples = torch.cat([query, gallery])
@@ -58,8 +65,8 @@ class NeighbourCentralisation:
 
 
 def _is_mutual(index: Integers, k1: int, k2: int) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
-    """Whether each of the first k1 neighbours (N, K) of a sample has it among its own first k2, (N, min(k1, K))."""
-    # A pair (i, j) is one number, so that the lookup is a search in a sorted list and not (N, k1, k2).
+    """Return True where one of the first k1 neighbors (N, K) of a sample has the sample among its own first k2."""
+    # Pairs (i, j) are encoded as single numbers, so that np.isin replaces a comparison of shape (N, k1, k2).
     size = len(index)
     sample = np.arange(size)[:, None]
     return np.isin(sample * size + index[:, :k1], index[:, :k2] * size + sample)

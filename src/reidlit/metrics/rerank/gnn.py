@@ -1,4 +1,4 @@
-"""Re-ranking by a graph neural network without weights, on sparse neighbour graphs."""
+"""Re-ranking by a parameter-free graph neural network on sparse neighbor graphs."""
 
 import numpy as np
 import torch
@@ -15,30 +15,36 @@ LAYERS = 2
 
 
 class GNNReranking:
-    """Re-ranking by features that spread over the neighbour graph of query and gallery together.
+    """Re-ranking by propagating features over the neighbor graph of queries and gallery.
 
-    A sample's first feature marks its k1 nearest samples by cosine similarity, itself included: row i of the N x N matrix
-    A. Each of two layers adds the transpose, `A + A^T`, and makes a row the sum of the rows of its k2 nearest samples,
-    weighted by their squared similarity. Rows are scaled to unit length, and the distance is `1 - A_q A_g^T`.
+    Row i of the initial N x N matrix A indicates the k1 nearest samples of sample i by cosine similarity, itself
+    included. Each of two layers computes `A + A^T` and replaces each row by the sum of the rows of its k2 nearest
+    samples, weighted by their squared similarity. Rows are scaled to unit length. The distance is `1 - A_q A_g^T`.
 
     Source: Zhang et al., "Understanding Image Retrieval Re-Ranking: A Graph Neural Network Perspective",
     arXiv 2012.07620.
+
+    Args:
+        k1: Number of nearest samples in the initial features, including the sample itself; reduced for smaller sets.
+        k2: Number of nearest samples aggregated per layer, including the sample itself; 1 disables propagation.
+
+    Raises:
+        ValueError: If k1 or k2 is not an integer of at least 1, or k2 exceeds k1.
+
+    Example:
+        >>> import torch
+        >>> from reidlit import evaluate
+        >>> from reidlit.metrics import GNNReranking
+        >>> query, gallery = torch.eye(2), torch.tensor([[1.0, 0.2], [0.8, 0.6], [0.1, 1.0]])
+        >>> evaluate(query, gallery, [0, 1], [0, 0, 1], postprocess=[GNNReranking(k1=2, k2=1)]).rank(1)
+        1.0
     """
 
     def __init__(self, k1: int = 26, k2: int = 7) -> None:
-        """Check the options.
-
-        Args:
-            k1: Samples that the first feature marks, the sample itself counted; all where there are fewer.
-            k2: Samples that a row is the sum of, itself counted; 1 leaves the layers out.
-
-        Raises:
-            ValueError: If k1 or k2 is not an integer of at least 1, or k2 is above k1.
-        """
         check_integer("k1", k1, 1)
         check_integer("k2", k2, 1)
         if k2 > k1:
-            raise ValueError(f"k2={k2} must be at most k1={k1}")
+            raise ValueError(f"k2={k2} is invalid: must be at most k1={k1}.")
         self.k1 = k1
         self.k2 = k2
 
@@ -46,14 +52,14 @@ class GNNReranking:
         """Build the graph and its features.
 
         Args:
-            query: (Q, D).
-            gallery: (G, D).
+            query: (Q, D) query embeddings.
+            gallery: (G, D) gallery embeddings.
 
         Returns:
-            The distances of every query to every gallery embedding, computed when a block of them is asked for.
+            Distances of every query to every gallery embedding, computed block by block.
 
         Raises:
-            ValueError: The embeddings are not two sets (N, D) of finite numbers with the same D.
+            ValueError: If the embeddings are not finite, empty or differ in D.
         """
         query, gallery = as_pair(query, gallery)
         samples = torch.cat([query, gallery])
@@ -67,44 +73,42 @@ class GNNReranking:
 
 
 class GraphDistances:
-    """Distances `1 - cos` between sparse features, one block of queries at a time.
+    """Distances `1 - cos` between sparse features, computed block by block.
+
+    Args:
+        query: (Q, N) float32 features with rows of unit length.
+        gallery: (G, N) float32 features with rows of unit length.
 
     Attributes:
-        shape: (Q, G).
+        shape: Numbers of queries and gallery entries, (Q, G).
     """
 
     device = "cpu"
 
     def __init__(self, query: sparse.csr_array, gallery: sparse.csr_array) -> None:
-        """Keep the features.
-
-        Args:
-            query: (Q, N) float32 with rows of unit length.
-            gallery: (G, N) likewise.
-        """
         self.shape = (query.shape[0], gallery.shape[0])
         self._query = query
-        self._gallery = gallery.T.tocsr()  # else every product would convert it again
+        self._gallery = gallery.T.tocsr()  # converted once instead of for every product
 
     def block(self, start: int, stop: int) -> HostTile:
-        """Distances (stop - start, G) float32 of the queries from start to before stop.
+        """Return the distances (stop - start, G) float32 of queries `start` to `stop - 1`.
 
-        Rounding can make the distance of equal features slightly negative.
+        Rounding can make the distance between equal features slightly negative.
         """
         similarity: NDArray[np.float32] = (self._query[start:stop] @ self._gallery).toarray(order="C")
         return HostTile(np.subtract(1, similarity, out=similarity))
 
 
 def _graph(index: Integers, weight: NDArray[np.float32]) -> sparse.csr_array:
-    """Sparse (N, N) matrix with weight (N, K) of each row in the columns index (N, K)."""
+    """Build a sparse (N, N) matrix with the weights (N, K) of each row in the columns `index` (N, K)."""
     size, k = index.shape
-    columns = index.astype(np.int32).ravel()  # half the memory of int64, which products would inherit
+    columns = index.astype(np.int32).ravel()  # half the memory of int64, and products keep the index type
     starts = np.arange(0, size * k + 1, k, dtype=np.int32)
     return sparse.csr_array((weight.ravel(), columns, starts), shape=(size, size))
 
 
 def _unit_rows(matrix: sparse.csr_array) -> sparse.csr_array:
-    """The matrix with rows scaled to unit length in place; a row of zeros, from an embedding of zeros, stays."""
+    """Scale the rows to unit length in place; rows of zeros, from embeddings of zeros, do not change."""
     squares = sparse.csr_array((matrix.data**2, matrix.indices, matrix.indptr), shape=matrix.shape)
     norm = np.sqrt(squares.sum(axis=1)).clip(min=np.finfo(np.float32).tiny)
     matrix.data /= np.repeat(norm, np.diff(matrix.indptr))
