@@ -1,4 +1,4 @@
-"""Results and their flat names."""
+"""Results of runs and their flat metric names."""
 
 import pytest
 
@@ -9,14 +9,14 @@ ATTRIBUTES = TestResult("test", "pa100k", {"mA": 0.8, "attributes/hat/mA": 0.7})
 VALIDATION = TestResult("val", None, {"mAP": 0.5})
 
 
-def test_flat_names():
+def test_flat_names_of_metrics():
     assert metric_name("test", "mAP", "market1501") == "test/market1501/mAP"
     assert metric_name("val", "mAP") == "val/mAP"
     assert TEST.named("rank1") == "test/market1501/rank1"
     assert (TEST.prefix, VALIDATION.prefix) == ("test/market1501", "val")
 
 
-def test_json_round_trip():
+def test_result_survives_json_round_trip():
     untrained = TestResult("untrained", "market1501", {"mAP": 0.1})
     result = RunResult((TEST, ATTRIBUTES), VALIDATION, (untrained,))
     metrics = result.to_json()
@@ -36,10 +36,10 @@ def test_json_round_trip():
         (RunResult(), None),
     ],
 )
-def test_score_of_a_sweep(result, score):
+def test_score_is_the_metric_that_sweeps_maximize(result, score):
     assert result.score == score
 
 
-def test_a_metric_whose_name_ends_like_the_headline_is_not_the_score():
+def test_metric_with_headline_as_suffix_is_not_the_score():
     result = RunResult.from_json({"test/x/attributes/hat/mAP": 0.1, "test/x/mAP": 0.6})
     assert result.score == 0.6

@@ -1,4 +1,4 @@
-"""What a run tells about its scores."""
+"""Printed tables and written files of test results."""
 
 import json
 
@@ -12,7 +12,7 @@ from reidlit.runs.metric_values import protocol_line
 
 @pytest.fixture
 def test_run(reidlit, trained, tmp_path):
-    """Runs `reidlit test` on the trained checkpoint; gives what it printed and left."""
+    """Function that runs `reidlit test` on the checkpoint and returns its output, metrics and per-query table."""
 
     def run(*options):
         folder = tmp_path / f"t{len(list(tmp_path.iterdir()))}"
@@ -29,20 +29,20 @@ def test_run(reidlit, trained, tmp_path):
 
 
 def distances(table):
-    """Of each query to the images of its ranked list: unlike the figures, they differ wherever embeddings do."""
+    """Distances of each query to its ranked list, which are more sensitive to changed embeddings than the scores."""
     return np.array(table["distance"])
 
 
-def test_everything_is_told(test_run):
+def test_results_are_printed_and_written(test_run):
     printed, metrics, table = test_run()
-    for words in ("mAP", "rank20", "TPR@FPR=1e-04", "12 of 12", "64 x 32; euclidean distance; no flip", "AP: step"):
-        assert words in printed, words
-    assert "do not count" not in printed
+    for text in ("mAP", "rank20", "TPR@FPR=1e-04", "12 of 12", "64 x 32", "euclidean", "AP: step"):
+        assert text in printed, text
+    assert "excluded" not in printed
     test = {name.removeprefix("test/synthetic/"): value for name, value in metrics.items()}
     low, high = test["intervals"]["mAP"]
     assert low <= test["mAP"] <= high
     assert test["cmc"][0] == test["rank1"]
-    assert test["camera_pairs"]["mAP"][0][0] is None  # no match in the query's own camera
+    assert test["camera_pairs"]["mAP"][0][0] is None  # no matches from the camera of the query
     assert test["roc"]["fpr"][-1] == test["roc"]["tpr"][-1] == 1
     assert len(test["roc"]["fpr"]) == len(test["roc"]["threshold"])
     assert set(test["thresholds"]) == {"FPR=1e-04", "FPR=1e-03", "EER"}
@@ -55,22 +55,22 @@ def test_everything_is_told(test_run):
     assert pid_of == table["pid"]
 
 
-def test_lists_are_numbered_as_the_gallery(test_run):
+def test_nearest_contains_gallery_indices(test_run):
     _, _, table = test_run()
-    listed = {index for row in table["nearest"] for index in row if index >= 0}
-    assert listed == set(range(24))  # 6 identities, 2 cameras, 3 shots, of which one is the query
+    indices = {index for row in table["nearest"] for index in row if index >= 0}
+    assert indices == set(range(24))  # 6 identities, 2 cameras, 3 shots, one of which is the query
     for pid, first, row in zip(table["pid"], table["first_match"], table["nearest"], strict=True):
-        # the gallery is listed by identity, camera and shot: four images an identity
+        # The gallery is sorted by identity, camera and shot, with four images per identity.
         pids = [6 + index // 4 for index in row if index >= 0]
         assert pids.index(pid) == first - 1
 
 
 @pytest.mark.slow
-def test_flip_post_processing_and_protocol_are_applied_and_named(test_run):
+def test_flip_postprocessing_and_protocol_are_applied_and_recorded(test_run):
     plain = distances(test_run()[2])
-    listed = np.isfinite(plain)  # the gallery is shorter than the lists
+    is_valid = np.isfinite(plain)  # the gallery is shorter than the lists
     printed, _, table = test_run("eval.flip=true")
-    assert np.abs(distances(table) - plain)[listed].max() > 1e-3 * plain[listed].max()
+    assert np.abs(distances(table) - plain)[is_valid].max() > 1e-3 * plain[is_valid].max()
     assert "flip averaged" in printed
     printed, metrics, table = test_run(
         "eval.postprocess=[alpha_query_expansion,k_reciprocal]", "eval.steps.k_reciprocal.k1=7"
@@ -80,20 +80,20 @@ def test_flip_post_processing_and_protocol_are_applied_and_named(test_run):
     )
     assert expected in metrics["test/synthetic/protocol"]
     assert "KReciprocal(k1=7" in printed
-    assert np.abs(distances(table) - plain)[listed].max() > 1e-3 * plain[listed].max()
+    assert np.abs(distances(table) - plain)[is_valid].max() > 1e-3 * plain[is_valid].max()
     printed, metrics, table = test_run("eval.protocol=centroid")
-    assert "gallery: one centroid an identity" in " ".join(printed.split())
+    assert "protocol: centroid" in " ".join(printed.split())
     assert "nearest" not in table
     assert "ranked lists" not in printed
 
 
-def test_multi_query_has_no_image_a_row(test_run):
+def test_multi_query_writes_one_row_per_averaged_query(test_run):
     _, metrics, table = test_run("eval.protocol=multi_query")
     assert metrics["test/synthetic/num_queries"] == len(table["ap"]) == 12
-    assert "path" in table  # one query a person and camera: each is still an image
+    assert "path" in table  # there is one query per identity and camera, so each row is still an image
 
 
-def test_verification_can_be_left_out(test_run):
+def test_verification_can_be_disabled(test_run):
     printed, metrics, _ = test_run("eval.verification=false")
     assert "AUC" not in printed
     assert "test/synthetic/AUC" not in metrics
@@ -101,24 +101,24 @@ def test_verification_can_be_left_out(test_run):
 
 
 @pytest.mark.parametrize(
-    ("option", "words"),
+    ("option", "expected"),
     [
         ("eval.postprocess=[k_reciprocl]", ["k_reciprocl", "k_reciprocal", "gnn"]),
         ("eval.steps.gnn.k1=0", []),
         ("eval.ap=area", ["ap='area'", "step, trapezoid"]),
     ],
 )
-def test_mistakes_are_told_before_anything_is_embedded(reidlit, trained, option, words):
+def test_invalid_evaluation_options_are_reported(reidlit, trained, option, expected):
     result = reidlit("test", *TINY, f"ckpt_path={trained}/checkpoints/last.ckpt", option)
-    if words:
+    if expected:
         assert result.status == 1
-        for word in words:
-            assert word in result.err
+        for text in expected:
+            assert text in result.err
     else:
-        assert result.status == 0  # a step that is not used is not built
+        assert result.status == 0  # unused steps are not built
 
 
-def test_a_model_that_is_told_the_camera_is_a_protocol_of_its_own():
-    told, not_told = (protocol_line({}, (256, 128), uses_cameras) for uses_cameras in (True, False))
-    assert told == not_told.replace("AP: step", "AP: step; the model is told each image's camera")
-    assert told != not_told
+def test_protocol_line_distinguishes_camera_aware_models():
+    camera_aware, plain = (protocol_line({}, (256, 128), uses_cameras) for uses_cameras in (True, False))
+    assert len(camera_aware.split("; ")) == len(plain.split("; ")) + 1
+    assert set(plain.split("; ")) < set(camera_aware.split("; "))

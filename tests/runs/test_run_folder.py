@@ -1,4 +1,4 @@
-"""Folders of runs, read and written."""
+"""Reading and writing of run folders."""
 
 import json
 import os
@@ -15,13 +15,13 @@ STORED = Path(__file__).parents[1] / "files_of_0_1" / "run"  # a run of the firs
 
 @pytest.fixture
 def folder(tmp_path):
-    """An empty run folder with a configuration."""
+    """Run folder that contains only a configuration."""
     run = RunFolder(tmp_path / "run")
     run.save_config(OmegaConf.create({"seed": 3, "again": "${seed}"}))
     return run
 
 
-def test_a_stored_run_is_read():
+def test_run_folder_of_0_1_is_read():
     run = RunFolder.open(STORED)
     metrics = json.loads((STORED / "metrics.json").read_text())
     assert run.command() == "train"
@@ -33,7 +33,7 @@ def test_a_stored_run_is_read():
     assert len(steps) == len(values) > 0
 
 
-def test_what_is_written_is_read(folder):
+def test_written_files_are_read_back(folder):
     assert (folder.status(), folder.result(), folder.error()) == ("unfinished", None, None)
     assert OmegaConf.to_container(folder.config(), resolve=False) == {"seed": 3, "again": "${seed}"}
     folder.error_file.write_text("a line\n\na traceback")
@@ -44,7 +44,7 @@ def test_what_is_written_is_read(folder):
     assert [name for name, _ in folder.products()] == ["metrics"]
 
 
-def test_what_is_not_a_run_is_refused(tmp_path, folder):
+def test_invalid_run_folders_raise(tmp_path, folder):
     with pytest.raises(FileNotFoundError, match="run=nowhere"):
         RunFolder.open("nowhere")
     with pytest.raises(ValueError, match=r"run=.*config\.yaml"):
@@ -60,11 +60,11 @@ def test_what_is_not_a_run_is_refused(tmp_path, folder):
         folder.command()
 
 
-def test_overrides_are_settings_of_which_the_last_counts():
+def test_last_value_of_an_override_takes_precedence():
     assert read_overrides(["a=1", "+b.c=x=y", "a=2"]) == {"a": "2", "b.c": "x=y"}
 
 
-def test_the_newest_checkpoint(tmp_path):
+def test_newest_checkpoint_is_found(tmp_path):
     assert newest_checkpoint(tmp_path) is None
     for name, age in (("one", 5), ("two", 9)):
         file = RunFolder(tmp_path / name).last_checkpoint

@@ -11,7 +11,7 @@ from reidlit.runs.statistics import run_statistics
 
 @pytest.mark.parametrize("level", [0.5, 0.95])
 @pytest.mark.parametrize("n", [2, 3, 20])
-def test_interval_equals_a_t_test(n, level):
+def test_interval_equals_t_test(n, level):
     values = np.random.default_rng(n).random(n).tolist()
     result = run_statistics(values, level)
     interval = stats.ttest_1samp(values, 0).confidence_interval(level)
@@ -41,6 +41,6 @@ def test_single_run_has_nan_std_and_interval():
     ("arguments", "argument"),
     [(([],), "values"), (([[1.0]],), "values"), (([1.0, float("nan")],), "values"), (([1.0, 2.0], 1.0), "level=1.0")],
 )
-def test_invalid_arguments_are_named(arguments, argument):
+def test_invalid_arguments_raise(arguments, argument):
     with pytest.raises(ValueError, match=argument):
         run_statistics(*arguments)

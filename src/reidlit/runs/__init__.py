@@ -1,1 +1,1 @@
-"""Folders and results of runs: what a run writes and how it is read."""
+"""Run folders and run results: files that runs write, and classes that read them."""

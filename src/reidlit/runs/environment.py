@@ -1,4 +1,4 @@
-"""The software and hardware that a run used."""
+"""Software and hardware environment of a run."""
 
 import datetime
 import os
@@ -13,7 +13,7 @@ PACKAGES = ("reidlit", "torch", "torchvision", "pytorch-lightning", "timm", "num
 
 
 def environment(trainer: Trainer) -> dict[str, str]:
-    """Return the time, hardware and package versions by name, without host or user names."""
+    """Return the current time, the hardware and package versions by name, without host and user names."""
     gpu = torch.cuda.get_device_name() if isinstance(trainer.accelerator, CUDAAccelerator) else None
     return {
         "finished": datetime.datetime.now().astimezone().isoformat(timespec="minutes"),

@@ -1,4 +1,4 @@
-"""Finished runs below given folders: those of reidlit, and logs of Torchreid."""
+"""Discovery of finished runs: reidlit run folders and Torchreid logs."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from reidlit.compat.torchreid.logs import is_log, read_log
 from reidlit.runs.run_folder import HYDRA, METRICS, RunFolder
 
 SCORED_COMMANDS = ("train", "test")  # the commands that write metrics.json
-EXPECTED = "give folders of reidlit train or test, or log folders of Torchreid."
+EXPECTED = "pass folders of `reidlit train` or `reidlit test`, or log folders of Torchreid."
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,10 @@ class FinishedRun:
     """Settings and results of one run.
 
     Attributes:
-        path: Its folder, or its log.
-        command: What was run, such as `train`.
-        settings: Settings that it was started with, by name.
-        metrics: Results by flat name, as in `metrics.json`.
+        path: Folder of the run, or its log file.
+        command: Name of the command, such as `train`.
+        settings: Command-line settings by name.
+        metrics: Metrics by flat name, as in `metrics.json`.
     """
 
     path: Path
@@ -31,31 +31,37 @@ class FinishedRun:
 
 
 def find_runs(folders: Sequence[str]) -> tuple[list[FinishedRun], list[str]]:
-    """Return the runs in the folders at any depth, each once, and a remark on each that is not counted.
+    """Find all runs below the folders, at any depth and without duplicates.
+
+    Args:
+        folders: Paths of the folders to search.
+
+    Returns:
+        The finished runs sorted by path, and one remark for each skipped run.
 
     Raises:
         FileNotFoundError: If a folder does not exist.
         ValueError: If a folder contains no run with scores, or a run cannot be read.
     """
     if not folders:
-        raise ValueError(f"runs=[] names no folder: {EXPECTED}")
+        raise ValueError(f"runs=[] is empty: {EXPECTED}")
     entries: dict[Path, FinishedRun | str] = {}
     for name in folders:
         folder = Path(name).expanduser()
         if not folder.is_dir():
             raise FileNotFoundError(f"runs={name} is not a folder: {EXPECTED}")
-        below = dict(_entries_below(folder))
-        if not any(isinstance(entry, FinishedRun) for entry in below.values()):
-            unfinished = "".join(f"\n{remark}" for remark in below.values())
-            raise ValueError(f"runs={name} contains no run with scores: {EXPECTED}{unfinished}")
-        entries = below | entries
+        found = dict(_entries_below(folder))
+        if not any(isinstance(entry, FinishedRun) for entry in found.values()):
+            skipped = "".join(f"\n{remark}" for remark in found.values())
+            raise ValueError(f"runs={name} contains no run with scores: {EXPECTED}{skipped}")
+        entries = found | entries
     runs = [entry for entry in entries.values() if isinstance(entry, FinishedRun)]
     remarks = [entry for entry in entries.values() if isinstance(entry, str)]
     return sorted(runs, key=lambda run: run.path), sorted(remarks)
 
 
 def _entries_below(top: Path) -> Iterator[tuple[Path, FinishedRun | str]]:
-    """Yield each run by its resolved path, or a remark if it is not counted."""
+    """Yield each run with its resolved path, or a remark if the run is skipped."""
     for name, folders, files in os.walk(top):
         folder = Path(name)
         if HYDRA in folders:
@@ -63,7 +69,7 @@ def _entries_below(top: Path) -> Iterator[tuple[Path, FinishedRun | str]]:
             if entry is not None:
                 yield folder.resolve(), entry
         elif METRICS in files:
-            yield folder.resolve(), f"{folder} is not counted: without {HYDRA}/ its settings are unknown."
+            yield folder.resolve(), f"{folder} was skipped: {HYDRA}/ is missing, so its settings are unknown."
         for log in filter(is_log, files):
             yield (folder / log).resolve(), _read_torchreid(folder / log, top)
 
@@ -72,17 +78,17 @@ def _read(folder: RunFolder) -> FinishedRun | str | None:
     try:
         command, overrides, metrics = folder.command(), folder.overrides(), folder.metrics()
     except ValueError as error:
-        raise ValueError(f"runs: {error} Leave this run out, or run it again.") from error
+        raise ValueError(f"runs: {error} Exclude this run or repeat it.") from error
     if metrics is not None:
         return FinishedRun(folder.path, command, overrides, metrics)
     if command in SCORED_COMMANDS:
-        return f"{folder.path} is not counted: it left no {METRICS}, so it failed or still runs."
+        return f"{folder.path} was skipped: {METRICS} is missing, so the run failed or has not finished."
     return None
 
 
 def _read_torchreid(log: Path, top: Path) -> FinishedRun | str:
-    """Read a log of Torchreid; the folder stands for settings that it does not contain."""
+    """Read a Torchreid log. If it contains no settings, the folder serves as its only setting."""
     settings, metrics = read_log(log)
     if not metrics:
-        return f"{log} is not counted: there are no results in it."
+        return f"{log} was skipped: it contains no results."
     return FinishedRun(log, f"torchreid {log.name.partition('.')[0]}", settings or {"folder": str(top)}, metrics)

@@ -1,4 +1,4 @@
-"""Figures of an evaluation as `metrics.json` holds them, and the line that describes its conditions."""
+"""Metrics of an evaluation in the form of `metrics.json`, and a description of the evaluation protocol."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,16 @@ from reidlit.metrics.scores import Scores
 from reidlit.metrics.verification import FPRS, ROCCurve
 
 ROC_FPRS = 10.0 ** np.linspace(-6, 0, 61)  # false positive rates at which the ROC curve is stored
-GALLERIES = {"centroid": "one centroid an identity", "cuhk03": "one image an identity, for the CMC"}
+GALLERIES = {"centroid": "one centroid per identity", "cuhk03": "one image per identity for the CMC"}
 
 
 def retrieval_metrics(scores: Scores, protocol: str) -> dict[str, Any]:
-    """Return all metrics of a retrieval evaluation by name: fractions, and None for what cannot be computed."""
+    """Return all metrics of a retrieval evaluation by name, as fractions; None for undefined values.
+
+    Args:
+        scores: Scores of the evaluation.
+        protocol: Description of the evaluation from `protocol_line`.
+    """
     metrics: dict[str, Any] = dict(scores.as_dict())
     metrics |= {
         "intervals": {name: list(bounds) for name, bounds in scores.intervals().items()},
@@ -49,12 +54,12 @@ def roc_points(curve: ROCCurve) -> dict[str, list[float]]:
 
 
 def attribute_metrics(scores: AttributeScores, names: Sequence[str]) -> dict[str, Any]:
-    """Return all metrics of attribute recognition by name, those of each attribute as `attributes/<name>/<metric>`."""
+    """Return all metrics of attribute recognition by name; per attribute as `attributes/<name>/<metric>`."""
     return finite({**scores.as_dict(), "num_images": scores.num_images, **scores.by_attribute(names)})
 
 
 def finite(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the same metrics with None in place of NaN and infinity, which JSON cannot represent."""
+    """Replace NaN and infinity, which JSON does not support, by None at any depth."""
     return {name: _finite(value) for name, value in metrics.items()}
 
 
@@ -72,13 +77,13 @@ def protocol_line(
     uses_cameras: bool = False,
     item_name: str = "images",
 ) -> str:
-    """Describe in one line everything that must be equal where two results are compared.
+    """Describe the evaluation in one line; two results are comparable only if these lines are equal.
 
     Args:
-        evaluation: Options of the evaluation, as a module has them.
+        evaluation: Evaluation options of a module.
         image_size: Height and width in pixels; None for stored embeddings.
-        uses_cameras: Whether the model takes the camera of each image as an input.
-        item_name: What is compared: images or tracklets.
+        uses_cameras: Whether the model receives the camera of each image as an input.
+        item_name: Name of the evaluated items, "images" or "tracklets".
     """
     protocol = evaluation.get("protocol", "market1501")
     distance = f"{evaluation.get('metric', 'euclidean')} distance"
@@ -91,7 +96,7 @@ def protocol_line(
     steps = [_step(spec) for spec in evaluation.get("postprocess", ())]
     parts += [f"post-processing: {', '.join(steps) or 'none'}", f"AP: {evaluation.get('ap', 'step')}"]
     if uses_cameras:
-        parts.append("the model is told each image's camera")
+        parts.append("camera-aware model")
     query = "mean of each identity and camera" if protocol == "multi_query" else f"single {item_name}"
     parts += [f"protocol: {protocol}", f"query: {query}", f"gallery: {GALLERIES.get(protocol, item_name)}"]
     return "; ".join(parts)

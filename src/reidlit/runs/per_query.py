@@ -1,4 +1,4 @@
-"""Results of single queries as a table."""
+"""Table of the results of each query."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,23 +16,23 @@ Columns = dict[str, NDArray[Any]]
 
 
 def write_per_query(file: Path, metrics: Mapping[str, ReIDMetric], sets: Mapping[str, EvalSet]) -> None:
-    """Write a row for each query of each test set.
+    """Write one row for each query of each test set.
 
-    `nearest` numbers the gallery images as the dataset lists them, from 0.
+    The column `nearest` contains 0-based gallery indices in the order of the dataset.
 
     Args:
-        file: A .parquet or .csv file.
-        metrics: Metrics that computed the scores, by dataset; nothing is written if there are none.
-        sets: The samples, by dataset.
+        file: Path with the suffix .parquet or .csv.
+        metrics: Evaluated metrics by dataset; if empty, no file is written.
+        sets: Query and gallery samples by dataset.
     """
     tables = [_rows(name, metric, sets[name]) for name, metric in metrics.items()]
     if tables:
-        shared = [column for column in tables[0] if all(column in table for table in tables)]
-        write_table(file, {column: np.concatenate([table[column] for table in tables]) for column in shared})
+        common = [column for column in tables[0] if all(column in table for table in tables)]
+        write_table(file, {column: np.concatenate([table[column] for table in tables]) for column in common})
 
 
 def read_per_query(file: Path) -> dict[str, Columns]:
-    """Read the rows of the queries that have a match, by dataset; empty if there is no such file."""
+    """Read the rows of queries with a match, by dataset; return an empty dict if the file does not exist."""
     if not file.is_file():
         return {}
     import pyarrow.parquet
@@ -44,14 +44,14 @@ def read_per_query(file: Path) -> dict[str, Columns]:
     }
     valid = columns["num_matches"] > 0
     rows = {str(name): valid & (columns["dataset"] == name) for name in np.unique(columns["dataset"])}
-    return {name: {key: values[chosen] for key, values in columns.items()} for name, chosen in rows.items()}
+    return {name: {key: values[selected] for key, values in columns.items()} for name, selected in rows.items()}
 
 
 def _rows(name: str, metric: ReIDMetric, sets: EvalSet) -> Columns:
     scores: Scores = metric.compute()
     columns = dict(scores.per_query())
     query, gallery = metric.collected
-    if len(columns["ap"]) == len(query.index):  # with pooled queries, a row is not an image
+    if len(columns["ap"]) == len(query.index):  # not if queries were averaged
         samples: list[Sample] = [sets.query[index] for index in query.index.tolist()]
         columns = {
             "path": np.array([readable(first_frame(sample.path)) for sample in samples]),
@@ -59,7 +59,7 @@ def _rows(name: str, metric: ReIDMetric, sets: EvalSet) -> Columns:
             "camid": np.array([sample.camid for sample in samples]),
         } | columns
     if "nearest" in columns:
-        first = len(sets.query)  # the gallery's samples are numbered after the queries
-        listed = columns["nearest"]
-        columns["nearest"] = np.where(listed < 0, -1, gallery.index.numpy()[listed.clip(min=0)] - first)
+        offset = len(sets.query)  # sample indices of the gallery follow those of the queries
+        nearest = columns["nearest"]
+        columns["nearest"] = np.where(nearest < 0, -1, gallery.index.numpy()[nearest.clip(min=0)] - offset)
     return {"dataset": np.full(len(columns["ap"]), name)} | columns

@@ -1,6 +1,6 @@
-"""Results of a run as objects, and the flat names under which `metrics.json` and loggers keep them.
+"""Results of a run, and their flat metric names in `metrics.json` and loggers.
 
-This is the only module that knows names such as `test/market1501/mAP`.
+This is the only module that builds or parses names such as `test/market1501/mAP`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, cast
 
 Stage = Literal["untrained", "val", "test"]
-HEADLINES = ("mAP", "mA")  # what sweeps and checkpoints maximize: mAP of retrieval, mA of attribute recognition
+HEADLINES = ("mAP", "mA")  # metrics that sweeps and checkpoints maximize, for retrieval and for attribute recognition
 
 
 def metric_name(stage: Stage, metric: str, dataset: str | None = None) -> str:
-    """Return the flat name of one metric, such as `val/mAP` or `test/market1501/rank1`."""
+    """Return the flat name of a metric, such as `val/mAP` or `test/market1501/rank1`."""
     return "/".join((stage, metric) if dataset is None else (stage, dataset, metric))
 
 
@@ -21,10 +21,9 @@ class TestResult:
     """Scores of one evaluation.
 
     Attributes:
-        stage: `test`, `untrained` (a test before training), or `val`.
-        dataset: Name of the test set; None for validation, which has a single set.
-        metrics: Values by name, as `metrics.json` holds them: fractions, counts, curves, the protocol; None for a value that
-            cannot be computed.
+        stage: `test`, `untrained` (a test before training) or `val`.
+        dataset: Name of the test set; None for validation.
+        metrics: Fractions, counts, curves and the protocol by name, as in `metrics.json`; None for undefined values.
     """
 
     __test__: ClassVar[bool] = False  # not a test class for pytest
@@ -35,23 +34,23 @@ class TestResult:
 
     @property
     def prefix(self) -> str:
-        """Common part of the flat names, such as `test/market1501`."""
+        """Common prefix of the flat names, such as `test/market1501`."""
         return self.stage if self.dataset is None else f"{self.stage}/{self.dataset}"
 
     @property
     def headline(self) -> str | None:
-        """Name of the metric that a sweep maximizes, if there is one."""
+        """Name of the metric that a sweep maximizes, or None."""
         return next((name for name in HEADLINES if name in self.metrics), None)
 
     @property
     def score(self) -> float | None:
-        """Value of the headline metric; None if there is none or it cannot be computed."""
+        """Value of the headline metric; None if it is missing or undefined."""
         value = self.metrics.get(self.headline) if self.headline else None
         return None if value is None else float(value)
 
     @property
     def protocol(self) -> str | None:
-        """Evaluation conditions in one line; None where they are not recorded."""
+        """Description of the evaluation in one line; None if it was not recorded."""
         return self.metrics.get("protocol")
 
     def named(self, metric: str) -> str:
@@ -65,12 +64,12 @@ class TestResult:
 
 @dataclass(frozen=True)
 class RunResult:
-    """Everything that a run measured.
+    """All results of a run.
 
     Attributes:
-        tests: One result for each test set.
-        validation: Result on the validation set, if the run had one.
-        untrained: Test results before training, if they were asked for.
+        tests: Results on the test sets.
+        validation: Result on the validation set, or None.
+        untrained: Test results before training, if requested.
     """
 
     tests: tuple[TestResult, ...] = ()
@@ -78,7 +77,7 @@ class RunResult:
     untrained: tuple[TestResult, ...] = ()
 
     def __iter__(self) -> Iterator[TestResult]:
-        """Iterate over all results in the order in which they were measured."""
+        """Iterate over all results in chronological order."""
         yield from self.untrained
         if self.validation is not None:
             yield self.validation
@@ -86,13 +85,13 @@ class RunResult:
 
     @property
     def scored(self) -> TestResult | None:
-        """Result that a sweep maximizes: validation if there is one, else the first test set."""
+        """Result that a sweep maximizes: validation if available, otherwise the first test set."""
         candidates = (self.validation, *self.tests)
         return next((result for result in candidates if result is not None and result.headline), None)
 
     @property
     def score(self) -> float | None:
-        """Headline value of `scored`."""
+        """Value that a sweep maximizes, or None."""
         return None if self.scored is None else self.scored.score
 
     def to_json(self) -> dict[str, Any]:
@@ -101,7 +100,7 @@ class RunResult:
 
     @classmethod
     def from_json(cls, metrics: Mapping[str, Any]) -> Self:
-        """Read what `to_json` returned; names of no stage are ignored."""
+        """Parse the output of `to_json`; names without a known stage are ignored."""
         grouped: dict[tuple[Stage, str | None], dict[str, Any]] = {}
         for name, value in metrics.items():
             stage, _, rest = name.partition("/")

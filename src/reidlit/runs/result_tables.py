@@ -1,4 +1,4 @@
-"""Results as tables in a terminal or a page, with the remarks that a reader needs."""
+"""Result tables for terminals and report pages, with remarks on excluded queries and missing cameras."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -16,7 +16,7 @@ PER_ATTRIBUTE = "attributes/"  # prefix of the metrics of a single attribute
 
 
 def print_results(results: Iterable[TestResult]) -> None:
-    """Print retrieval results as one table with protocols and remarks, and attribute results as tables of their own."""
+    """Print retrieval results as one table with protocols and remarks, and attribute results as separate tables."""
     results = list(results)
     retrieval = [result for result in results if "mAP" in result.metrics]
     attributes = [result for result in results if "mA" in result.metrics]
@@ -38,7 +38,7 @@ def print_results(results: Iterable[TestResult]) -> None:
 
 
 def result_rows(results: Sequence[TestResult]) -> list[list[str]]:
-    """Return a row for each known metric: its name, and for each result its percentage with the interval."""
+    """Return one row per metric: its name, then the percentage with its interval for each result."""
     rows = [[name, *(_cell(result, name) for result in results)] for name in IN_PERCENT]
     counts = [(result.metrics.get("num_valid"), result.metrics.get("num_queries")) for result in results]
     rows.append(["queries", *(f"{valid} of {total}" if total else "" for valid, total in counts)])
@@ -46,22 +46,22 @@ def result_rows(results: Sequence[TestResult]) -> list[list[str]]:
 
 
 def remarks(result: TestResult) -> list[str]:
-    """Return what a reader of the metrics must know: queries that do not count, and missing cameras."""
-    found = []
+    """Return remarks on queries that were excluded and on missing cameras."""
+    texts = []
     metrics = result.metrics
-    if absent := metrics.get("num_absent", 0):
-        found.append(f"{absent} queries do not count: their identity is not in the gallery.")
-    if same_camera := metrics.get("num_same_camera", 0):
-        found.append(f"{same_camera} queries do not count: only their own camera has seen their identity.")
-    if metrics.get("has_cameras") is False:
-        found.append(
-            "no cameras are known, so no gallery image is left out as junk, except a query's own where it is there too."
+    if num_absent := metrics.get("num_absent", 0):
+        texts.append(f"{num_absent} queries were excluded: their identity is not in the gallery.")
+    if num_same_camera := metrics.get("num_same_camera", 0):
+        texts.append(
+            f"{num_same_camera} queries were excluded: the gallery has their identity from the same camera only."
         )
-    return found
+    if metrics.get("has_cameras") is False:
+        texts.append("No cameras are known: no gallery image is junk, except the query itself if it is in the gallery.")
+    return texts
 
 
 def _retrieval_table(results: Sequence[TestResult]) -> Table:
-    table = Table(title="results in percent, with 95 % intervals over queries")
+    table = Table(title="results in percent with 95 % confidence intervals over queries")
     table.add_column("")
     for result in results:
         table.add_column(result.prefix, justify="right")
@@ -80,7 +80,7 @@ def _cell(result: TestResult, name: str) -> str:
 
 
 def _by_attribute(result: TestResult) -> dict[str, dict[str, float | None]]:
-    """Return the metrics of each attribute by its name, which may contain slashes."""
+    """Return the metrics of each attribute by name; the name may contain slashes."""
     rows: dict[str, dict[str, float | None]] = {}
     for name, value in result.metrics.items():
         if name.startswith(PER_ATTRIBUTE):
@@ -90,7 +90,7 @@ def _by_attribute(result: TestResult) -> dict[str, dict[str, float | None]]:
 
 
 def _attribute_table(title: str, rows: Mapping[str, Mapping[str, float | None]]) -> Table:
-    """Build a table with a row for each name; the last column counts images."""
+    """Build a table with one row per name and the number of images in the last column."""
     table = Table(title=title)
     for heading in ("", *ATTRIBUTE_METRICS, "images"):
         table.add_column(heading, justify="right" if heading else "left", overflow="fold")

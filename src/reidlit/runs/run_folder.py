@@ -1,4 +1,4 @@
-"""The folder of a run: where its files are, and how they are written and read."""
+"""Run folder: paths of its files, and methods that write and read them."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ class RunFolder:
     """Files of one run of a command.
 
     Attributes:
-        path: The folder, `hydra.run.dir` or a job's folder in a sweep.
+        path: Path of the folder: `hydra.run.dir`, or the folder of a job in a sweep.
     """
 
     path: Path
@@ -32,16 +32,18 @@ class RunFolder:
         """Open the folder of an existing run.
 
         Args:
-            path: Folder of a run.
-            argument: Name of the setting that gave it, for error messages.
+            path: Path of the folder.
+            argument: Name of the setting that contains the path, for error messages.
 
         Raises:
             FileNotFoundError: If the folder does not exist.
-            ValueError: If it is not the folder of a run.
+            ValueError: If it is not a run folder.
         """
         folder = cls(Path(path).expanduser())
         if not folder.path.is_dir():
-            raise FileNotFoundError(f"{argument}={path} does not exist: give the folder of a reidlit train or test.")
+            raise FileNotFoundError(
+                f"{argument}={path} does not exist: pass the folder of a `reidlit train` or `reidlit test` run."
+            )
         if not folder.settings_file.is_file():
             raise ValueError(f"{argument}={path} is not a run folder: {HYDRA}/config.yaml is missing.")
         return folder
@@ -53,17 +55,17 @@ class RunFolder:
 
     @property
     def metrics_file(self) -> Path:
-        """All results by flat name; the last file that a run writes."""
+        """All metrics by flat name; the last file that a run writes."""
         return self.path / METRICS
 
     @property
     def environment_file(self) -> Path:
-        """Hardware and package versions."""
+        """Time, hardware and package versions."""
         return self.path / "environment.json"
 
     @property
     def per_query_file(self) -> Path:
-        """One row for each query of each test set."""
+        """Table with one row for each query of each test set."""
         return self.path / "per_query.parquet"
 
     @property
@@ -73,7 +75,7 @@ class RunFolder:
 
     @property
     def error_file(self) -> Path:
-        """Error of a failed job of a sweep: a line, then the traceback."""
+        """Error of a failed sweep job: one line, followed by the traceback."""
         return self.path / ERROR
 
     @property
@@ -88,11 +90,11 @@ class RunFolder:
 
     @property
     def best_checkpoint(self) -> Path:
-        """Checkpoint with the best validation score, if one was selected."""
+        """Checkpoint with the best validation score, if the run selected one."""
         return self.checkpoints / "best.ckpt"
 
     def products(self) -> list[tuple[str, Path]]:
-        """Return name and path of each file that the run left for people."""
+        """Return name and path of each existing result file."""
         files = [
             ("metrics", self.metrics_file),
             ("each query", self.per_query_file),
@@ -103,7 +105,7 @@ class RunFolder:
         return [(name, path) for name, path in files if path.is_file()]
 
     def save_config(self, config: DictConfig) -> None:
-        """Replace the configuration that Hydra wrote by the one that runs."""
+        """Replace the configuration written by Hydra with the resolved one."""
         self.settings_file.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(self.settings_file, OmegaConf.to_yaml(config))
 
@@ -122,53 +124,53 @@ class RunFolder:
         except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
             raise ValueError(f"{self.settings_file} cannot be read ({type(error).__name__}).") from error
         if not isinstance(config, DictConfig):
-            raise ValueError(f"{self.settings_file} does not contain a mapping.")
+            raise ValueError(f"{self.settings_file} is invalid: must contain a mapping.")
         return config
 
     def command(self) -> str:
-        """Return the command that was run, such as `train`.
+        """Return the name of the command, such as `train`.
 
         Raises:
-            ValueError: If the files of Hydra cannot be read.
+            ValueError: If the file written by Hydra cannot be read.
         """
         return str(self._hydra_file("hydra.yaml").hydra.job.config_name)
 
     def overrides(self) -> dict[str, str]:
-        """Return the settings of the command line by name; the last value of a setting counts, as in Hydra.
+        """Return the command-line settings by name; the last value of a setting takes precedence, as in Hydra.
 
         Raises:
-            ValueError: If the files of Hydra cannot be read.
+            ValueError: If the file written by Hydra cannot be read.
         """
         return read_overrides(OmegaConf.to_container(self._hydra_file("overrides.yaml"), resolve=False))
 
     def metrics(self) -> dict[str, Any] | None:
-        """Read `metrics.json`; None if the run has not finished.
+        """Read `metrics.json`; return None if the run has not finished.
 
         Raises:
-            ValueError: If the file is broken.
+            ValueError: If the file is corrupt.
         """
         if not self.metrics_file.is_file():
             return None
         try:
             metrics = json.loads(self.metrics_file.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"{self.metrics_file} is broken ({error}).") from error
+            raise ValueError(f"{self.metrics_file} is corrupt ({error}).") from error
         if not isinstance(metrics, dict):
-            raise ValueError(f"{self.metrics_file} does not contain metrics by name.")
+            raise ValueError(f"{self.metrics_file} is invalid: must contain a JSON object.")
         return metrics
 
     def result(self) -> RunResult | None:
-        """Read the results; None if the run has not finished."""
+        """Read the results; return None if the run has not finished."""
         metrics = self.metrics()
         return None if metrics is None else RunResult.from_json(metrics)
 
     def environment(self) -> dict[str, Any]:
-        """Read hardware and versions; empty if they were not written."""
+        """Read the environment; return an empty dict if the file does not exist."""
         file = self.environment_file
         return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
     def training_log(self) -> dict[str, tuple[list[float], list[float]]]:
-        """Read steps and values of each column of Lightning's CSV log; empty if there is none."""
+        """Read steps and values of each column of Lightning's CSV log; return an empty dict if it does not exist."""
         columns: dict[str, tuple[list[float], list[float]]] = {}
         file = self.path / "csv" / "metrics.csv"
         if not file.is_file():
@@ -183,13 +185,13 @@ class RunFolder:
         return columns
 
     def error(self) -> str | None:
-        """Return the first line of the error of a failed job, or None."""
+        """Return the first line of the error of a failed sweep job, or None."""
         if not self.error_file.is_file():
             return None
         return self.error_file.read_text(encoding="utf-8").partition("\n")[0]
 
     def status(self) -> Status:
-        """Return whether the run has finished, failed, or neither."""
+        """Return the status of the run: finished, failed or unfinished."""
         if self.metrics_file.is_file():
             return "finished"
         return "failed" if self.error_file.is_file() else "unfinished"
@@ -202,12 +204,12 @@ class RunFolder:
 
 
 def read_overrides(overrides: Any) -> dict[str, str]:
-    """Return a list of Hydra overrides as settings by name, without the signs that add a key."""
+    """Convert a list of Hydra overrides to settings by name, without the prefix `+`."""
     pairs = (str(override).lstrip("+").partition("=") for override in overrides or ())
     return {key: value for key, _, value in pairs}
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest `last.ckpt` of the runs in a folder, or None."""
+    """Return the newest `last.ckpt` of all runs in a folder, or None."""
     checkpoints = [RunFolder(path).last_checkpoint for path in folder.glob("*") if path.is_dir()]
     return max((path for path in checkpoints if path.is_file()), key=lambda path: path.stat().st_mtime, default=None)

@@ -28,8 +28,8 @@ class RunStatistics(NamedTuple):
 def run_statistics(values: Sequence[float], level: float = 0.95) -> RunStatistics:
     """Compute the mean, the standard deviation and Student's confidence interval of the mean.
 
-    The interval assumes that the runs are independent draws from a normal distribution. It is not clipped to the range of
-    a fraction: an interval that exceeds 0 or 1 indicates too few runs.
+    The interval assumes independent, normally distributed runs. It is not clipped to the range of a fraction: an
+    interval that exceeds 0 or 1 indicates too few runs.
 
     Source: Student, "The Probable Error of a Mean", Biometrika 1908.
 
@@ -38,13 +38,13 @@ def run_statistics(values: Sequence[float], level: float = 0.95) -> RunStatistic
         level: Confidence level, between 0 and 1.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: If `values` is empty or not finite, or `level` is out of range.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
-        raise ValueError(f"values={values} must be (N,) finite numbers, at least one")
+        raise ValueError(f"values={values} is invalid: must be at least one finite number.")
     if not 0 < level < 1:
-        raise ValueError(f"level={level} must be between 0 and 1, like 0.95")
+        raise ValueError(f"level={level} is invalid: must be between 0 and 1, for example 0.95.")
     n, mean = array.size, float(array.mean())
     if n == 1:
         return RunStatistics(1, mean, float("nan"), float("nan"), float("nan"))

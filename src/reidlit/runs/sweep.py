@@ -1,6 +1,6 @@
-"""The folder of a sweep: its command line and its jobs.
+"""Sweep folder: its command line and its jobs.
 
-It is read before a sweep starts, so it imports nothing heavier than OmegaConf.
+This module is imported before a sweep starts, so it imports nothing heavier than OmegaConf.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,24 +23,24 @@ class SweepFolder:
     """Files of one sweep.
 
     Attributes:
-        path: The folder, `hydra.sweep.dir`.
+        path: Path of the folder, `hydra.sweep.dir`.
     """
 
     path: Path
 
     @property
     def exists(self) -> bool:
-        """Whether a sweep was started in the folder."""
+        """True if a sweep was started in the folder."""
         return (self.path / MULTIRUN).is_file()
 
     def jobs(self) -> list["Job"]:
-        """Read all jobs in the order of their numbers."""
+        """Read all jobs, sorted by number."""
         folders = [RunFolder(path.parents[1]) for path in self.path.rglob(f"{HYDRA}/overrides.yaml")]
         jobs = [Job.read(folder, folder.path.relative_to(self.path).as_posix()) for folder in folders]
         return sorted(jobs, key=lambda job: (len(job.name), job.name))
 
     def origin(self) -> "SweepOrigin":
-        """Return what the sweep was started with."""
+        """Read the command and the settings that started the sweep."""
         return SweepOrigin.of(OmegaConf.load(self.path / MULTIRUN))
 
 
@@ -49,11 +49,11 @@ class Job:
     """One job of a sweep.
 
     Attributes:
-        name: Path of its folder relative to the sweep.
-        settings: Settings that it was started with, by name.
+        name: Path of its folder relative to the sweep folder.
+        settings: Command-line settings by name.
         status: `finished`, `failed` or `unfinished`.
-        result: What it measured; empty unless it finished.
-        error: Why it failed, in a line, or None.
+        result: Results of the job; empty unless it finished.
+        error: First line of the error, or None.
     """
 
     name: str
@@ -64,20 +64,20 @@ class Job:
 
     @classmethod
     def read(cls, folder: RunFolder, name: str) -> "Job":
-        """Read the folder of a job."""
+        """Read a job from its folder."""
         result = folder.result() or RunResult()
         return cls(name, folder.overrides(), folder.status(), result, folder.error())
 
 
 @dataclass(frozen=True)
 class SweepOrigin:
-    """What the jobs of a sweep follow from.
+    """Command and settings that determine the jobs of a sweep.
 
     Attributes:
         command: Name of the command, such as `train`.
-        task: Overrides of the command's settings.
-        hydra: Overrides of Hydra's settings.
-        sweeper: Target of the sweeper, and its parameters.
+        task: Overrides of the command's configuration.
+        hydra: Overrides of Hydra's configuration.
+        sweeper: Dotted name of the sweeper, and its parameters.
     """
 
     command: str
@@ -87,7 +87,7 @@ class SweepOrigin:
 
     @classmethod
     def of(cls, config: Any) -> "SweepOrigin":
-        """Read it from the configuration of a sweep, with `hydra`."""
+        """Extract the origin from the configuration of a sweep, including its `hydra` node."""
         overrides = OmegaConf.to_container(config.hydra.overrides, resolve=False)
         lists = overrides if isinstance(overrides, dict) else {"task": [], "hydra": []}
         sweeper = config.hydra.sweeper
@@ -97,14 +97,18 @@ class SweepOrigin:
 
     @property
     def command_line(self) -> str:
-        """The command that started the sweep."""
+        """Command line that started the sweep."""
         return " ".join(["reidlit", self.command, "-m", *self.task])
 
 
 def resumed_arguments(command: str, arguments: Sequence[str]) -> list[str]:
-    """Replace `resume_sweep=<folder>` by the arguments that the sweep in that folder was started with.
+    """Replace `resume_sweep=<folder>` with the original arguments of the sweep in that folder.
 
-    Other arguments, such as `hydra/launcher=joblib`, come later and take precedence.
+    Other arguments, such as `hydra/launcher=joblib`, follow and take precedence.
+
+    Args:
+        command: Name of the command.
+        arguments: Command-line arguments of the command.
 
     Raises:
         FileNotFoundError: If no sweep was started in the folder.
@@ -116,7 +120,8 @@ def resumed_arguments(command: str, arguments: Sequence[str]) -> list[str]:
     folder = SweepFolder(Path(resumes[-1].removeprefix(RESUME).strip("'\"")).expanduser())
     if not folder.exists:
         raise FileNotFoundError(
-            f"{resumes[-1]}: there is no {MULTIRUN} in it. Give the folder of a sweep, such as runs/multirun/<date>_<time>."
+            f"{resumes[-1]} is not a sweep folder: {MULTIRUN} is missing. Pass a folder such as "
+            "runs/multirun/<date>_<time>."
         )
     origin = folder.origin()
     if origin.command != command and not any(item.startswith(("--config-name", "-cn")) for item in arguments):
@@ -128,13 +133,13 @@ def resumed_arguments(command: str, arguments: Sequence[str]) -> list[str]:
 
 
 def refuse_other_sweep(config: DictConfig) -> None:
-    """Refuse to start a sweep in the folder of another one, whose jobs have the same numbers.
+    """Refuse to start a sweep in the folder of another sweep, because their job numbers collide.
 
     Args:
-        config: Configuration of the sweep, with `hydra`.
+        config: Configuration of the sweep, including its `hydra` node.
 
     Raises:
-        ValueError: If the folder contains other jobs than those of this sweep.
+        ValueError: If the folder contains jobs of another sweep, or runs.
     """
     folder = SweepFolder(Path(config.hydra.sweep.dir))
     if folder.exists:
@@ -142,10 +147,10 @@ def refuse_other_sweep(config: DictConfig) -> None:
         if (old.command, old.task, old.sweeper) != (new.command, new.task, new.sweeper):
             raise ValueError(
                 f"hydra.sweep.dir={folder.path} contains the sweep `{old.command_line}`. Resume it with "
-                f"{RESUME}{folder.path}, or give this sweep its own folder; reidlit aggregate takes several."
+                f"{RESUME}{folder.path}, or choose another folder. `reidlit aggregate` accepts several folders."
             )
     elif any(folder.path.glob(f"*/{HYDRA}")):
-        raise ValueError(f"hydra.sweep.dir={folder.path} contains runs already: give the sweep its own folder.")
+        raise ValueError(f"hydra.sweep.dir={folder.path} already contains runs: choose another folder.")
 
 
 def _key(argument: str) -> str:
