@@ -1,4 +1,4 @@
-"""What many tests share."""
+"""Shared fixtures."""
 
 import gc
 import io
@@ -17,36 +17,36 @@ from helpers.cli_settings import TRAIN
 from reidlit import cli
 
 os.environ.setdefault("WANDB_MODE", "offline")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # also in the processes that tests start
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # also for processes that tests start
 
-LONG = ("test_notebooks.py", "test_docs.py", "tests/commands")
+SLOW_FILES = ("test_notebooks.py", "test_docs.py", "tests/commands")
 
 
 def pytest_collection_modifyitems(items):
-    """Files that take long come first, so that at the end no core waits for one of them."""
-    items.sort(key=lambda item: not any(part in item.nodeid for part in LONG))
+    """Run slow files first, so that no core waits for one of them at the end."""
+    items.sort(key=lambda item: not any(name in item.nodeid for name in SLOW_FILES))
 
 
 def pytest_collection_finish():
-    """What was imported stays to the end, so the garbage collector need not look through it."""
+    """Exclude imported modules from garbage collection, because they live until the end."""
     gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
-    """Tests are too small for two threads, which wait long for each other on a busy machine."""
+    """Use one thread: tests are small, and several threads wait for each other on a busy machine."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory) -> Path:
-    """A data root that all tests draw their synthetic images into once."""
+    """Data root with synthetic images, which all tests share."""
     return tmp_path_factory.mktemp("data")
 
 
 @pytest.fixture
 def torchreid_model():
-    """Builds a randomly initialised model of Torchreid, the oracle."""
+    """Function that builds a randomly initialized Torchreid model as a reference."""
     models = pytest.importorskip("torchreid.reid.models")
 
     def build(name: str, num_classes: int = 20, loss: str = "softmax", seed: int = 0):
@@ -57,21 +57,21 @@ def torchreid_model():
 
 
 def run_here(monkeypatch, arguments) -> int:
-    """Run a command in this process; returns its exit status."""
+    """Run a command in this process and return its exit status."""
     monkeypatch.setattr(sys, "argv", ["reidlit", *map(str, arguments)])
     monkeypatch.setattr(sys, "path", list(sys.path))
     try:
         cli.main()
-    except SystemExit as stop:
-        if isinstance(stop.code, str):
-            sys.stderr.write(stop.code)
-        return stop.code if isinstance(stop.code, int) else 1
+    except SystemExit as error:
+        if isinstance(error.code, str):
+            sys.stderr.write(error.code)
+        return error.code if isinstance(error.code, int) else 1
     return 0
 
 
 @pytest.fixture(scope="session")
 def command(drawn):
-    """Runs a command in this process, for fixtures that many tests read; returns what it printed."""
+    """Function that runs a command in this process and returns its output, for session fixtures."""
 
     def run(folder, *arguments):
         printed = io.StringIO()
@@ -87,7 +87,7 @@ def command(drawn):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, command) -> Path:
-    """The folder of a short training run that many tests read."""
+    """Folder of a short training run that many tests read."""
     folder = tmp_path_factory.mktemp("trained")
     printed = command(folder, "train", *TRAIN, f"hydra.run.dir={folder}/run", "score_untrained=true")
     (folder / "printed.txt").write_text(printed)
@@ -96,7 +96,7 @@ def trained(tmp_path_factory, command) -> Path:
 
 @pytest.fixture
 def reidlit(monkeypatch, tmp_path, capfd, drawn):
-    """Runs a command in this process, in an empty folder; gives its exit status and what it printed."""
+    """Function that runs a command in this process, in an empty folder, and returns its exit status and output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REIDLIT_DATA", str(drawn))
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
@@ -112,10 +112,9 @@ def reidlit(monkeypatch, tmp_path, capfd, drawn):
 
 @pytest.fixture
 def process(tmp_path, drawn):
-    """Starts a command as a process of its own, in an empty folder."""
-    if (
-        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    ):  # of a suite in the background; what it starts would inherit it
+    """Function that starts a command in a separate process, in an empty folder."""
+    # A test suite in the background ignores SIGINT, which child processes would inherit.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start(*arguments):

@@ -1,6 +1,6 @@
-"""The tree of the package: which room may import which, and where Hydra and Lightning belong.
+"""Import rules of the package: floors of the rooms, and modules that may import Hydra and Lightning.
 
-`docs/architecture.md` describes the same rules in prose.
+The architecture page of the documentation describes the same rules.
 """
 
 import ast
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "reidlit"
-# Imports point to a lower floor or stay within the room.
+# Imports must point to a lower floor or stay within the room.
 FLOORS = {
     "config": 0,
     "files": 0,
@@ -39,7 +39,7 @@ FLOORS = {
 }
 HYDRA = ("cli.py", "commands/", "engine/")
 LIGHTNING = ("commands/", "data/datamodule.py", "engine/", "runs/")
-# Files of one name in two rooms: each mirrors the other.
+# File names that exist in two rooms, because one file mirrors the other.
 MIRRORED = {"distillation.py", "doctor.py"}
 FORBIDDEN = {"utils", "common", "helpers"}
 
@@ -79,8 +79,8 @@ def test_every_room_has_a_floor():
 
 
 def test_files_are_small():
-    long = {str(p.relative_to(SOURCE)): n for p in FILES if (n := len(p.read_text().splitlines())) > 400}
-    assert long == {}
+    too_long = {str(p.relative_to(SOURCE)): n for p in FILES if (n := len(p.read_text().splitlines())) > 400}
+    assert too_long == {}
 
 
 def test_file_names_are_unique():
@@ -91,12 +91,12 @@ def test_file_names_are_unique():
     assert {name for name, folders in rooms.items() if len(folders) > 1} == MIRRORED
 
 
-def test_no_module_is_a_collection_of_leftovers():
+def test_no_module_has_a_catch_all_name():
     assert not [path for path in FILES if FORBIDDEN & set(path.relative_to(SOURCE).with_suffix("").parts)]
 
 
 @pytest.mark.parametrize(
-    ("imported", "spared"),
+    ("statement", "packages"),
     [
         ("import reidlit.cli", ("torch", "numba", "pytorch_lightning", "numpy")),
         (
@@ -105,8 +105,8 @@ def test_no_module_is_a_collection_of_leftovers():
         ),
     ],
 )
-def test_importing_is_cheap(imported, spared):
-    code = f"import sys; {imported}; print([name for name in {spared} if name in sys.modules])"
+def test_import_does_not_load_heavy_packages(statement, packages):
+    code = f"import sys; {statement}; print([name for name in {packages} if name in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
 
@@ -120,8 +120,8 @@ def test_public_names_resolve():
         _ = reidlit.nothing
 
 
-def test_the_architecture_page_describes_this_tree():
-    page = (SOURCE.parents[1] / "docs" / "architecture.md").read_text()
+def test_architecture_page_describes_the_package():
+    page = (SOURCE.parents[1] / "docs" / "project" / "architecture.md").read_text()
     described = {
         name: int(floor) for name, floor in re.findall(r"^  (\w+)(?:/|\.py) .*floor (\d)$", page, re.MULTILINE)
     }

@@ -1,4 +1,4 @@
-"""The tree of the tests: it mirrors the package, and no test reads another."""
+"""Structure of the tests: it mirrors the package, and tests do not import each other."""
 
 import ast
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "reidlit"
-NO_ROOM = {"faults", "helpers", "files_of_0_1"}  # faults cut across rooms; helpers and stored files are no tests
+NO_ROOM = {"faults", "helpers", "files_of_0_1"}  # fault tests cover several rooms; the other folders contain no tests
 FILES = sorted(path for path in TESTS.rglob("*.py") if path.parent.relative_to(TESTS).as_posix() not in NO_ROOM)
 ROOMS = [path for path in FILES if path.parent != TESTS and path.name.startswith("test_")]
 
@@ -17,17 +17,19 @@ def name_of(path):
 
 
 def subjects(room):
-    """What a test may be named after: modules and rooms of a room, and the room itself."""
-    inside = {path.stem.removeprefix("_") for path in (SOURCE / room).glob("*") if path.suffix in ("", ".py")}
-    return inside | {room.name}
+    """Names that tests of a room may use: its modules, its subfolders and the room itself."""
+    members = {path.stem.removeprefix("_") for path in (SOURCE / room).glob("*") if path.suffix in ("", ".py")}
+    return members | {room.name}
 
 
 @pytest.mark.parametrize("path", ROOMS, ids=name_of)
 def test_tests_mirror_the_package(path):
-    """A test in a room is called `test_<module>.py` or `test_<module>_<aspect>.py`."""
+    """Tests of a room are named `test_<module>.py` or `test_<module>_<aspect>.py`."""
     room, subject = path.parent.relative_to(TESTS), path.stem.removeprefix("test_")
-    assert (SOURCE / room).is_dir(), f"reidlit has no room {room}"
-    assert any(f"{subject}_".startswith(f"{name}_") for name in subjects(room)), f"reidlit/{room} has no such module"
+    assert (SOURCE / room).is_dir(), f"reidlit/{room} does not exist"
+    assert any(f"{subject}_".startswith(f"{name}_") for name in subjects(room)), (
+        f"reidlit/{room} has no module for {path.name}"
+    )
 
 
 @pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=name_of)
@@ -35,5 +37,5 @@ def test_no_test_imports_another(path):
     for node in ast.walk(ast.parse(path.read_text())):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        tested = [name for name in names if not name.startswith(("helpers.", "reidlit."))]
-        assert not [name for name in tested if "test_" in name or name.startswith("tests")], path
+        others = [name for name in names if not name.startswith(("helpers.", "reidlit."))]
+        assert not [name for name in others if "test_" in name or name.startswith("tests")], path

@@ -1,4 +1,4 @@
-"""Names of earlier releases keep working, with a warning."""
+"""Names of earlier releases still work, with a warning."""
 
 from importlib import import_module
 
@@ -9,7 +9,7 @@ from reidlit.spec import build, locate
 
 
 @pytest.mark.parametrize("new", sorted(set(MOVED.values())))
-def test_present_names_exist(new):
+def test_current_names_exist(new):
     module, _, attribute = new.rpartition(".")
     try:
         import_module(new)
@@ -30,7 +30,7 @@ def test_names_are_translated(old, new):
     assert locate(old) is locate(new)
 
 
-def test_old_modules_can_be_imported_with_a_warning():
+def test_old_modules_are_importable_with_a_warning():
     with pytest.warns(FutureWarning, match=r"reidlit\.engine\.reid\.ReIDModule"):
         from reidlit.engine.module import ReIDModule
     assert ReIDModule is locate("reidlit.engine.reid.ReIDModule")
@@ -40,7 +40,7 @@ def test_old_modules_can_be_imported_with_a_warning():
         import_module("reidlit.engine.nothing")
 
 
-def test_files_of_earlier_releases_are_read_without_a_warning(recwarn):
+def test_old_names_in_specs_do_not_warn(recwarn):
     step = build({"_target_": "reidlit.metrics.k_reciprocal.KReciprocal", "k1": 7})
     assert step.k1 == 7
     assert not [warning for warning in recwarn if warning.category is FutureWarning]

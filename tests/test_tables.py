@@ -26,17 +26,17 @@ def columns():
     }
 
 
-def test_parquet_is_read_back(columns, tmp_path):
+def test_parquet_round_trip(columns, tmp_path):
     write_table(tmp_path / "queries.parquet", columns)
     table = parquet.read_table(tmp_path / "queries.parquet")
     assert table.column_names == list(columns)
     assert table.schema.types == [pa.int64(), pa.float64(), pa.list_(pa.float32()), pa.bool_(), pa.string()]
-    assert [column.null_count for column in table.columns] == [0] * 5  # NaN is no missing value
+    assert [column.null_count for column in table.columns] == [0] * 5  # NaN is not a missing value
     for name, expected in columns.items():
         np.testing.assert_array_equal(np.array(table[name].to_pylist(), expected.dtype), expected)
 
 
-def test_csv_is_read_back(columns, tmp_path):
+def test_csv_round_trip(columns, tmp_path):
     write_table(tmp_path / "queries.csv", columns)
     header, *rows = csv_rows(tmp_path / "queries.csv")
     assert header == ["index", "ap", "distance_1", "distance_2", "hit", "path"]
@@ -60,7 +60,7 @@ def test_memory_layout_does_not_matter(layout, tmp_path):
 
 
 @pytest.mark.parametrize("width", [0, 1])
-def test_narrow_lists(width, tmp_path):
+def test_list_columns_of_width_0_and_1(width, tmp_path):
     columns = {"index": np.arange(2), "near": np.zeros((2, width))}
     write_table(tmp_path / "a.parquet", columns)
     assert parquet.read_table(tmp_path / "a.parquet")["near"].to_pylist() == [[0.0] * width] * 2
@@ -71,7 +71,7 @@ def test_narrow_lists(width, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
-def test_no_rows(suffix, tmp_path):
+def test_table_without_rows(suffix, tmp_path):
     write_table(tmp_path / f"a.{suffix}", {"ap": np.array([]), "near": np.zeros((0, 2))})
     if suffix == "csv":
         assert csv_rows(tmp_path / "a.csv") == [["ap", "near_1", "near_2"]]
@@ -80,7 +80,7 @@ def test_no_rows(suffix, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
-def test_a_table_is_replaced_and_nothing_else_is_left(suffix, columns, tmp_path):
+def test_existing_table_is_replaced_without_leftovers(suffix, columns, tmp_path):
     path = tmp_path / f"a.{suffix}"
     path.write_text("old")
     write_table(path, columns)
@@ -89,22 +89,22 @@ def test_a_table_is_replaced_and_nothing_else_is_left(suffix, columns, tmp_path)
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
-def test_a_failure_leaves_the_older_table(suffix, columns, tmp_path):
+def test_failed_write_keeps_existing_table(suffix, columns, tmp_path):
     path = tmp_path / f"a.{suffix}"
     path.write_text("old")
-    columns["path"] = np.array(["a", "b", "\ud800"])  # no UTF-8; CSV notices when the rows before are written
+    columns["path"] = np.array(["a", "b", "\ud800"])  # invalid in UTF-8; CSV fails after writing the previous rows
     with pytest.raises(UnicodeError):
         write_table(path, columns)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_leaves_the_older_table(columns, tmp_path, monkeypatch):
-    def half(_, path):
+def test_full_disk_keeps_existing_table(columns, tmp_path, monkeypatch):
+    def write_half(_, path):
         path.write_text("half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(parquet, "write_table", half)
+    monkeypatch.setattr(parquet, "write_table", write_half)
     path = tmp_path / "a.parquet"
     path.write_text("old")
     with pytest.raises(OSError, match="disk full"):
@@ -114,8 +114,8 @@ def test_a_full_disk_leaves_the_older_table(columns, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a", "a.CSV", "parquet"])
-def test_other_suffixes_are_refused(name, columns, tmp_path):
-    with pytest.raises(ValueError, match=rf"path=.*{name} must end in .parquet or .csv"):
+def test_unsupported_suffix_raises(name, columns, tmp_path):
+    with pytest.raises(ValueError, match=rf"path=.*{name} .*\.parquet.*\.csv"):
         write_table(tmp_path / name, columns)
     assert list(tmp_path.iterdir()) == []
 
@@ -124,34 +124,34 @@ def test_other_suffixes_are_refused(name, columns, tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({}, "columns is empty"),
-        ({"a": np.zeros(2), "b": np.zeros((3, 2))}, r"one length, got \{'a': 2, 'b': 3\}"),
-        ({"a": np.zeros((2, 2, 2))}, r"column 'a' must be .* got shape \(2, 2, 2\)"),
-        ({"a": np.array(1.0)}, r"column 'a' must be .* got shape \(\)"),
-        ({"a": np.array([None, 1])}, "column 'a' must be .* of object"),
+        ({}, "columns"),
+        ({"a": np.zeros(2), "b": np.zeros((3, 2))}, r"columns.*\{'a': 2, 'b': 3\}"),
+        ({"a": np.zeros((2, 2, 2))}, r"columns\['a'\].*\(2, 2, 2\)"),
+        ({"a": np.array(1.0)}, r"columns\['a'\].*\(\)"),
+        ({"a": np.array([None, 1])}, r"columns\['a'\].*object"),
     ],
 )
-def test_bad_columns_are_refused(suffix, columns, message, tmp_path):
+def test_invalid_columns_raise(suffix, columns, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         write_table(tmp_path / f"a.{suffix}", columns)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_csv_has_no_two_columns_of_one_name(tmp_path):
+def test_duplicate_csv_column_names_raise(tmp_path):
     columns = {"near": np.zeros((2, 2)), "near_1": np.zeros(2)}
-    with pytest.raises(ValueError, match="two columns of one name"):
+    with pytest.raises(ValueError, match=r"columns.*near_1"):
         write_table(tmp_path / "a.csv", columns)
     assert list(tmp_path.iterdir()) == []
     write_table(tmp_path / "a.parquet", columns)
 
 
-def test_a_missing_folder_is_named(columns, tmp_path):
+def test_missing_folder_raises(columns, tmp_path):
     for suffix in ("parquet", "csv"):
         with pytest.raises(FileNotFoundError, match="nowhere"):
             write_table(tmp_path / "nowhere" / f"a.{suffix}", columns)
 
 
-def test_pyarrow_is_imported_when_it_is_needed():
+def test_pyarrow_is_imported_on_first_use():
     code = "import sys, reidlit.tables; print('pyarrow' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "False"

@@ -1,4 +1,4 @@
-"""The wheel carries conf/ and works outside the repository."""
+"""The wheel contains conf/ and works outside the repository."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The wheel, installed into a folder of its own."""
+    """Folder that contains the unpacked wheel."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT]
     subprocess.run(build, check=True, capture_output=True)
@@ -23,19 +23,19 @@ def site(tmp_path_factory):
     return folder / "site"
 
 
-def test_wheel_has_conf_and_nothing_else_at_the_top(site):
+def test_wheel_contains_only_the_package_with_conf(site):
     assert (site / "reidlit/conf/train.yaml").is_file()
     assert (site / "reidlit/conf/model/osnet_x1_0.yaml").is_file()
     assert {path.name.split("-")[0] for path in site.iterdir()} == {"reidlit"}
 
 
-def test_wheel_works_outside_the_repository(site, tmp_path):
+def test_wheel_runs_outside_the_repository(site, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(site)}
     command = [sys.executable, "-P", "-m", "reidlit", "train", "model=osnet_x1_0", "--cfg", "job"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert "width: 1.0" in done.stdout, done.stderr
+    process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "width: 1.0" in process.stdout, process.stderr
     code = "import reidlit.config; print(reidlit.config.CONFIG_DIR)"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-P", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == str(site / "reidlit" / "conf")
+    assert process.stdout.strip() == str(site / "reidlit" / "conf")

@@ -1,6 +1,6 @@
-"""Person re-identification on PyTorch Lightning and Hydra.
+"""Person re-identification with PyTorch Lightning and Hydra.
 
-The public names are imported when they are first used, so that `import reidlit` stays cheap.
+Public names are imported on first use, so that `import reidlit` is fast.
 """
 
 from importlib import import_module
@@ -31,7 +31,7 @@ __all__ = [
     "trust",
 ]
 
-_HOME = {
+_MODULE_OF = {
     "FeatureExtractor": "reidlit.inference.extractor",
     "Gallery": "reidlit.inference.search.gallery",
     "ReIDModule": "reidlit.engine.reid",
@@ -47,8 +47,8 @@ _moved.install()
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
+    if name in _MODULE_OF:
+        return getattr(import_module(_MODULE_OF[name]), name)
     raise AttributeError(f"module 'reidlit' has no attribute {name!r}")
 
 

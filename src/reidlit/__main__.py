@@ -1,4 +1,4 @@
-"""`python -m reidlit` is the command `reidlit`."""
+"""Entry point of `python -m reidlit`."""
 
 from reidlit.cli import main
 

@@ -1,7 +1,7 @@
-"""Old names of modules that have moved, importable for one release with a deprecation warning.
+"""Aliases of modules and classes that have moved, importable for one release with a deprecation warning.
 
-Configurations and programs written for 0.1 name classes by their path, such as `reidlit.engine.ranked_lists.RankedLists`.
-`current_name` maps such a path to the present one, and the import hook makes the old modules importable.
+Configurations and programs written for 0.1 contain dotted names such as `reidlit.engine.ranked_lists.RankedLists`.
+`current_name` maps such a name to the current one, and an import hook makes the old modules importable.
 """
 
 import sys
@@ -13,7 +13,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-# Old module -> new module, or old class -> new class where a module was split or a class renamed.
+# Old module -> new module; old class -> new class if its module was split or the class was renamed.
 MOVED = {
     "reidlit.data.attributes": "reidlit.data.attribute_data",
     "reidlit.data.csv_lines": "reidlit.data.csv_reader",
@@ -141,7 +141,7 @@ MOVED = {
 
 
 def current_name(name: str) -> str:
-    """Return the present dotted path of a class or function given by its path in an earlier release."""
+    """Return the current dotted name of a class or function, given its name in an earlier release."""
     if name in MOVED:
         return MOVED[name]
     module, _, attribute = name.rpartition(".")
@@ -149,7 +149,7 @@ def current_name(name: str) -> str:
 
 
 class _MovedModule(ModuleType):
-    """An old module whose attributes are looked up in their present modules."""
+    """Old module that looks up its attributes in their current modules."""
 
     def __getattr__(self, attribute: str) -> Any:
         name = f"{self.__name__}.{attribute}"
@@ -163,15 +163,15 @@ class _MovedModule(ModuleType):
 
 
 class _MovedFinder(MetaPathFinder, Loader):
-    """Finds modules that exist no more but are listed in `MOVED`."""
+    """Import finder and loader for old modules that are listed in `MOVED`."""
 
     def find_spec(
         self,
         fullname: str,
-        path: Sequence[str] | None,  # noqa: ARG002 the import protocol passes it
-        target: ModuleType | None = None,  # noqa: ARG002 the import protocol passes it
+        path: Sequence[str] | None,  # noqa: ARG002 - required by the import protocol
+        target: ModuleType | None = None,  # noqa: ARG002 - required by the import protocol
     ) -> ModuleSpec | None:
-        """Return a spec for an old module or a package that contained one."""
+        """Return a module spec for an old module or a package that contained one."""
         if not fullname.startswith("reidlit.") or not any(
             old == fullname or old.startswith(f"{fullname}.") for old in MOVED
         ):
@@ -179,7 +179,7 @@ class _MovedFinder(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self, is_package=any(old.startswith(f"{fullname}.") for old in MOVED))
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Create the stand-in."""
+        """Create the old module."""
         return _MovedModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
@@ -187,5 +187,5 @@ class _MovedFinder(MetaPathFinder, Loader):
 
 
 def install() -> None:
-    """Make old module names importable; present modules are found first."""
+    """Make old modules importable; current modules take precedence."""
     sys.meta_path.append(_MovedFinder())

@@ -1,37 +1,37 @@
-"""Where conf/ lies, and its options as plain dicts without a Hydra application."""
+"""Location of conf/, and access to its config groups as plain dicts without Hydra."""
 
 from pathlib import Path
 from typing import Any
 
-_HERE = Path(__file__).parent
-# In a wheel conf/ lies in the package; in a checkout, at the top level.
-CONFIG_DIR = next(path for path in (_HERE / "conf", _HERE.parents[1] / "conf") if path.is_dir())
+_PACKAGE = Path(__file__).parent
+# conf/ is inside the package in a wheel, and at the top level in a checkout.
+CONFIG_DIR = next(path for path in (_PACKAGE / "conf", _PACKAGE.parents[1] / "conf") if path.is_dir())
 
 
 def options(group: str) -> list[str]:
-    """The names of a config group, sorted, e.g. those of `model`."""
+    """Return the sorted choices of a config group, for example of `model`."""
     return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
 
 
 def option(group: str, name: str) -> dict[str, Any]:
-    """One option of a group as a plain dict.
+    """Return one choice of a config group as a plain dict.
 
     Raises:
-        ValueError: if the group has no such option.
+        ValueError: If the group has no such choice or its file is invalid.
     """
-    from omegaconf import DictConfig, OmegaConf  # here, so that the command line starts without it
+    from omegaconf import DictConfig, OmegaConf  # not at module level, so that the command line starts fast
 
-    if name not in (known := options(group)):
-        raise ValueError(f"{group}={name!r} does not exist. Options of {group}: {', '.join(known)}.")
+    if name not in (choices := options(group)):
+        raise ValueError(f"{group}={name!r} does not exist. Choices of {group}: {', '.join(choices)}.")
     spec = OmegaConf.load(CONFIG_DIR / group / f"{name}.yaml")
     if not isinstance(spec, DictConfig):
-        raise ValueError(f"conf/{group}/{name}.yaml must hold a mapping.")
-    # `part: name` in the defaults stands for conf/<group>/<part>/<name>.yaml; what reaches into other groups is Hydra's.
+        raise ValueError(f"conf/{group}/{name}.yaml is invalid: must contain a mapping.")
+    # `part: choice` in the defaults list includes conf/<group>/<part>/<choice>.yaml. Only Hydra resolves other groups.
     entries = [entry for entry in spec.pop("defaults", ()) if entry != "_self_"]
-    chosen = {str(part): str(choice) for entry in entries for part, choice in entry.items()}
+    defaults = {str(part): str(choice) for entry in entries for part, choice in entry.items()}
     parts = {
         part: option(f"{group}/{part}", choice)
-        for part, choice in chosen.items()
+        for part, choice in defaults.items()
         if (CONFIG_DIR / group / part).is_dir() and part.isidentifier()
     }
     merged = OmegaConf.to_container(OmegaConf.merge(parts, spec), resolve=True)

@@ -1,4 +1,4 @@
-"""Messages of commands on standard output."""
+"""Console output of commands."""
 
 import os
 
@@ -13,6 +13,6 @@ def is_main_process() -> bool:
 
 
 def say(text: str) -> None:
-    """Print `text` as it is, in the main process only."""
+    """Print text without markup or wrapping, in the main process only."""
     if is_main_process():
         Console().print(text, highlight=False, soft_wrap=True, markup=False)

@@ -12,19 +12,19 @@ from typing import Any
 def atomic_path(file: Path, shared: bool = True) -> Iterator[Path]:
     """Yield a temporary path next to `file` that replaces `file` when the block ends without an error.
 
-    A reader therefore finds the previous file or the complete new one, never a part of it. After an error, the temporary
-    file is removed and `file` is unchanged.
+    Readers see either the previous file or the complete new one. After an error, the temporary file is removed and
+    `file` is unchanged.
 
     Args:
-        file: Path to write; its folder must exist.
-        shared: Whether several processes may write `file` at once. If not, the temporary file has a fixed name, so what a
-            killed process left behind is overwritten by the next write.
+        file: Path of the file to write; its folder must exist.
+        shared: Whether several processes may write `file` at the same time. If False, the temporary file has a fixed
+            name, so that the next write overwrites the leftover of a killed process.
 
     Example:
         >>> with atomic_path(Path("scores.npz")) as part:  # doctest: +SKIP
         ...     np.savez(part, embedding=embedding)
     """
-    # The suffix is kept, since writers such as np.savez choose the format by it.
+    # Keep the suffix, because writers such as np.savez choose the format by it.
     unique = f".{uuid.uuid4().hex}" if shared else ""
     part = file.with_name(f".{file.stem}{unique}.part{file.suffix}")
     try:

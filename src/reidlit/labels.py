@@ -1,3 +1,3 @@
 """Label values shared by data, metrics and search."""
 
-UNKNOWN = -1  # identity, camera or attribute label that is not known
+UNKNOWN = -1  # unknown identity, camera or attribute label

@@ -1,14 +1,14 @@
-"""Formatting of values in the grammar of Hydra's command line."""
+"""Formatting of values for Hydra's override grammar."""
 
 import re
 from typing import Any
 
-PLAIN = re.compile(r"[A-Za-z_/.][\w./-]*", re.ASCII)  # needs no quotes
+PLAIN = re.compile(r"[A-Za-z_/.][\w./-]*", re.ASCII)  # text without quotes
 NOT_TEXT = ("true", "false", "null", "none", "nan", "inf")
 
 
 def format_override(value: Any) -> str:
-    """Format a value so that Hydra parses it back to the same value."""
+    """Format a value so that Hydra parses it back to an equal value."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -20,7 +20,7 @@ def format_override(value: Any) -> str:
     if isinstance(value, str) and not (
         PLAIN.fullmatch(value) and value.lower() not in NOT_TEXT and not _is_number(value)
     ):
-        # Backslashes escape only before a quote, so they are doubled there.
+        # Hydra treats backslashes as escapes only before a quote, so only these are doubled.
         escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
         return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
     return str(value)

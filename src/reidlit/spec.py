@@ -1,12 +1,11 @@
-"""Build an object from the plain dict that names it: `{"_target_": "package.module.Class", "argument": value}`.
+"""Specs: plain dicts from which objects are built, `{"_target_": "package.module.Class", "argument": value}`.
 
-A checkpoint holds such dicts instead of pickled objects, so it can be read without Hydra and without running its code. What
-a checkpoint names is built only if it is harmless, see `check_saved`; what a user's own program or command line names, always.
+Checkpoints store specs instead of pickled objects, so that they can be loaded without Hydra and without running code
+from the file. Specs from files are built only if their targets are trusted, see `check_saved`. Specs from Python code
+or the command line are always built.
 
-There are two builders. `build` makes what a checkpoint stores: models, losses, optimizers, schedules. Loading one must
-neither need Hydra nor run code that the file chooses, so these specs stay plain dicts until `build` calls a checked target.
-Hydra's `instantiate` makes what only a command line names and no checkpoint stores: datasets, transforms, samplers, the
-Trainer, callbacks and loggers.
+There are two builders. `build` creates everything that checkpoints store: models, losses, optimizers and schedules.
+Hydra's `instantiate` creates everything else: datasets, transforms, samplers, the Trainer, callbacks and loggers.
 """
 
 import os
@@ -22,13 +21,14 @@ from torch.optim import Optimizer
 from reidlit._moved import current_name
 
 TARGET = "_target_"
-KEYS = (TARGET, "_instantiator")  # the second is Lightning's, for the same
-TRUST = "REIDLIT_TRUST"  # environment variable: packages, separated by commas
+KEYS = (TARGET, "_instantiator")  # Lightning uses the second key for the same purpose
+TRUST = "REIDLIT_TRUST"  # environment variable with a comma-separated list of packages
 
-# Of these any class may be built, and two functions.
+# Files may name any class in these packages, and two functions.
 OURS = ("reidlit.models", "reidlit.losses", "reidlit.metrics", "reidlit.engine.schedules", "reidlit.engine.optim")
 BUILDERS = ("reidlit.models.build.assemble", "reidlit.engine.optim.timm_optimizer")
-# Of these, networks, losses and optimisers. The libraries as a whole would be too much: they can fetch, compile, unpickle.
+# Files may also name modules and optimizers in these packages. Trusting the complete libraries would be unsafe, because
+# they can download, compile and unpickle.
 LIBRARIES = (
     *("torch.nn", "torch.optim", "timm.models", "timm.layers", "timm.loss", "timm.optim"),
     *("torchvision.models", "torchvision.ops"),
@@ -38,108 +38,121 @@ _trusted: set[str] = set()
 
 
 def locate(target: str) -> Any:
-    """Import what a dotted path names.
+    """Import the class or function with the given dotted name.
 
     Raises:
-        ValueError: if nothing of that name exists.
+        ValueError: If the name is not a string or cannot be imported.
     """
     if not isinstance(target, str):
-        raise ValueError(f"_target_={target!r} must be a text, package.module.Name.")
+        raise ValueError(f"_target_={target!r} is invalid: must be a string such as package.module.Name.")
     module, _, name = current_name(target).rpartition(".")
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"_target_={target!r} cannot be imported: {error}. It must be package.module.Name.") from error
+        raise ValueError(f"_target_={target!r} cannot be imported: {error}. Use package.module.Name.") from error
 
 
 def build(spec: Mapping[str, Any], **extra: Any) -> Any:
-    """Call the target of `spec` with its other keys and `extra`, which only the caller knows.
+    """Call the target of a spec with its other keys as arguments.
+
+    Args:
+        spec: Spec with the key `_target_`.
+        **extra: Additional arguments, which take precedence.
 
     Raises:
-        ValueError: if `spec` names no target or the target does not take these arguments.
+        ValueError: If the spec has no target, or the target does not accept the arguments.
     """
     if TARGET not in spec:
-        raise ValueError(f"A spec needs a {TARGET} key that names what to build; got the keys {sorted(spec)}.")
+        raise ValueError(
+            f"The key {TARGET} is missing in a spec with the keys {sorted(spec)}: set it to a dotted name."
+        )
     target = spec[TARGET]
     arguments = {key: value for key, value in spec.items() if key != TARGET} | extra
     try:
         return locate(target)(**arguments)
     except TypeError as error:
-        raise ValueError(f"{target} does not take the arguments {sorted(arguments)}: {error}") from error
+        raise ValueError(f"{target} does not accept the arguments {sorted(arguments)}: {error}") from error
 
 
 def accepts(spec: Mapping[str, Any], offered: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the offered arguments that the target of `spec` has, and that `spec` does not give itself."""
-    known = signature(locate(spec[TARGET])).parameters if TARGET in spec else {}
-    return {key: value for key, value in offered.items() if key in known and key not in spec}
+    """Select the offered arguments that the target of `spec` accepts and `spec` does not set."""
+    parameters = signature(locate(spec[TARGET])).parameters if TARGET in spec else {}
+    return {key: value for key, value in offered.items() if key in parameters and key not in spec}
 
 
 def trust(*names: str) -> None:
-    """Let checkpoints build these too, in this process: packages, modules, or single classes and functions.
+    """Allow checkpoints to build objects from additional packages in this process.
 
-    The environment variable `REIDLIT_TRUST` does so for packages, separated by commas.
+    By default, checkpoints may only name classes of reidlit, and modules and optimizers of torch, timm and torchvision.
+    The environment variable `REIDLIT_TRUST` has the same effect for a comma-separated list of packages.
+
+    Args:
+        *names: Dotted names of packages, modules, classes or functions. Trust code only from sources that you trust.
+
+    Example:
+        >>> import reidlit
+        >>> reidlit.trust("my_package", "other_package.losses.MyLoss")
     """
     _trusted.update(names)
 
 
 def check_saved(content: Any, source: str | Path, also: Iterable[str] = ()) -> None:
-    """Refuse a checkpoint, or other settings from a file, that would have something built that might do harm.
+    """Check that a checkpoint or another file does not refer to untrusted code.
 
-    Harmless are the classes that reidlit's models, losses, metrics, schedules and optimisers are made of, and the networks,
-    losses and optimisers of torch, timm and torchvision; where a class is defined counts, not where it can be reached.
-    Nothing else is even imported, unless it is trusted.
+    The models, losses, metrics, schedules and optimizers of reidlit are trusted, and so are the modules and optimizers
+    of torch, timm and torchvision. A class is judged by the module that defines it, not by a module that re-exports it.
+    Other names are not even imported, unless the user trusts them, see `trust`.
 
     Args:
-        content: what was read, at any depth of dicts and lists.
-        source: what to call it in errors.
-        also: packages whose classes are harmless too, in such a file.
+        content: Content of the file: nested dicts and lists.
+        source: Name of the file, for error messages.
+        also: Additional trusted packages.
 
     Raises:
-        ValueError: if it names something else; nothing was built.
+        ValueError: If the content names an untrusted target.
     """
-    ours = (*OURS, *also)
+    packages = (*OURS, *also)
     for target in targets(content):
-        if not _is_harmless(target, ours):
+        if not _is_trusted(target, packages):
             package = str(target).partition(".")[0]
             raise ValueError(
-                f"{source} asks to build {target!r}, which is no part of reidlit and no network, loss or optimiser of torch, "
-                "timm or torchvision, so it was refused: whoever made the file could run any code in this way. If it is your "
-                f"own or you trust them, set {TRUST}={package} in the environment, call reidlit.trust({package!r}), or give "
-                "the options that it was trained with, such as --config-dir and model=, on the command line."
+                f"{source} asks to build {target!r}, which is not a trusted class and could run arbitrary code. If you "
+                f"trust the file, set {TRUST}={package} in the environment or call reidlit.trust({package!r}). You can "
+                "also pass its training options, such as --config-dir and model=, on the command line."
             )
 
 
 def targets(content: Any) -> Iterator[Any]:
-    """All that specs below a value name, at any depth."""
-    seen, rest = set(), [content]
-    while rest:  # a loop: a hostile file may be nested deeper than calls can be, or hold itself
-        item = rest.pop()
+    """Yield the targets of all specs in nested dicts and lists."""
+    seen, stack = set(), [content]
+    while stack:  # not recursive, because a hostile file may be nested too deeply or contain itself
+        item = stack.pop()
         if id(item) in seen:
             continue
         if isinstance(item, Mapping):
             seen.add(id(item))
             yield from (item[key] for key in KEYS if key in item)
-            rest.extend(item.values())
+            stack.extend(item.values())
         elif isinstance(item, list | tuple | set | frozenset):
             seen.add(id(item))
-            rest.extend(item)
+            stack.extend(item)
 
 
-def _is_harmless(target: Any, ours: Iterable[str]) -> bool:
+def _is_trusted(target: Any, packages: Iterable[str]) -> bool:
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
         return False
     target = current_name(target)
-    named = os.environ.get(TRUST, "").split(",")
-    if target in BUILDERS or _is_below(target, {name.strip() for name in named if name.strip()} | _trusted):
+    from_environment = os.environ.get(TRUST, "").split(",")
+    if target in BUILDERS or _is_below(target, {name.strip() for name in from_environment if name.strip()} | _trusted):
         return True
-    if not _is_below(target, (*ours, *LIBRARIES)):  # before the import, which runs code as well
+    if not _is_below(target, (*packages, *LIBRARIES)):  # checked before the import, because an import runs code
         return False
-    found = locate(target)
-    if not isinstance(found, type):
+    cls = locate(target)
+    if not isinstance(cls, type):
         return False
-    # Modules show what they have imported too, pathlib's Path for one.
-    home = found.__module__
-    return _is_below(home, ours) or (_is_below(home, LIBRARIES) and issubclass(found, nn.Module | Optimizer))
+    # Check the defining module, because modules also expose their imports, such as pathlib.Path.
+    home = cls.__module__
+    return _is_below(home, packages) or (_is_below(home, LIBRARIES) and issubclass(cls, nn.Module | Optimizer))
 
 
 def _is_below(name: str, packages: Iterable[str]) -> bool:

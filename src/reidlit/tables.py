@@ -1,4 +1,4 @@
-"""Tables of results, as Parquet or CSV files."""
+"""Tables as Parquet or CSV files."""
 
 import csv
 from collections.abc import Mapping
@@ -14,19 +14,19 @@ SUFFIXES = (".parquet", ".csv")
 
 
 def write_table(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
-    """Write columns to a table atomically. NaN stays NaN and does not become a missing value.
+    """Write a table atomically. NaN is preserved and not converted to a missing value.
 
     Args:
-        path: A .parquet or .csv file in an existing folder; a previous file is replaced.
-        columns: Arrays (N,) of numbers, booleans or strings by column name, or arrays (N, k), each of which becomes a
-            column of lists in Parquet and the columns `name_1` to `name_k` in CSV.
+        path: Path with the suffix .parquet or .csv in an existing folder; an existing file is replaced.
+        columns: Arrays (N,) or (N, k) of numbers, booleans or strings by column name. An array (N, k) becomes a column
+            of lists in Parquet and the columns `name_1` to `name_k` in CSV.
 
     Raises:
-        ValueError: If the suffix is not supported, there is no column, the columns differ in length or have an
-            unsupported shape or type, or two columns of a CSV file would have the same name.
+        ValueError: If the suffix is not supported, there are no columns, the columns differ in length or have an
+            unsupported shape or dtype, or two columns of a CSV file would have the same name.
     """
     if path.suffix not in SUFFIXES:
-        raise ValueError(f"path={path} must end in {' or '.join(SUFFIXES)}")
+        raise ValueError(f"path={path} is invalid: must end in {' or '.join(SUFFIXES)}.")
     _check(columns)
     write = _write_csv if path.suffix == ".csv" else _write_parquet
     with atomic_path(path) as part:
@@ -35,20 +35,20 @@ def write_table(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
 
 def _check(columns: Mapping[str, NDArray[Any]]) -> None:
     if not columns:
-        raise ValueError("columns is empty; give at least one column")
+        raise ValueError("columns is empty: pass at least one column.")
     for name, column in columns.items():
         if column.ndim not in (1, 2) or column.dtype.kind not in "biufU":
             raise ValueError(
-                f"column {name!r} must be (N,) or (N, k) numbers, booleans or strings, got shape {column.shape} of "
-                f"{column.dtype}"
+                f"columns[{name!r}] has shape {column.shape} and dtype {column.dtype}: must be (N,) or (N, k) numbers, "
+                "booleans or strings."
             )
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"columns must be of one length, got {lengths}")
+        raise ValueError(f"columns have different lengths {lengths}: must be equal.")
 
 
 def _without_lists(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Split each (N, k) column into k columns, because CSV has no lists."""
+    """Split each (N, k) column into k columns, because CSV does not support lists."""
     flat: list[tuple[str, NDArray[Any]]] = []
     for name, column in columns.items():
         if column.ndim == 1:
@@ -57,7 +57,7 @@ def _without_lists(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any
             flat.extend((f"{name}_{k}", values) for k, values in enumerate(column.T, start=1))
     names = [name for name, _ in flat]
     if len(set(names)) < len(names):
-        raise ValueError(f"columns would give CSV two columns of one name, in {names}; rename one")
+        raise ValueError(f"columns have duplicate CSV names {names}: rename one of them.")
     return dict(flat)
 
 
@@ -70,7 +70,7 @@ def _write_csv(file: Path, columns: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _write_parquet(file: Path, columns: Mapping[str, NDArray[Any]]) -> None:
-    import pyarrow as pa  # here, because few runs write a table and pyarrow is slow to import
+    import pyarrow as pa  # not at module level, because it is slow to import and rarely used
     from pyarrow import parquet
 
     arrays = {}

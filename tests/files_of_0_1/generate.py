@@ -1,4 +1,4 @@
-"""Writes the files in this folder. It needs the code of reidlit 0.1.0, see README.md."""
+"""Write the files in this folder. Requires the code of reidlit 0.1.0, see README.md."""
 
 import json
 import os
@@ -35,7 +35,7 @@ BACKBONE = (
 )
 MODEL = ["model=timm", "~model.backbone", BACKBONE]
 SGD = ["optimizer=sgd", "optimizer.lr=0.02", "scheduler.max_epochs=4"]
-STATELESS = [*SGD, "optimizer.momentum=0.0"]  # which keeps the file small
+STATELESS = [*SGD, "optimizer.momentum=0.0"]  # no optimizer state, so that files stay small
 TRIPLET = ["loss=softmax_triplet", "sampler.num_instances=3"]
 
 CHECKPOINTS = {
@@ -48,7 +48,7 @@ CHECKPOINTS = {
         *(*TRAIN, *MODEL, "loss=agw", "sampler.num_instances=3", "model/pool=average_max"),
         *("optimizer=timm", "optimizer.opt=lion", "scheduler=multi_step", "averaging=ema", "callbacks.ema.decay=0.5"),
         *("eval.normalize=true", "eval.postprocess=[alpha_query_expansion,neighbour_centralisation,k_reciprocal]"),
-        # The module that defines it; the other steps are named by the package that exports them.
+        # The defining module; the other steps use the name that the package exports.
         "eval.steps.k_reciprocal._target_=reidlit.metrics.k_reciprocal.KReciprocal",
         *("eval.steps.k_reciprocal.k1=6", "eval.steps.k_reciprocal.k2=3"),
     ],
@@ -67,7 +67,7 @@ SCORES = ("mAP", "mINP", "rank1", "rank5", "AUC", "EER")
 
 
 def main() -> None:
-    """Write all files. The working folder must be empty."""
+    """Write all files; the working folder must be empty."""
     target = Path(__file__).resolve().parent
     (Path.cwd() / "identity_attributes.csv").write_text(
         "pid,hat,bag\n" + "".join(f"{pid},{pid % 2},{pid // 3 % 2}\n" for pid in range(11)), encoding="utf-8"
@@ -93,18 +93,18 @@ def cli(*arguments: str) -> str:
 
 
 def images() -> list[np.ndarray]:
-    """Two: of the size that the checkpoints were trained for, and of another size."""
-    draw = np.random.default_rng(0)
-    return [draw.integers(0, 256, shape, np.uint8) for shape in ((64, 32, 3), (100, 50, 3))]
+    """Return two images, one of the training size and one of another size."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, shape, np.uint8) for shape in ((64, 32, 3), (100, 50, 3))]
 
 
-def shown() -> torch.Tensor:
-    """(1, 3, H, W) the first of them, as a module takes it."""
+def image_batch() -> torch.Tensor:
+    """Return the first image as a batch (1, 3, H, W)."""
     return torch.from_numpy(images()[0]).permute(2, 0, 1)[None]
 
 
 def scores(file: Path) -> dict[str, float]:
-    """Selected scores of the test sets."""
+    """Read selected scores of the test sets."""
     return {
         name: value
         for name, value in json.loads(file.read_text(encoding="utf-8")).items()
@@ -114,7 +114,7 @@ def scores(file: Path) -> dict[str, float]:
 
 @torch.inference_mode()
 def checkpoint(name: str, arguments: list[str], target: Path) -> dict[str, object]:
-    """Train one epoch, then resume for a second one."""
+    """Train for one epoch, then resume for a second epoch."""
     cli("train", *arguments, f"hydra.run.dir=runs/{name}")
     file = Path(f"{name}.ckpt")
     shutil.copy(f"runs/{name}/checkpoints/last.ckpt", file)
@@ -126,18 +126,18 @@ def checkpoint(name: str, arguments: list[str], target: Path) -> dict[str, objec
         "fingerprint": extractor.fingerprint,
         "embeddings": extractor(images()).tolist(),
     }
-    if name != "attributes":  # after which a training tests the best instead of the last
+    if name != "attributes":  # attribute training tests the best checkpoint instead of the last
         found["scores"] = scores(Path(f"runs/{name}/metrics.json"))
     if name == "attributes":
         module = AttributeModule.load_from_checkpoint(file, map_location="cpu").eval()
-        found["attributes"], found["probabilities"] = module.hparams["attributes"], module(shown())[0].tolist()
+        found["attributes"], found["probabilities"] = module.hparams["attributes"], module(image_batch())[0].tolist()
     elif name == "joint":
         joint = JointAttributeModule.load_from_checkpoint(file, map_location="cpu").eval()
         found["attributes"] = joint.hparams["attributes"]
-        found["probabilities"] = joint.attribute_probabilities(shown())[0].tolist()
+        found["probabilities"] = joint.attribute_probabilities(image_batch())[0].tolist()
     elif name == "mutual":
         ensemble = MutualModule.load_from_checkpoint(file, map_location="cpu", ensemble=True).eval()
-        found["ensemble"] = ensemble(shown())[0].tolist()
+        found["ensemble"] = ensemble(image_batch())[0].tolist()
     if name != "attributes":
         found["pids"] = list(ReIDModule.load_from_checkpoint(file, map_location="cpu").hparams["pids"])
     cli("train", *arguments, "trainer.max_epochs=2", f"ckpt_path={name}.ckpt", f"hydra.run.dir=runs/{name}_resumed")
@@ -156,46 +156,46 @@ def features(target: Path) -> dict[str, object]:
     for suffix in ("npz", "parquet"):
         cli("extract", "ckpt_path=identity.ckpt", "data=synthetic", *TINY, f"output=features.{suffix}")
         shutil.copy(f"features.{suffix}", target)
-    kept = Features.load("features.npz")
+    stored = Features.load("features.npz")
     cli("test", "features=features.npz", "hydra.run.dir=runs/plain")
     steps = "eval.postprocess=[k_reciprocal]"
     cli("test", "features=features.npz", steps, "eval.steps.k_reciprocal.k1=6", "hydra.run.dir=runs/reciprocal")
     return {
-        "fingerprint": kept.fingerprint,
-        "path": kept.path.tolist(),
-        "pid": kept.pid.tolist(),
-        "camid": kept.camid.tolist(),
-        "split": kept.split.tolist(),
-        "tracklet": kept.tracklet.tolist(),
-        "first": kept.embedding[0].tolist(),
-        "sum": float(kept.embedding.sum(dtype=np.float64)),
+        "fingerprint": stored.fingerprint,
+        "path": stored.path.tolist(),
+        "pid": stored.pid.tolist(),
+        "camid": stored.camid.tolist(),
+        "split": stored.split.tolist(),
+        "tracklet": stored.tracklet.tolist(),
+        "first": stored.embedding[0].tolist(),
+        "sum": float(stored.embedding.sum(dtype=np.float64)),
         "scores": scores(Path("runs/plain/metrics.json")),
         "reranked": scores(Path("runs/reciprocal/metrics.json")),
-        "evaluated": evaluated(kept),
+        "evaluated": evaluated(stored),
     }
 
 
-def evaluated(kept: Features) -> dict[str, float]:
-    """Scores of the features with the evaluation stored in `reranked.ckpt`."""
+def evaluated(stored: Features) -> dict[str, float]:
+    """Evaluate the features with the options stored in `reranked.ckpt`."""
     evaluation = ReIDModule.load_from_checkpoint("reranked.ckpt", map_location="cpu").hparams["evaluation"]
     options = {key: value for key, value in evaluation.items() if key != "flip"}
     options["postprocess"] = [build(step) for step in evaluation["postprocess"]]
-    query, gallery = kept.of_split("query"), kept.of_split("gallery")
+    query, gallery = stored.of_split("query"), stored.of_split("gallery")
     labels = (query.pid, gallery.pid, query.camid, gallery.camid)
     found = evaluate(query.embedding, gallery.embedding, *labels, **options).as_dict()
     return {name: found[name] for name in SCORES}
 
 
 def gallery(target: Path) -> dict[str, object]:
-    """A gallery with gaps between ids, and a row without identity, camera and path."""
-    kept = Features.load("features.npz")
+    """Create a gallery with gaps between ids and an entry without identity, camera and path."""
+    stored = Features.load("features.npz")
     made = Gallery(metric="cosine")
-    made.add(kept.of_split("gallery"), stamps=np.arange(24) + 100)
-    made.add(kept.embedding[:1] * 2)
+    made.add(stored.of_split("gallery"), stamps=np.arange(24) + 100)
+    made.add(stored.embedding[:1] * 2)
     made.remove([2, 5])
     made.save("gallery.npz")
     shutil.copy("gallery.npz", target)
-    query = kept.of_split("query")
+    query = stored.of_split("query")
     found = made.search(query, 4, cross_camera=True)
     by_image = Gallery.load("gallery.npz", extractor=FeatureExtractor(model_path="identity.ckpt")).search(images(), 4)
     about = made.about(made.ids)
@@ -214,7 +214,7 @@ def gallery(target: Path) -> dict[str, object]:
 
 
 def verify(*arguments: str) -> dict[str, object]:
-    """The verdict on the two images, by the thresholds in `identity.ckpt` unless others are given."""
+    """Verify the two images, with the thresholds in `identity.ckpt` by default."""
     for number, image in enumerate(images()):
         Image.fromarray(image).save(f"{number}.png")
     printed = cli("verify", "0.png", "1.png", "ckpt_path=identity.ckpt", "json=true", "fpr=0.1", *arguments)
@@ -223,7 +223,7 @@ def verify(*arguments: str) -> dict[str, object]:
 
 
 def run(target: Path) -> dict[str, object]:
-    """A run of the default model."""
+    """Train the default model."""
     arguments = [*TRAIN, "loss=softmax_triplet", "sampler.num_instances=3", "score_untrained=true"]
     cli("train", *arguments, "trainer.max_epochs=2", "data.val_fraction=0.34", "hydra.run.dir=run")
     _keep(Path("run"), target)
@@ -232,18 +232,18 @@ def run(target: Path) -> dict[str, object]:
 
 
 def sweep(target: Path) -> dict[str, object]:
-    """A sweep over two seeds, and its aggregate."""
+    """Run a sweep over two seeds and aggregate it."""
     cli("train", "-m", *TRAIN, "optimizer.lr=0.003", "seed=1,2", "hydra.sweep.dir=sweep")
     _keep(Path("sweep"), target)
     cli("aggregate", "runs=sweep", "hydra.run.dir=runs/aggregate")
     (group,) = json.loads(Path("runs/aggregate/aggregate.json").read_text(encoding="utf-8"))["groups"]
     cli("aggregate", "runs=[sweep,run]", "hydra.run.dir=runs/both")
     both = json.loads(Path("runs/both/aggregate.json").read_text(encoding="utf-8"))["groups"]
-    return {"group": group, "sizes": sorted(len(each["runs"]) for each in both)}
+    return {"group": group, "sizes": sorted(len(group["runs"]) for group in both)}
 
 
 def _keep(folder: Path, target: Path) -> None:
-    """Copy a run without checkpoints and pictures."""
+    """Copy a run without checkpoints and images."""
     shutil.rmtree(target / folder.name, ignore_errors=True)
     shutil.copytree(
         folder, target / folder.name, ignore=shutil.ignore_patterns("checkpoints", "*.log", "*.svg", "*.png")
@@ -251,17 +251,17 @@ def _keep(folder: Path, target: Path) -> None:
 
 
 def targets() -> dict[str, str]:
-    """Every `_target_` in conf/, and the module that defines it -> the name of the class or function."""
+    """Map every `_target_` in conf/, and its name in the defining module, to the name of the class or function."""
     found: dict[str, str] = {}
     for file in sorted((Path(reidlit.__file__).parents[2] / "conf").rglob("*.yaml")):
-        rest = [OmegaConf.to_container(OmegaConf.load(file), resolve=False)]
-        while rest:
-            item = rest.pop()
-            rest.extend(item.values() if isinstance(item, dict) else item if isinstance(item, list) else ())
+        stack = [OmegaConf.to_container(OmegaConf.load(file), resolve=False)]
+        while stack:
+            item = stack.pop()
+            stack.extend(item.values() if isinstance(item, dict) else item if isinstance(item, list) else ())
             name = item.get("_target_", "") if isinstance(item, dict) else ""
             if name.startswith("reidlit."):
-                thing = getattr(import_module(name.rpartition(".")[0]), name.rpartition(".")[2])
-                found[name] = found[f"{thing.__module__}.{thing.__qualname__}"] = thing.__qualname__
+                target = getattr(import_module(name.rpartition(".")[0]), name.rpartition(".")[2])
+                found[name] = found[f"{target.__module__}.{target.__qualname__}"] = target.__qualname__
     return dict(sorted(found.items()))
 
 

@@ -1,4 +1,4 @@
-"""Evaluate drawn embeddings of Market-1501's sizes and the given number of distractors; print the peaks of memory."""
+"""Evaluate random embeddings of the size of Market-1501 plus distractors, and print the peak memory of each step."""
 
 import json
 import sys
@@ -10,13 +10,13 @@ import reidlit
 
 
 def peak():
-    """The most that this process ever held, in megabytes."""
+    """Return the peak memory of this process in megabytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1000
 
 
 def main(distractors):
-    """Before, with, and after the evaluation the peak can only rise, so each step's share of it is a difference."""
+    """Print the scores and the memory of each step, computed as differences of the peak, which never decreases."""
     noise = np.random.default_rng(0)
     people = noise.standard_normal((750, 512), np.float32)
 
@@ -31,15 +31,15 @@ def main(distractors):
     gallery[:15913] *= 0.5
     gallery[:15913] += people[g_pids]
     g_pids, g_camids = np.pad(g_pids, (0, distractors), constant_values=-7), np.pad(g_camids, (0, distractors))
-    first = [part[::7] for part in (query, gallery[:15913], q_pids, g_pids[:15913], q_camids, g_camids[:15913])]
-    reidlit.evaluate(*first)  # compiles
+    subset = [array[::7] for array in (query, gallery[:15913], q_pids, g_pids[:15913], q_camids, g_camids[:15913])]
+    reidlit.evaluate(*subset)  # compiles the kernels
     before = peak()
     scores = reidlit.evaluate(query, gallery, q_pids, g_pids, q_camids, g_camids)
     evaluated = peak()
     query @ gallery.T
     matrix = peak() - evaluated
-    found = {"valid": scores.num_valid, "mAP": scores.mAP, "evaluation": evaluated - before, "matrix": matrix}
-    json.dump(found, sys.stdout)
+    result = {"valid": scores.num_valid, "mAP": scores.mAP, "evaluation": evaluated - before, "matrix": matrix}
+    json.dump(result, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Starts the command line many times at the price of one start: a process that has imported everything forks a child each.
+"""Launcher that runs many commands with a single import: a server process forks a child for each command.
 
-Run as a script it reads a command a line from its input and answers with the number of the child's process.
+As a script, this is the server: it reads one command per line from standard input and prints the process id of the
+child.
 """
 
 import json
@@ -13,18 +14,18 @@ from pathlib import Path
 
 
 class Launcher:
-    """Starts commands in a folder.
+    """Context manager that starts commands in a folder.
 
     Args:
-        folder: where they run and what they print is kept.
+        folder: Working folder of the commands, which also receives their output.
     """
 
     def __init__(self, folder):
         self.folder = folder
-        self.started = 0
+        self.count = 0
 
     def __enter__(self):
-        self.parent = subprocess.Popen(
+        self.server = subprocess.Popen(
             [sys.executable, __file__],
             cwd=self.folder,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -35,20 +36,20 @@ class Launcher:
         return self
 
     def __exit__(self, *_):
-        self.parent.stdin.close()
-        self.parent.wait(timeout=60)
-        self.parent.stdout.close()
+        self.server.stdin.close()
+        self.server.wait(timeout=60)
+        self.server.stdout.close()
 
     def __call__(self, *arguments):
-        self.started += 1
-        log = self.folder / f"printed{self.started}.txt"
-        self.parent.stdin.write(json.dumps([str(log), *map(str, arguments)]) + "\n")
-        self.parent.stdin.flush()
-        return Running(int(self.parent.stdout.readline()), log)
+        self.count += 1
+        log = self.folder / f"printed{self.count}.txt"
+        self.server.stdin.write(json.dumps([str(log), *map(str, arguments)]) + "\n")
+        self.server.stdin.flush()
+        return Running(int(self.server.stdout.readline()), log)
 
 
 class Running:
-    """A command that runs."""
+    """Running command."""
 
     def __init__(self, pid, log):
         self.pid, self.log = pid, log
@@ -69,20 +70,20 @@ class Running:
             time.sleep(0.001)
 
     def end(self):
-        """Wait until it has ended well."""
+        """Wait until the command has succeeded."""
         while self.runs():
             time.sleep(0.01)
         assert self.printed().endswith("status 0\n"), self.printed()
 
 
 def serve():
-    """Fork a child for each line, until the input ends."""
+    """Fork a child for each line of standard input."""
     import torch
 
-    import reidlit.commands.train  # noqa: F401 - for the children
+    import reidlit.commands.train  # noqa: F401 - imported for the children
     from reidlit import cli
 
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody has to wait for them
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are reaped automatically
     for line in iter(sys.stdin.readline, ""):
         log, *arguments = json.loads(line)
         child = os.fork()
@@ -95,15 +96,15 @@ def serve():
 
 
 def _run(main, log, arguments):
-    opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(opened, 1)
-    os.dup2(opened, 2)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
     sys.argv = ["reidlit", *arguments]
     status = 0
     try:
         main()
-    except SystemExit as stop:
-        status = stop.code
+    except SystemExit as error:
+        status = error.code
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -113,4 +114,4 @@ def _run(main, log, arguments):
 
 if __name__ == "__main__":
     serve()
-    os._exit(0)  # threads of libraries are nobody's concern
+    os._exit(0)  # skips waiting for threads of libraries
