@@ -120,35 +120,38 @@ def checkpoint(name: str, arguments: list[str], target: Path) -> dict[str, objec
     shutil.copy(f"runs/{name}/checkpoints/last.ckpt", file)
     shutil.copy(file, target)
     extractor = FeatureExtractor(model_path=file)
-    found: dict[str, object] = {
+    expected: dict[str, object] = {
         "arguments": arguments,
         "image_size": list(extractor.image_size),
         "fingerprint": extractor.fingerprint,
         "embeddings": extractor(images()).tolist(),
     }
     if name != "attributes":  # attribute training tests the best checkpoint instead of the last
-        found["scores"] = scores(Path(f"runs/{name}/metrics.json"))
+        expected["scores"] = scores(Path(f"runs/{name}/metrics.json"))
     if name == "attributes":
         module = AttributeModule.load_from_checkpoint(file, map_location="cpu").eval()
-        found["attributes"], found["probabilities"] = module.hparams["attributes"], module(image_batch())[0].tolist()
+        expected["attributes"], expected["probabilities"] = (
+            module.hparams["attributes"],
+            module(image_batch())[0].tolist(),
+        )
     elif name == "joint":
         joint = JointAttributeModule.load_from_checkpoint(file, map_location="cpu").eval()
-        found["attributes"] = joint.hparams["attributes"]
-        found["probabilities"] = joint.attribute_probabilities(image_batch())[0].tolist()
+        expected["attributes"] = joint.hparams["attributes"]
+        expected["probabilities"] = joint.attribute_probabilities(image_batch())[0].tolist()
     elif name == "mutual":
         ensemble = MutualModule.load_from_checkpoint(file, map_location="cpu", ensemble=True).eval()
-        found["ensemble"] = ensemble(image_batch())[0].tolist()
+        expected["ensemble"] = ensemble(image_batch())[0].tolist()
     if name != "attributes":
-        found["pids"] = list(ReIDModule.load_from_checkpoint(file, map_location="cpu").hparams["pids"])
+        expected["pids"] = list(ReIDModule.load_from_checkpoint(file, map_location="cpu").hparams["pids"])
     cli("train", *arguments, "trainer.max_epochs=2", f"ckpt_path={name}.ckpt", f"hydra.run.dir=runs/{name}_resumed")
     resumed = Path(f"runs/{name}_resumed/checkpoints/last.ckpt")
     content = torch.load(resumed, weights_only=True)
-    found["resumed"] = {
+    expected["resumed"] = {
         "epoch": content["epoch"],
         "global_step": content["global_step"],
         "embeddings": FeatureExtractor(model_path=resumed)(images()).tolist(),
     }
-    return found
+    return expected
 
 
 def features(target: Path) -> dict[str, object]:
@@ -182,8 +185,8 @@ def evaluated(stored: Features) -> dict[str, float]:
     options["postprocess"] = [build(step) for step in evaluation["postprocess"]]
     query, gallery = stored.of_split("query"), stored.of_split("gallery")
     labels = (query.pid, gallery.pid, query.camid, gallery.camid)
-    found = evaluate(query.embedding, gallery.embedding, *labels, **options).as_dict()
-    return {name: found[name] for name in SCORES}
+    result = evaluate(query.embedding, gallery.embedding, *labels, **options).as_dict()
+    return {name: result[name] for name in SCORES}
 
 
 def gallery(target: Path) -> dict[str, object]:
@@ -196,7 +199,7 @@ def gallery(target: Path) -> dict[str, object]:
     made.save("gallery.npz")
     shutil.copy("gallery.npz", target)
     query = stored.of_split("query")
-    found = made.search(query, 4, cross_camera=True)
+    result = made.search(query, 4, cross_camera=True)
     by_image = Gallery.load("gallery.npz", extractor=FeatureExtractor(model_path="identity.ckpt")).search(images(), 4)
     about = made.about(made.ids)
     return {
@@ -208,7 +211,7 @@ def gallery(target: Path) -> dict[str, object]:
         "camids": about.camids.tolist(),
         "paths": about.paths.tolist(),
         "next_id": 25,
-        "found": {"ids": found.ids.tolist(), "distances": found.distances.tolist()},
+        "found": {"ids": result.ids.tolist(), "distances": result.distances.tolist()},
         "by_image": {"ids": by_image.ids.tolist(), "distances": by_image.distances.tolist()},
     }
 
@@ -218,8 +221,8 @@ def verify(*arguments: str) -> dict[str, object]:
     for number, image in enumerate(images()):
         Image.fromarray(image).save(f"{number}.png")
     printed = cli("verify", "0.png", "1.png", "ckpt_path=identity.ckpt", "json=true", "fpr=0.1", *arguments)
-    found: dict[str, object] = json.loads(printed.splitlines()[-1])
-    return found
+    verdict: dict[str, object] = json.loads(printed.splitlines()[-1])
+    return verdict
 
 
 def run(target: Path) -> dict[str, object]:
@@ -252,7 +255,7 @@ def _keep(folder: Path, target: Path) -> None:
 
 def targets() -> dict[str, str]:
     """Map every `_target_` in conf/, and its name in the defining module, to the name of the class or function."""
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for file in sorted((Path(reidlit.__file__).parents[2] / "conf").rglob("*.yaml")):
         stack = [OmegaConf.to_container(OmegaConf.load(file), resolve=False)]
         while stack:
@@ -261,8 +264,8 @@ def targets() -> dict[str, str]:
             name = item.get("_target_", "") if isinstance(item, dict) else ""
             if name.startswith("reidlit."):
                 target = getattr(import_module(name.rpartition(".")[0]), name.rpartition(".")[2])
-                found[name] = found[f"{target.__module__}.{target.__qualname__}"] = target.__qualname__
-    return dict(sorted(found.items()))
+                names[name] = names[f"{target.__module__}.{target.__qualname__}"] = target.__qualname__
+    return dict(sorted(names.items()))
 
 
 if __name__ == "__main__":

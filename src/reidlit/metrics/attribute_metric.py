@@ -206,7 +206,7 @@ class AttributeMetric(Metric):
         )
 
     def forward(self, *args: Any, **kwargs: Any) -> None:
-        """Update without computing batch scores, because those of a single batch are not meaningful."""
+        """Update without computing batch scores, which are not meaningful."""
         self.update(*args, **kwargs)
 
     def _each(self) -> PerAttributeScores:

@@ -38,7 +38,7 @@ class CameraPairTable:
         self.cell: list[Integers] = []
 
     def add(self, ranked: RankedTile) -> None:
-        """Add a tile whose matches were ranked within `groups`."""
+        """Add a tile with matches that were ranked within `groups`."""
         rows, _, relevance, (_, ranks, _) = ranked
         # One ranked list for each query and each gallery camera with a match.
         list_of_match = relevance.match_rows * self.shape[1] + self.groups.group[relevance.matches]

@@ -76,8 +76,8 @@ class SingleShotRanks:
             order = np.lexsort([position[relevance.matches], relevance.match_rows])
             match = relevance.matches[order[relevance.match_offsets[valid]]]
             distance = tile.at(valid, match)[:, None]
-            others = tile.columns(kept)[valid]
-            closer = (others < distance) | ((others == distance) & (kept < match[:, None]))
+            kept_distance = tile.columns(kept)[valid]
+            closer = (kept_distance < distance) | ((kept_distance == distance) & (kept < match[:, None]))
             closer &= self.g_pids[kept] != self.g_pids[match][:, None]
             self.ranks[rows[valid], repeat] = 1 + closer.sum(axis=1)
 
@@ -139,7 +139,7 @@ def centroid_galleries(
         yield np.arange(num_queries), pool_identities(gallery, g_pids, None)
         return
     for camera in np.unique(q_camids):
-        others = np.flatnonzero(g_camids != camera)
-        if len(others):
-            embedding = gallery[torch.from_numpy(others).to(gallery.device)]
-            yield np.flatnonzero(q_camids == camera), pool_identities(embedding, g_pids[others], None)
+        cross_camera = np.flatnonzero(g_camids != camera)
+        if len(cross_camera):
+            embedding = gallery[torch.from_numpy(cross_camera).to(gallery.device)]
+            yield np.flatnonzero(q_camids == camera), pool_identities(embedding, g_pids[cross_camera], None)

@@ -50,11 +50,11 @@ def find_runs(folders: Sequence[str]) -> tuple[list[FinishedRun], list[str]]:
         folder = Path(name).expanduser()
         if not folder.is_dir():
             raise FileNotFoundError(f"runs={name} is not a folder: {EXPECTED}")
-        found = dict(_entries_below(folder))
-        if not any(isinstance(entry, FinishedRun) for entry in found.values()):
-            skipped = "".join(f"\n{remark}" for remark in found.values())
+        new_entries = dict(_entries_below(folder))
+        if not any(isinstance(entry, FinishedRun) for entry in new_entries.values()):
+            skipped = "".join(f"\n{remark}" for remark in new_entries.values())
             raise ValueError(f"runs={name} contains no run with scores: {EXPECTED}{skipped}")
-        entries = found | entries
+        entries = new_entries | entries
     runs = [entry for entry in entries.values() if isinstance(entry, FinishedRun)]
     remarks = [entry for entry in entries.values() if isinstance(entry, str)]
     return sorted(runs, key=lambda run: run.path), sorted(remarks)
