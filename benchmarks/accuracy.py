@@ -1,10 +1,9 @@
-"""Collects the accuracies of finished `reidlit train` and `reidlit test` runs.
+"""Collect the accuracy of finished `reidlit train` and `reidlit test` runs in one file.
 
     python benchmarks/accuracy.py runs/test/<run> runs/train/<run> [--output benchmarks/results/accuracy.json]
 
-Each run's command (its overrides, without the paths of this machine), scores, and the minutes from its start to its end go
-into one JSON file, beside the figures that others publish or measured, which are quoted. Runs that the file holds already stay,
-unless their command is measured anew.
+The JSON file contains the command of each run (its overrides without local paths), its scores and its duration in minutes, and the
+scores that others published. Runs that the file already contains are kept unless a new run has the same command.
 """
 
 import argparse
@@ -24,7 +23,7 @@ PATHS = ("data.root=", "hydra.", "weights=", "ckpt_path=")
 
 
 def main() -> None:
-    """Collects and writes."""
+    """Collect the runs and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("runs", nargs="+", type=Path, help="folders with metrics.json")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "accuracy.json")
@@ -35,32 +34,34 @@ def main() -> None:
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "pytorch-lightning", "reidlit")},
         "quoted": QUOTED,
-        "runs": list((before(arguments.output) | {run["command"]: run for run in map(read, arguments.runs)}).values()),
+        "runs": list(
+            (previous_runs(arguments.output) | {run["command"]: run for run in map(read, arguments.runs)}).values()
+        ),
     }
     arguments.output.write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
 
 
 def read(run: Path) -> dict[str, Any]:
-    """One run's command, minutes and scores."""
+    """Return the command, the duration and the scores of one run."""
     settings, metrics = run / ".hydra" / "overrides.yaml", run / "metrics.json"
     overrides = [line.removeprefix("- ").strip() for line in settings.read_text().splitlines()]
-    shown = [item if not item.startswith(PATHS) else f"{item.split('=')[0]}=..." for item in overrides]
+    overrides = [item if not item.startswith(PATHS) else f"{item.split('=')[0]}=..." for item in overrides]
     minutes = (metrics.stat().st_mtime - settings.stat().st_mtime) / 60
     return {
-        "command": " ".join(item for item in shown if not item.startswith("hydra.")),
+        "command": " ".join(item for item in overrides if not item.startswith("hydra.")),
         "minutes": round(minutes, 1),
-        "metrics": {name: value for name, value in json.loads(metrics.read_text()).items() if is_figure(name, value)},
+        "metrics": {name: value for name, value in json.loads(metrics.read_text()).items() if is_score(name, value)},
     }
 
 
-def before(output: Path) -> dict[str, Any]:
-    """The runs of an earlier file by their commands."""
+def previous_runs(output: Path) -> dict[str, Any]:
+    """Return the runs of an existing file by command."""
     return {run["command"]: run for run in json.loads(output.read_text())["runs"]} if output.is_file() else {}
 
 
-def is_figure(name: str, value: object) -> bool:
-    """Whether it is a score, its interval or the protocol, and no curve or table."""
+def is_score(name: str, value: object) -> bool:
+    """Return True for a score, its interval or the protocol, False for a curve or a table."""
     return isinstance(value, int | float) or name.endswith(("/intervals", "/protocol"))
 
 

@@ -1,16 +1,15 @@
-"""Seconds and memory of an evaluation on the CPU: ours beside the bare matrix product and beside Torchreid.
+"""Time and memory of an evaluation on the CPU, compared with the bare matrix product and with Torchreid.
 
     python benchmarks/evaluation.py [--jobs market,ranking] [--features market.npz] [--rank-cy FILE] [--skip-peers]
 
-The floor comes first: the product of the same fp32 embeddings, by torch and by NumPy, in blocks of queries into one
-buffer that is used again. Nothing that compares every query with every gallery entry is faster. All candidates of a job
-run in turn in one process, so that whatever else the machine does hits them alike, with a pause before each, because the
-threads of OpenMP and OpenBLAS spin for a while after their work; medians over the repetitions. The
-extra memory is the peak of the resident set while a candidate runs, less what was resident before it, in a process of
-its own. Compiling is in neither: it is the first call of a user's life, and a figure of its own.
+The floor is the product of the same fp32 embeddings, by torch and by NumPy, in blocks of queries into one reused buffer. Nothing
+that compares every query with every gallery entry is faster. All candidates of a job take turns in one process, so that other
+jobs on the machine affect them equally. A pause precedes each, because the threads of OpenMP and OpenBLAS spin for a while after
+their work. Medians over the repetitions are reported. The extra memory is the increase of the peak resident set while a candidate
+runs in a separate process. Neither includes compilation, which happens once per installation and is reported separately.
 
-Embeddings are drawn, with as many identities, cameras and distractors as the datasets have, and a fair model's scores.
-With `--features` the jobs of Market-1501's size take real ones, and the re-ranked scores are given too.
+The embeddings are synthetic, with as many identities, cameras and distractors as the datasets have, and realistic scores. With
+`--features`, the jobs of the size of Market-1501 use real embeddings, and the re-ranked scores are reported as well.
 """
 
 import argparse
@@ -49,7 +48,7 @@ Run = Callable[[], Any]
 
 
 class Size(NamedTuple):
-    """What a dataset's test set holds."""
+    """Size of a test set."""
 
     queries: int
     gallery: int
@@ -58,13 +57,13 @@ class Size(NamedTuple):
     cameras: int
 
     def scaled(self, scale: float) -> "Size":
-        """The same with fewer images and identities."""
+        """Return the size with fewer images and identities."""
         queries, gallery, distractors, identities = (round(count * scale) for count in self[:4])
         return Size(queries, gallery, distractors, max(identities, 1), self.cameras)
 
 
 class Job(NamedTuple):
-    """What is measured in one process, in turn."""
+    """Candidates that take turns in one process."""
 
     data: str
     floor: str
@@ -74,7 +73,7 @@ class Job(NamedTuple):
 
 
 class Features(NamedTuple):
-    """The first arguments of `reidlit.evaluate`."""
+    """Positional arguments of `reidlit.evaluate`."""
 
     query: Array
     gallery: Array
@@ -92,7 +91,7 @@ SIZES = {
 TINY = SIZES["market"].scaled(0.02)
 EVALUATE = ("evaluate", "evaluate_extras")
 RANKING = ("ranking", "torchreid_cython", "torchreid_python")
-ONCE = "torchreid_re_ranking"  # too slow to be repeated: the run that measures its memory gives its seconds
+ONCE = "torchreid_re_ranking"  # too slow to repeat: timed once, in the run that measures the memory
 JOBS = {
     "market": Job("market", "query x gallery", EVALUATE, 15),
     "msmt17": Job("msmt17", "query x gallery", EVALUATE, 3),
@@ -102,53 +101,55 @@ JOBS = {
     "kreciprocal_msmt17": Job("msmt17", "all x all", ("evaluate_kreciprocal",), 3, floor_stride=8),
 }
 NOTES = {
-    "ranking": "from one (Q, G) matrix that is there already; the floor reads it once",
-    "kreciprocal_market": "k1 20, k2 6, lambda 0.3. Torchreid's includes its distances, as its engine makes them, but "
-    "gets their roots, since it squares them again: so both re-rank by the same values",
+    "ranking": "from an existing (Q, G) matrix; the floor reads it once",
+    "kreciprocal_market": "k1 20, k2 6, lambda 0.3. Torchreid's time includes the distances of its engine. It gets their "
+    "square roots, because it squares them again, so both re-rank the same values",
     "kreciprocal_msmt17": "Torchreid's needs several matrices of 93,820 x 93,820, 35 GB each, and was not run",
 }
 
 
 def main() -> None:
-    """Measures and writes the results; a child process measures one job or one candidate's memory."""
+    """Run the measurements and write the results; a child process measures one job or the memory of one candidate."""
     arguments = parse()
     if arguments.child:
-        kind, *what = arguments.child
+        name, *names = arguments.child
         children: dict[str, Callable[..., Any]] = {f.__name__: f for f in (first_call, timed, measured, accuracy)}
-        print(json.dumps(children[kind](arguments, *what)))
+        print(json.dumps(children[name](arguments, *names)))
         return
     with tempfile.TemporaryDirectory() as folder:
         measure(arguments, Path(folder))
 
 
 def parse() -> argparse.Namespace:
-    """Reads the command line."""
+    """Parse the command line."""
     names = ["first_call", *JOBS, "accuracy"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--jobs", default=",".join(names), help="some of %(default)s")
+    parser.add_argument("--jobs", default=",".join(names), help="jobs to run, from %(default)s")
     parser.add_argument("--repetitions", type=int, help="default: 5, and 3 for the large ones")
     parser.add_argument("--features", type=Path, help=f".npz with {', '.join(Features._fields)}, of Market-1501")
-    parser.add_argument("--scale", type=float, default=1.0, help="less of everything, to try the script out")
-    parser.add_argument("--skip-peers", action="store_true", help="leave Torchreid out")
-    parser.add_argument("--rank-cy", type=Path, help="Torchreid's rank_cy.pyx, or what was built of it")
-    parser.add_argument("--output", type=Path, help=f"default: results/{RESULTS.name}, and nowhere with --scale")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor of all sizes, to try out the script")
+    parser.add_argument("--skip-peers", action="store_true", help="skip Torchreid")
+    parser.add_argument("--rank-cy", type=Path, help="Torchreid's rank_cy.pyx, or the extension built from it")
+    parser.add_argument("--output", type=Path, help=f"default: results/{RESULTS.name}; no file with --scale")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if unknown := set(arguments.jobs.split(",")) - set(names):
-        parser.error(f"--jobs has {', '.join(sorted(unknown))}; choose some of {', '.join(names)}")
+        parser.error(
+            f"--jobs={arguments.jobs} is invalid: {', '.join(sorted(unknown))} must be among {', '.join(names)}"
+        )
     return arguments
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> None:
-    """Runs the jobs one after the other; what was measured is written after each."""
+    """Run the jobs one after the other and write the results after each."""
     results: dict[str, Any] = {
-        "what": "wall seconds and extra peak memory of an evaluation on the CPU, fp32; medians",
+        "what": "wall seconds and extra peak memory of an evaluation on the CPU in fp32, medians",
         "floor": f"the bare product in blocks of at most {BLOCK_ROWS} rows and {BLOCK_BYTES // 10**6} MB, by the "
-        "faster of torch.mm and numpy.matmul; ratio_to_floor is a median over that library's, ratio_to_torch one over torch.mm's",
+        "faster of torch.mm and numpy.matmul; ratio_to_floor is relative to the faster one, ratio_to_torch to torch.mm",
         "machine": machine(),
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "versions": versions(),
-        "embeddings": "drawn" if arguments.features is None else "real at Market-1501's size, drawn at the others",
+        "embeddings": "synthetic" if arguments.features is None else "real at the size of Market-1501, else synthetic",
         "scale": arguments.scale,
     }
     if not arguments.skip_peers:
@@ -156,7 +157,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     output = arguments.output or (RESULTS if arguments.scale == 1 else None)
     for name in arguments.jobs.split(","):
         if name == "first_call":
-            cache = str(folder / "numba")  # empty the first time, and then full
+            cache = str(folder / "numba")  # empty for the first process, filled for the second
             states = ("compiling", "from_cache")
             results["first_call_seconds"] = {state: child(arguments, name, NUMBA_CACHE_DIR=cache) for state in states}
         elif name == "accuracy" and arguments.features is not None:
@@ -170,10 +171,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
 
 
 def report(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
-    """Measures one job: the times in one process, each candidate's memory in another."""
+    """Measure one job: the times in one process, the memory of each candidate in a separate one."""
     job = JOBS[name]
-    without = "torchreid" if arguments.skip_peers else "torchreid_cython" if arguments.rank_cy is None else "-"
-    candidates = [candidate for candidate in job.candidates if not candidate.startswith(without)]
+    skipped = "torchreid" if arguments.skip_peers else "torchreid_cython" if arguments.rank_cy is None else "-"
+    candidates = [candidate for candidate in job.candidates if not candidate.startswith(skipped)]
     timed = child(arguments, "timed", name, *(candidate for candidate in candidates if candidate != ONCE))
     floors = {library: spread(values) for library, values in timed["floor"].items()}
     faster = min(floors, key=lambda library: float(floors[library]["seconds"]))
@@ -187,34 +188,34 @@ def report(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
         if candidate.startswith("torchreid"):
             row[f"ratio_to_{candidates[0]}"] = round(row["seconds"] / figures[candidates[0]]["seconds"], 1)
         row |= run
-    found = [row["mAP"] for row in figures.values()]
-    if max(found) - min(found) > 1e-3:
-        print(f"{name}: the candidates do not find the same mAP: {found}", file=sys.stderr)
+    scores = [row["mAP"] for row in figures.values()]
+    if max(scores) - min(scores) > 1e-3:
+        print(f"{name}: the candidates do not return the same mAP: {scores}", file=sys.stderr)
     return {
         **({"note": NOTES[name]} if name in NOTES else {}),
         "data": timed["data"],
         "repetitions": timed["repetitions"],
-        "floor": {"of": job.floor, "measured_share_of_rows": round(timed["share"], 4), "faster": faster, **floors},
+        "floor": {"of": job.floor, "measured_share_of_rows": round(timed["fraction"], 4), "faster": faster, **floors},
         "candidates": figures,
     }
 
 
-def child(arguments: argparse.Namespace, *what: str, **environment: str) -> dict[str, Any]:
-    """Runs this file in a fresh process and reads what it prints last."""
+def child(arguments: argparse.Namespace, *names: str, **environment: str) -> dict[str, Any]:
+    """Run this file in a new process; return the last line that it prints, parsed as JSON."""
     command = [sys.executable, __file__, "--scale", str(arguments.scale)]
     for option in ("repetitions", "features", "rank_cy"):
         if getattr(arguments, option) is not None:
             command += [f"--{option.replace('_', '-')}", str(getattr(arguments, option))]
     done = subprocess.run(
-        [*command, "--child", *what], stdout=subprocess.PIPE, text=True, check=True, env=os.environ | environment
+        [*command, "--child", *names], stdout=subprocess.PIPE, text=True, check=True, env=os.environ | environment
     )
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def first_call(_: argparse.Namespace) -> dict[str, float]:
-    """Times the first evaluation, then the first re-ranking, on a tiny problem; imports are not in it."""
-    features = drawn(TINY)
-    evaluate, rerank = reidlit.evaluate, reidlit.rerank  # imports them
+    """Measure the first evaluation and the first re-ranking on a tiny problem, without imports."""
+    features = synthetic_features(TINY)
+    evaluate, rerank = reidlit.evaluate, reidlit.rerank  # imports the modules
     start = time.perf_counter()
     evaluate(*features, **ALL_EXTRAS)
     middle = time.perf_counter()
@@ -223,11 +224,11 @@ def first_call(_: argparse.Namespace) -> dict[str, float]:
 
 
 def timed(arguments: argparse.Namespace, name: str, *candidates: str) -> dict[str, Any]:
-    """Times the floor and the candidates in turn; a tiny warm-up has compiled everything."""
+    """Measure the floor and the candidates in turn, after a tiny warm-up that compiles everything."""
     job = JOBS[name]
     features = load(arguments, job.data)
     runs = prepare(candidates, features, arguments.rank_cy)
-    floors, share = evaluation_peers.floor(job.floor, features.query, features.gallery, job.floor_stride)
+    floors, fraction = evaluation_peers.floor(job.floor, features.query, features.gallery, job.floor_stride)
     warm_up(candidates, arguments.rank_cy)
     seconds: dict[str, list[float]] = {key: [] for key in (*floors, *runs)}
     repetitions = arguments.repetitions or job.repetitions
@@ -240,14 +241,14 @@ def timed(arguments: argparse.Namespace, name: str, *candidates: str) -> dict[st
     return {
         "data": {"query": features.query.shape, "gallery": features.gallery.shape},
         "repetitions": repetitions,
-        "floor": {key: [value / share for value in seconds[key]] for key in floors},
-        "share": share,
+        "floor": {key: [value / fraction for value in seconds[key]] for key in floors},
+        "fraction": fraction,
         "seconds": {key: seconds[key] for key in runs},
     }
 
 
 def measured(arguments: argparse.Namespace, name: str, candidate: str) -> dict[str, Any]:
-    """Measures one candidate's memory, and its scores, which every candidate of a job should share."""
+    """Measure the memory of one candidate; return it with the scores, which should be equal for all candidates."""
     features = load(arguments, JOBS[name].data)
     run = prepare([candidate], features, arguments.rank_cy)[candidate]
     warm_up([candidate], arguments.rank_cy)
@@ -265,17 +266,17 @@ def measured(arguments: argparse.Namespace, name: str, candidate: str) -> dict[s
 
 
 def accuracy(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Scores the given features as they are and re-ranked; Torchreid's engine re-ranks by the fourth power."""
+    """Return the scores of the features, plain and re-ranked; Torchreid's engine re-ranks with exponent 4."""
     features = load(arguments, "market")
-    found = {"plain": reidlit.evaluate(*features)}
+    scores = {"plain": reidlit.evaluate(*features)}
     for exponent in (2, 4):
         postprocess = [metrics.KReciprocal(exponent=exponent)]
-        found[f"kreciprocal_exponent{exponent}"] = reidlit.evaluate(*features, postprocess=postprocess)
-    return {key: {"rank1": round(s.rank(1), 5), "mAP": round(s.mAP, 5)} for key, s in found.items()}
+        scores[f"kreciprocal_exponent{exponent}"] = reidlit.evaluate(*features, postprocess=postprocess)
+    return {key: {"rank1": round(s.rank(1), 5), "mAP": round(s.mAP, 5)} for key, s in scores.items()}
 
 
 def prepare(candidates: Sequence[str], features: Features, rank_cy: Path | None) -> dict[str, Run]:
-    """What each candidate is, with all that is made beforehand."""
+    """Return the function that runs each candidate, with everything prepared that is not measured."""
     query, gallery, *labels = features
     runs: dict[str, Run] = {
         "evaluate": lambda: reidlit.evaluate(*features),
@@ -293,41 +294,42 @@ def prepare(candidates: Sequence[str], features: Features, rank_cy: Path | None)
 
 
 def warm_up(candidates: Sequence[str], rank_cy: Path | None) -> None:
-    """Compiles, or reads from the cache, and starts the libraries' threads."""
-    for run in prepare(candidates, drawn(TINY), rank_cy).values():
+    """Compile or load the kernels from the cache, and start the threads of the libraries."""
+    for run in prepare(candidates, synthetic_features(TINY), rank_cy).values():
         run()
 
 
 def load(arguments: argparse.Namespace, name: str) -> Features:
-    """The real features, where there are some, or drawn ones."""
+    """Return the given features if there are any, otherwise synthetic ones."""
     if arguments.features is None or name != "market":
-        return drawn(SIZES[name].scaled(arguments.scale))
+        return synthetic_features(SIZES[name].scaled(arguments.scale))
     with np.load(arguments.features) as file:
-        found = Features(*(file[field] for field in Features._fields))
+        features = Features(*(file[field] for field in Features._fields))
     step = max(1, round(1 / arguments.scale))
-    return Features(*(np.ascontiguousarray(array[::step]) for array in found))
+    return Features(*(np.ascontiguousarray(array[::step]) for array in features))
 
 
-def drawn(size: Size) -> Features:
-    """Embeddings about an identity's centre, moved by the camera; their variance falls off over the dimensions.
+def synthetic_features(size: Size) -> Features:
+    """Return random embeddings around the center of each identity, with an offset for each camera.
 
-    Without that, all neighbours would be about equally far. A distractor, pid 0, has a centre of its own.
+    Their variance decreases over the dimensions; otherwise all neighbors would be about equally distant. Each distractor, pid 0,
+    has its own center.
     """
     rng = np.random.default_rng(0)
-    deviation = np.arange(1, DIMENSIONS + 1, dtype=np.float32) ** -0.6
-    centres = rng.standard_normal((size.identities + 1, DIMENSIONS), dtype=np.float32)
-    centres[0] = 0
-    moves = 0.5 * rng.standard_normal((size.cameras, DIMENSIONS), dtype=np.float32)
+    std = np.arange(1, DIMENSIONS + 1, dtype=np.float32) ** -0.6
+    centers = rng.standard_normal((size.identities + 1, DIMENSIONS), dtype=np.float32)
+    centers[0] = 0
+    offsets = 0.5 * rng.standard_normal((size.cameras, DIMENSIONS), dtype=np.float32)
 
     def embed(pids: Array, camids: Array) -> Array:
         noise = 0.55 * np.exp(0.15 * rng.standard_normal(len(pids), dtype=np.float32))
         noise[pids == 0] = np.sqrt(1 + noise[pids == 0] ** 2)
-        found = rng.standard_normal((len(pids), DIMENSIONS), dtype=np.float32)
-        found *= noise[:, None]
-        found += centres[pids]
-        found += moves[camids]
-        found *= deviation
-        return found
+        embedding = rng.standard_normal((len(pids), DIMENSIONS), dtype=np.float32)
+        embedding *= noise[:, None]
+        embedding += centers[pids]
+        embedding += offsets[camids]
+        embedding *= std
+        return embedding
 
     identified = rng.integers(1, size.identities + 1, size.gallery - size.distractors)
     g_pids = rng.permutation(np.concatenate([identified, np.zeros(size.distractors, np.int64)]))
@@ -337,9 +339,9 @@ def drawn(size: Size) -> Features:
 
 
 def with_peak(run: Run) -> tuple[Any, int | None]:
-    """Runs it and says how far the resident set rose above what it was, in bytes; None without Linux's /proc.
+    """Run a function; return its result and the increase of the peak resident set in bytes, None without /proc.
 
-    The kernel keeps the peak. Where it may not be reset, a thread looks every 5 ms instead.
+    The kernel records the peak. If it cannot be reset, a thread samples the resident set every 5 ms instead.
     """
     status = Path("/proc/self/status")
     if not status.exists():
@@ -349,31 +351,31 @@ def with_peak(run: Run) -> tuple[Any, int | None]:
         lines = status.read_text().splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
-    def watch() -> None:
+    def sample() -> None:
         while not done.wait(0.005):
-            seen.append(resident("VmRSS"))
+            samples.append(resident("VmRSS"))
 
     done = threading.Event()
-    seen = [resident("VmRSS")]
-    kept = "VmHWM"
+    samples = [resident("VmRSS")]
+    field = "VmHWM"
     try:
         Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
     except OSError:
-        kept = "VmRSS"
-        threading.Thread(target=watch, daemon=True).start()
+        field = "VmRSS"
+        threading.Thread(target=sample, daemon=True).start()
     result = run()
     done.set()
-    return result, max(*seen, resident(kept)) - seen[0]
+    return result, max(*samples, resident(field)) - samples[0]
 
 
 def spread(seconds: list[float]) -> dict[str, Any]:
-    """The median and the range."""
-    median, least, most = (round(value, 6) for value in (statistics.median(seconds), min(seconds), max(seconds)))
-    return {"seconds": median, "seconds_min_max": [least, most]}
+    """Return the median and the range."""
+    median, minimum, maximum = (round(value, 6) for value in (statistics.median(seconds), min(seconds), max(seconds)))
+    return {"seconds": median, "seconds_min_max": [minimum, maximum]}
 
 
 def print_rows(name: str, job: dict[str, Any]) -> None:
-    """Prints one job as rows of a table, the floor first."""
+    """Print one job as rows of a table that starts with the floor."""
     floor = job["floor"]
     rows = {f"floor ({floor['faster']})": floor[floor["faster"]], **job["candidates"]}
     for key, row in rows.items():
@@ -383,7 +385,7 @@ def print_rows(name: str, job: dict[str, Any]) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Names what was measured on."""
+    """Return a description of the machine."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     return {
@@ -400,7 +402,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Names what was measured."""
+    """Return the versions of Python and the measured packages."""
     installed = {distribution.name.lower(): distribution.version for distribution in importlib.metadata.distributions()}
     packages = ("reidlit", "torch", "numpy", "numba", *evaluation_peers.PACKAGES)
     return {"python": platform.python_version()} | {name: installed[name] for name in packages if name in installed}

@@ -1,10 +1,10 @@
-"""Whether the families of timm's networks train, embed and export: one network of each, as `model=timm` builds it.
+"""Support of the timm model families: training, embedding and export of one network per family, built with `model=timm`.
 
     python benchmarks/families.py [--output benchmarks/results/families.json] [NAME ...]
 
-For each: images of 256 x 128 forward and backward, whether a gradient reaches every parameter, the size of the embedding, the
-map with a last stride of 1, and an ONNX file run by ONNX Runtime beside the model, with the largest difference relative to
-the largest number of the embedding; or why there is none.
+For each network, the script runs images of 256 x 128 forward and backward and reports whether every parameter receives a
+gradient, the size of the embedding, the size of the feature map with last_stride=1, and the difference between ONNX Runtime and
+the model, relative to the largest value of the embedding. If an export fails, it reports the reason.
 """
 
 import argparse
@@ -56,9 +56,9 @@ FAMILIES = {
 
 
 def main() -> None:
-    """Tries the families and writes the results after each."""
+    """Test the families and write the results after each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("names", nargs="*", help=f"some of {', '.join(FAMILIES)}; default: all")
+    parser.add_argument("names", nargs="*", help=f"families, from {', '.join(FAMILIES)}; default: all")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "families.json")
     arguments = parser.parse_args()
     results: dict[str, Any] = {
@@ -68,15 +68,15 @@ def main() -> None:
         "versions": versions() | {"onnxruntime": onnxruntime.__version__},
         "families": {},
     }
-    warnings.simplefilter("ignore")  # of timm and the exporter, about themselves
+    warnings.simplefilter("ignore")  # timm and the exporter warn about their own code
     for family in arguments.names or FAMILIES:
-        results["families"][family] = found = trial(FAMILIES[family])
-        print(f"{family:14} {found}", flush=True)
+        results["families"][family] = result = check(FAMILIES[family])
+        print(f"{family:14} {result}", flush=True)
         arguments.output.write_text(json.dumps(results, indent=2) + "\n")
 
 
-def trial(name: str) -> dict[str, Any]:
-    """What works with one network."""
+def check(name: str) -> dict[str, Any]:
+    """Return the results of one network."""
     torch.manual_seed(0)
     model = build_model(f"timm/{name}", num_classes=3)
     image = torch.randint(0, 256, (2, 3, *SIZE), dtype=torch.uint8)
@@ -89,12 +89,12 @@ def trial(name: str) -> dict[str, Any]:
         "gradient_reaches_all": all(p.grad is not None and bool(p.grad.isfinite().all()) for p in trained),
         "map": list(model.backbone(torch.zeros(1, 3, *SIZE)).shape[2:]),
         "last_stride_1": last_stride_one(name),
-        "onnx": exported(model.eval(), image),
+        "onnx": export_difference(model.eval(), image),
     }
 
 
 def last_stride_one(name: str) -> Any:
-    """The size of the map with a last stride of 1, or why it has none."""
+    """Return the size of the feature map with last_stride=1, or the reason why that is not supported."""
     try:
         network = TimmNetwork(name, image_size=SIZE, last_stride=1)
     except ValueError as error:
@@ -102,8 +102,8 @@ def last_stride_one(name: str) -> Any:
     return list(network(torch.zeros(1, 3, *SIZE)).shape[2:])
 
 
-def exported(model: Any, image: torch.Tensor) -> dict[str, Any]:
-    """The largest difference of an ONNX file's embeddings, or why there is no file."""
+def export_difference(model: Any, image: torch.Tensor) -> dict[str, Any]:
+    """Return the largest difference of the embeddings of the ONNX file, or the reason why the export failed."""
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         path = Path(folder) / "model.onnx"
         try:
@@ -111,7 +111,7 @@ def exported(model: Any, image: torch.Tensor) -> dict[str, Any]:
         except ValueError as error:
             return {"works": False, "why": str(error)}
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        embedding = session.run(None, {"image": image[:1].numpy()})[0]  # another batch size than it was traced with
+        embedding = session.run(None, {"image": image[:1].numpy()})[0]  # a batch size that differs from the traced one
         expected = model.embed(image[:1]).numpy()
     difference = abs(embedding - expected).max() / abs(expected).max()
     return {"works": bool(difference < 1e-4), "largest_relative_difference": float(f"{difference:.1e}")}

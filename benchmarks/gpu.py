@@ -1,16 +1,16 @@
-"""All that waits for a GPU: evaluation there, whether it finds what the CPU finds, and training steps beside Torchreid's.
+"""Benchmarks on a GPU: evaluation, compared with the CPU, and training, compared with Torchreid.
 
     python benchmarks/gpu.py [--device cuda] [--scale 1] [--output benchmarks/results/gpu.json]
 
-Evaluation: the floor comes first, the bare fp32 product of the same embeddings on the same device. The embeddings are drawn as in
-evaluation.py and lie on the device before the clock starts; medians over the repetitions.
+Evaluation: the floor is the bare fp32 product of the same embeddings on the same device. The embeddings are synthetic as in
+evaluation.py and on the device before the measurement starts. Medians over the repetitions are reported.
 
-Training: images a second of a whole step (as in train_step.py) with the images already there. Torchreid's runs in fp32 as its
-engine does, ours in fp32, in bf16 with channels last, and that compiled. Then whole training through Lightning and the loaders,
-as waiting.py measures it: which share of a step is spent waiting for images. At last Torchreid's own engine and ours, from
-files to weights, as training.py measures them, on drawn images at Market-1501's size.
+Training: images per second of a complete step (as in train_step.py) with the images on the device. Torchreid runs in fp32 as in
+its engine; reidlit runs in fp32, in bf16, and in bf16 compiled. Next, the fraction of a step that Lightning and the loaders spend
+waiting for images is measured as in waiting.py. Finally, end-to-end training from files to weights with Torchreid's engine and
+with reidlit is measured as in training.py, on synthetic images of the size of Market-1501.
 
-`--device cpu --scale 0.02` tries the script out where there is no GPU.
+`--device cpu --scale 0.02` tries out the script without a GPU.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from torch import Tensor
 
 import reidlit
 import train_step
-from evaluation import ALL_EXTRAS, SIZES, drawn, machine, versions
+from evaluation import ALL_EXTRAS, SIZES, machine, synthetic_features, versions
 from reidlit import metrics
 from reidlit.metrics._ranking.matmul import full_precision
 from reidlit.metrics.distance import DEVICE_ENTRIES
@@ -37,23 +37,23 @@ from training import draw, training_engines
 from training_run import LOSSES, SIDES, Setting
 from waiting import waiting
 
-TRAINED = {"osnet_x1_0": 64, "resnet50": 64}  # batch
+TRAINED = {"osnet_x1_0": 64, "resnet50": 64}  # batch size per model
 Run = Callable[[], Any]
 
 
 def main() -> None:
-    """Measures and writes the results."""
+    """Run the measurements and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--scale", type=float, default=1.0, help="less of everything, to try the script out")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor of all sizes, to try out the script")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "gpu.json")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("There is no GPU here; --device cpu --scale 0.02 tries the script out.")
+        raise SystemExit("--device=cuda is not available: try out the script with --device cpu --scale 0.02.")
     results = {
-        "what": "seconds of an evaluation on the device, embeddings already there, fp32; medians",
+        "what": "seconds of an evaluation on the device with the embeddings on the device, fp32, medians",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "machine": machine(),
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
@@ -86,8 +86,8 @@ def main() -> None:
 
 
 def measure(name: str, device: torch.device, scale: float, repetitions: int, rerank: bool) -> dict[str, Any]:
-    """Times the floor and the evaluations of one dataset's size, in turn."""
-    features = drawn(SIZES[name].scaled(scale))
+    """Measure the floor and the evaluations at the size of one dataset, in turn."""
+    features = synthetic_features(SIZES[name].scaled(scale))
     query, gallery = (torch.from_numpy(embedding).to(device) for embedding in features[:2])
     labels = features[2:]
     runs: dict[str, Run] = {
@@ -102,17 +102,17 @@ def measure(name: str, device: torch.device, scale: float, repetitions: int, rer
         everyone = torch.cat([query, gallery])
     seconds: dict[str, list[float]] = {key: [] for key in runs}
     peaks: dict[str, float] = {}
-    for repetition in range(repetitions + 1):  # the first warms up
+    for repetition in range(repetitions + 1):  # the first is a warm-up
         for key, run in runs.items():
             used, peak = timed(run, device)
             if repetition:
                 seconds[key].append(used)
                 peaks[key] = peak
-    here, there = reidlit.evaluate(*features), reidlit.evaluate(query, gallery, *labels)
+    cpu_scores, device_scores = reidlit.evaluate(*features), reidlit.evaluate(query, gallery, *labels)
     return {
         "data": {"query": list(query.shape), "gallery": list(gallery.shape)},
-        "mAP": {"cpu": here.mAP, "device": there.mAP},
-        "rank1": {"cpu": here.rank(1), "device": there.rank(1)},
+        "mAP": {"cpu": cpu_scores.mAP, "device": device_scores.mAP},
+        "rank1": {"cpu": cpu_scores.rank(1), "device": device_scores.rank(1)},
         "seconds": {key: round(statistics.median(values), 5) for key, values in seconds.items()},
         "seconds_min_max": {key: [round(min(values), 5), round(max(values), 5)] for key, values in seconds.items()},
         "extra_peak_megabytes": {key: round(peak / 1e6, 1) for key, peak in peaks.items()},
@@ -120,7 +120,7 @@ def measure(name: str, device: torch.device, scale: float, repetitions: int, rer
 
 
 def training(name: str, batch: int, device: torch.device, repetitions: int) -> dict[str, Any]:
-    """Images a second of training steps, from weights and images that are the same for all."""
+    """Measure the images per second of training steps with the same weights and images."""
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(batch, 3, 256, 128, generator=generator).to(device)
     pid = torch.randint(0, train_step.CLASSES, (batch,), generator=generator).to(device)
@@ -137,7 +137,7 @@ def training(name: str, batch: int, device: torch.device, repetitions: int) -> d
     rates, peaks, spreads = {}, {}, {}
     for key, make in steps.items():
         step = make()
-        for _ in range(3):  # compiles, and lets cuDNN choose
+        for _ in range(3):  # compiles, and cuDNN chooses its algorithms
             step()
         times, peak = zip(*(timed(step, device) for _ in range(10 * repetitions)), strict=True)
         rates[key] = round(batch / statistics.median(times), 1)
@@ -153,7 +153,7 @@ def training(name: str, batch: int, device: torch.device, repetitions: int) -> d
 
 
 def engines(device: str, scale: float) -> dict[str, Any]:
-    """Whole trainings of Torchreid's engine and of ours, in each of its forms, beside their floor."""
+    """Measure end-to-end training with Torchreid's engine and with each form of reidlit, and the floor."""
     workers = min(os.cpu_count() or 1, 16) if device == "cuda" else 1
     with tempfile.TemporaryDirectory() as folder:
         setting = Setting(
@@ -173,15 +173,15 @@ def engines(device: str, scale: float) -> dict[str, Any]:
 
 
 def product(query: Tensor, gallery: Tensor) -> None:
-    """The bare product in blocks, in fp32 whatever the device would rather do."""
+    """Compute the bare product in blocks in full fp32 precision."""
     rows = max(1, DEVICE_ENTRIES // len(gallery))
     with full_precision(query.device.type):
-        for part in torch.split(query, rows):
-            torch.mm(part, gallery.T)
+        for block in torch.split(query, rows):
+            torch.mm(block, gallery.T)
 
 
 def timed(run: Run, device: torch.device) -> tuple[float, float]:
-    """Seconds and the device's peak of memory in bytes beyond what was held before."""
+    """Return the seconds of a run and the increase of the peak memory of the device in bytes."""
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.synchronize()

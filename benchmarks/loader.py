@@ -1,11 +1,11 @@
-"""Images a second and core, from JPEG file to augmented tensor: Torchreid's pipeline and ours on the same files.
+"""Loading speed: images per second and core from JPEG files to augmented tensors, in Torchreid and in reidlit.
 
     python benchmarks/loader.py [folder of .jpg] [--output benchmarks/results/loader.json]
 
-Without a folder it draws its own 128 x 64 JPEG files. One process, one thread, CPU time of the process (so that other
-jobs on the machine count less), the candidates in turn, medians over the repetitions. The two end in different things:
-Torchreid in a normalised float tensor, reidlit in the uint8 tensor that a batch carries, which the model normalises on
-the device. One candidate therefore adds that normalisation, as if the CPU were the device.
+Without a folder, the script generates 128 x 64 JPEG files. It runs in one process with one thread and measures CPU time, so
+that other jobs on the machine matter less. The candidates take turns, and medians over the repetitions are reported. The results
+differ in format: Torchreid returns a normalized float tensor, reidlit a uint8 tensor that the model normalizes on the device. One
+candidate therefore adds the normalization, as if the CPU were the device.
 """
 
 import argparse
@@ -48,7 +48,7 @@ Job = Callable[[Sequence[str]], object]
 
 
 class Figures(TypedDict):
-    """One candidate's speed: medians, and the range of the repetitions."""
+    """Speed of one candidate: medians, and the range over the repetitions."""
 
     images_per_second: float
     microseconds: float
@@ -56,7 +56,7 @@ class Figures(TypedDict):
 
 
 def main() -> None:
-    """Measures and writes the results."""
+    """Run the measurements and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", nargs="?", type=Path, help="JPEG files, e.g. Market-1501's bounding_box_train")
     parser.add_argument("--count", type=int, default=600, help="images")
@@ -65,32 +65,30 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    with tempfile.TemporaryDirectory() as drawn:
-        files = sorted((arguments.folder or draw(Path(drawn), arguments.count)).glob("*.jpg"))
+    with tempfile.TemporaryDirectory() as scratch:
+        files = sorted((arguments.folder or draw(Path(scratch), arguments.count)).glob("*.jpg"))
         if not files:
-            raise SystemExit(f"There is no .jpg file in {arguments.folder}.")
+            raise SystemExit(f"folder={arguments.folder} contains no .jpg files.")
         paths = [str(path) for path in files[:: max(len(files) // arguments.count, 1)][: arguments.count]]
         sizes = [decode(path).shape[:2] for path in paths]
         results = {
-            "what": "JPEG file to augmented tensor, images a second and core (CPU time, one process, one thread)",
+            "what": "images per second and core from JPEG file to augmented tensor (CPU time, one process, one thread)",
             "ends_in": {
-                "torchreid": "float32 CHW, normalised, one image",
-                "reidlit": "uint8 HWC memory seen as CHW, one image; the model normalises on the device",
-                "*_batch": "the same, stacked in batches of 64, which is what a loader's worker hands over",
-                "reidlit_batch_normalised": "the batch made float32 and normalised on the same core",
+                "torchreid": "float32 CHW, normalized, one image",
+                "reidlit": "uint8 HWC memory viewed as CHW, one image; the model normalizes on the device",
+                "*_batch": "the same, stacked in batches of 64, as returned by a worker of the loader",
+                "reidlit_batch_normalised": "the batch converted to float32 and normalized on the same core",
             },
             "machine": {
                 "cpu": cpu(),
                 "cores": os.cpu_count(),
                 "system": platform.system(),
-                "load_before": round(
-                    os.getloadavg()[0], 1
-                ),  # other jobs share caches and memory: read ratios, not rates
+                "load_before": round(os.getloadavg()[0], 1),  # other jobs use the same caches: trust ratios, not rates
             },
             "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
             "versions": versions(),
             "images": {
-                "source": "drawn" if arguments.folder is None else arguments.folder.resolve().name,
+                "source": "synthetic" if arguments.folder is None else arguments.folder.resolve().name,
                 "count": len(paths),
                 "median_height_width": [int(v) for v in np.median(sizes, axis=0)],
                 "output_height_width": [HEIGHT, WIDTH],
@@ -104,8 +102,8 @@ def main() -> None:
 
 
 def recipe(names: list[str], paths: Sequence[str], repetitions: int) -> dict[str, object]:
-    """Times both libraries on one recipe."""
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints every step
+    """Measure both libraries on one recipe."""
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints every transform
         theirs, _ = build_transforms(HEIGHT, WIDTH, names)
     pipeline = select(LIBRARY, ["resize", *names])
 
@@ -154,7 +152,7 @@ def recipe(names: list[str], paths: Sequence[str], repetitions: int) -> dict[str
 
 
 def in_batches(make: Callable[[Sequence[str]], Tensor]) -> Job:
-    """Makes and drops one batch after the other."""
+    """Return a job that makes one batch after the other and drops it."""
 
     def job(paths: Sequence[str]) -> None:
         for start in range(0, len(paths), BATCH):
@@ -164,12 +162,12 @@ def in_batches(make: Callable[[Sequence[str]], Tensor]) -> Job:
 
 
 def ratio(figures: dict[str, Figures], ours: str, theirs: str) -> float:
-    """Says how many times as many images a second we make."""
+    """Return the speed of reidlit relative to Torchreid."""
     return round(figures[theirs]["microseconds"] / figures[ours]["microseconds"], 2)
 
 
 def floor(paths: Sequence[str], repetitions: int) -> dict[str, Figures]:
-    """Times the parts that no pipeline can do without."""
+    """Measure decoding and resizing, which every pipeline needs."""
     images = [decode(path) for path in paths]
     pictures = [Image.fromarray(image) for image in images]
     jobs: dict[str, Job] = {
@@ -182,7 +180,7 @@ def floor(paths: Sequence[str], repetitions: int) -> dict[str, Figures]:
 
 
 def measure(jobs: dict[str, Job], paths: Sequence[str], repetitions: int) -> dict[str, Figures]:
-    """Runs the jobs in turn; the first round only warms up."""
+    """Run the jobs in turn and measure them; the first round is a warm-up."""
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for repetition in range(repetitions + 1):
         for name, job in jobs.items():
@@ -201,7 +199,7 @@ def measure(jobs: dict[str, Job], paths: Sequence[str], repetitions: int) -> dic
 
 
 def draw(folder: Path, count: int) -> Path:
-    """Writes JPEG files as large as Market-1501's: 128 x 64, some 3 kB."""
+    """Write synthetic JPEG files of the size of Market-1501: 128 x 64 pixels, about 3 kB."""
     rng = np.random.default_rng(0)
     for number in range(count):
         blobs = cv2.resize(rng.integers(0, 256, (16, 8, 3), np.uint8), (64, 128), interpolation=cv2.INTER_CUBIC)
@@ -211,20 +209,20 @@ def draw(folder: Path, count: int) -> Path:
 
 
 def cpu() -> str:
-    """Names the processor."""
+    """Return the name of the processor."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def versions() -> dict[str, str]:
-    """Names what was measured."""
+    """Return the versions of Python and the measured packages."""
     packages = ["torchreid", "torch", "torchvision", "pillow", "albumentations", "opencv-python-headless", "numpy"]
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
+            installed[package] = importlib.metadata.version(package)
+    return installed
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""Images per second that models embed on the CPU: Torchreid's, and ours in each of its forms, from the same weights.
+"""Inference speed on the CPU: images per second of Torchreid's models and of each form of reidlit's models.
 
     python benchmarks/models.py [--threads 2] [--batch 32] [--output benchmarks/results/models.json] [NAME ...]
 
-The forms: eager as training and `reidlit test` run it (channels last), with batch norms folded (`inference.fold`), that
-compiled by torch.compile, and exported to ONNX and run by ONNX Runtime. Torchreid's is its own model in eval mode, as its
-engine and its FeatureExtractor run it. All get the same uint8 images, and normalise them in the measured time. Each form
-runs in a process of its own, since thread pools and the allocator's settings belong to the process; the forms take turns,
-several rounds of them; medians. The largest difference to Torchreid's embedding (to the eager one where it has no such
-model) is relative to the embedding's largest number. Training steps are in train_step.py.
+The forms are: eager, as in training and `reidlit test` (channels-last); folded batch norms (`export.batch_norm_folding`); folded and
+compiled by torch.compile; and exported to ONNX and run by ONNX Runtime. Torchreid's model runs in eval mode, as in its engine and
+FeatureExtractor. All forms have the same weights, receive the same uint8 images and normalize them in the measured time. Each form
+runs in its own process, because thread pools and allocator settings belong to a process. The forms take turns in several rounds,
+and medians are reported. The largest difference from Torchreid's embedding (from the eager one if Torchreid lacks the model) is
+relative to the largest value of the embedding. Training steps are measured in train_step.py.
 
-The floor is the time of the multiply-adds of convolutions, linear layers and attention at the best rate that a large matrix
-product reaches on the same threads: by PyTorch, by NumPy, or as a 1 x 1 convolution.
+The floor is the time of the multiply-adds of convolutions, linear layers and attention at the best rate of a large matrix product
+on the same threads: by PyTorch, by NumPy, or as a 1 x 1 convolution.
 """
 
 import argparse
@@ -44,12 +44,12 @@ SIZE = (256, 128)
 MODELS = ("osnet_x1_0", "osnet_x0_25", "resnet50", "timm/vit_small_patch16_224")
 FORMS = ("torchreid", "eager", "folded", "compiled", "onnx")
 WARM_UP = 2
-SECONDS = 4.0  # of timing, in each process
+SECONDS = 4.0  # minimum duration of the measurement in each process
 Embed = Callable[[Tensor], Any]
 
 
 def main() -> None:
-    """Measures and writes the results; a child process measures one form of one model."""
+    """Run the measurements and write the results; a child process measures one form of one model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("names", nargs="*", default=MODELS)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -64,7 +64,7 @@ def main() -> None:
         print(json.dumps(child(name, form, Path(folder), arguments.batch, arguments.threads)))
         return
     results: dict[str, Any] = {
-        "what": f"images a second embedded on the CPU, uint8 of {SIZE[0]} x {SIZE[1]} in batches of {arguments.batch}, fp32",
+        "what": f"images per second embedded on the CPU, uint8 of {SIZE[0]} x {SIZE[1]} in batches of {arguments.batch}, fp32",
         "machine": machine(),
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "versions": versions(),
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """All forms of one model, in turn."""
+    """Measure all forms of one model in turn."""
     with tempfile.TemporaryDirectory() as folder:
         forms = FORMS[1:] if name.startswith("timm/") else FORMS
         write_weights(name, Path(folder))
@@ -117,7 +117,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def write_weights(name: str, folder: Path) -> None:
-    """Random weights, of Torchreid's model where it has one, with statistics of batch norm that are not all alike."""
+    """Save random weights with varied batch-norm statistics, in Torchreid's format if Torchreid has the model."""
     torch.manual_seed(0)
     model: nn.Module = build_model(name, num_classes=1) if name.startswith("timm/") else torchreid_model(name)
     for module in model.modules():
@@ -128,7 +128,7 @@ def write_weights(name: str, folder: Path) -> None:
 
 
 def torchreid_model(name: str) -> nn.Module:
-    """Torchreid's own."""
+    """Return Torchreid's model."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its Cython evaluation is not needed here
         from torchreid.reid import models
@@ -138,28 +138,28 @@ def torchreid_model(name: str) -> nn.Module:
 
 
 def child(name: str, form: str, folder: Path, batch: int, threads: int) -> dict[str, float]:
-    """Times one form and stores the embeddings of a few images."""
+    """Measure one form and save the embeddings of a few images."""
     warnings.simplefilter("ignore")
     torch.manual_seed(1)
     image = torch.randint(0, 256, (batch, 3, *SIZE), dtype=torch.uint8)
     start = time.perf_counter()
     with torch.inference_mode():
-        embed = prepared(name, form, folder, threads)
+        embed = build_form(name, form, folder, threads)
         np.save(folder / f"{form}.npy", np.asarray(embed(image)))
     prepare = time.perf_counter() - start
-    taken: list[float] = []
+    seconds: list[float] = []
     with torch.inference_mode():
         for _ in range(WARM_UP):
             embed(image)
-        while len(taken) < 3 or sum(taken) < SECONDS:
+        while len(seconds) < 3 or sum(seconds) < SECONDS:
             start = time.perf_counter()
             embed(image)
-            taken.append(time.perf_counter() - start)
-    return {"images_per_second": batch / statistics.median(taken), "prepare": prepare}
+            seconds.append(time.perf_counter() - start)
+    return {"images_per_second": batch / statistics.median(seconds), "prepare": prepare}
 
 
-def prepared(name: str, form: str, folder: Path, threads: int) -> Embed:
-    """A form of a model, ready to embed."""
+def build_form(name: str, form: str, folder: Path, threads: int) -> Embed:
+    """Return the function that embeds images with one form of a model."""
     if form == "torchreid":
         theirs = torchreid_model(name)
         theirs.load_state_dict(torch.load(folder / "weights.pth"))
@@ -188,7 +188,7 @@ def prepared(name: str, form: str, folder: Path, threads: int) -> Embed:
 
 
 def floor_rate(name: str, batch: int) -> float:
-    """Images a second if nothing but multiply-adds took time, at the rate of a large product."""
+    """Return the images per second if only multiply-adds took time, at the rate of a large matrix product."""
     model = build_model(name, num_classes=1).eval()
     with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         model.embed(torch.zeros(batch, 3, *SIZE, dtype=torch.uint8))

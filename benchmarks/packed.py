@@ -1,10 +1,10 @@
-"""Gain of packs: images per second and core from image files and from packed pixels to augmented batches.
+"""Speedup by packs: images per second and core from image files and from packed pixels to augmented batches.
 
     python benchmarks/packed.py [folder of .jpg] [--output benchmarks/results/packed.json]
 
-Without a folder it draws its own 128 x 64 JPEG files. As in loader.py: one process, one thread, CPU time, the candidates
-in turn, medians over the repetitions. Images are read in a shuffled order, as in training, and all files and packs are
-in the operating system's cache: a cold or remote disk, where a pack saves opening each image, adds to the gain.
+Without a folder, the script generates 128 x 64 JPEG files. As in loader.py, it measures CPU time in one process with one thread;
+the candidates take turns, and medians over the repetitions are reported. Images are read in random order as in training. All
+files and packs are in the page cache. The speedup is larger on a cold or remote disk, because a pack avoids opening each image.
 """
 
 import argparse
@@ -39,7 +39,7 @@ MIB = 2**20
 
 
 def main() -> None:
-    """Measures and writes the results."""
+    """Run the measurements and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", nargs="?", type=Path, help="JPEG files, e.g. Market-1501's bounding_box_train")
     parser.add_argument("--count", type=int, default=3000, help="images")
@@ -52,7 +52,7 @@ def main() -> None:
         folder = arguments.folder or draw(Path(scratch), arguments.count)
         files = sorted(folder.glob("*.jpg"))
         if not files:
-            raise SystemExit(f"There is no .jpg file in {arguments.folder}.")
+            raise SystemExit(f"folder={arguments.folder} contains no .jpg files.")
         paths = [str(path) for path in files[:: max(len(files) // arguments.count, 1)][: arguments.count]]
         sizes = [decode(path).shape[:2] for path in paths]
         file = Path(scratch) / "decoded.arrow"
@@ -61,18 +61,18 @@ def main() -> None:
         memory = shared(file, folder, paths)
         reads: dict[str, Read] = {"file": decode, "decoded": Packed(file, folder)}
         results = {
-            "what": "images a second and core from file and packed pixels to augmented uint8 batches of 64 "
+            "what": "images per second and core from file and packed pixels to augmented uint8 batches of 64 "
             "(CPU time, one process, one thread, everything in the page cache)",
             "machine": {
                 "cpu": cpu(),
                 "cores": os.cpu_count(),
                 "system": platform.system(),
-                "load_before": round(os.getloadavg()[0], 1),  # other jobs share caches: read ratios, not rates
+                "load_before": round(os.getloadavg()[0], 1),  # other jobs use the same caches: trust ratios, not rates
             },
             "date": datetime.now(tz=UTC).date().isoformat(),
             "versions": {**versions(), "pyarrow": pyarrow.__version__},
             "images": {
-                "source": "drawn" if arguments.folder is None else folder.resolve().name,
+                "source": "synthetic" if arguments.folder is None else folder.resolve().name,
                 "count": len(paths),
                 "median_height_width": [int(v) for v in np.median(sizes, axis=0)],
                 "output_height_width": [HEIGHT, WIDTH],
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def write(paths: Sequence[str], file: Path, folder: Path) -> dict[str, float]:
-    """Packs, and says what that took."""
+    """Write a pack; return its size and the time."""
     wall, used = time.perf_counter(), time.process_time()
     pack(paths, file, folder)
     wall, used = time.perf_counter() - wall, time.process_time() - used
@@ -103,7 +103,7 @@ def write(paths: Sequence[str], file: Path, folder: Path) -> dict[str, float]:
 
 
 def recipe(names: list[str], reads: dict[str, Read], paths: Sequence[str], repetitions: int) -> dict[str, object]:
-    """Times one recipe on each source."""
+    """Measure one recipe with each source."""
     pipeline = select(LIBRARY, ["resize", *names])
 
     def batches(read: Read) -> Callable[[Sequence[str]], Tensor]:
@@ -115,18 +115,18 @@ def recipe(names: list[str], reads: dict[str, Read], paths: Sequence[str], repet
 
 
 def reading(read: Read) -> Job:
-    """Reads images and copies what it gets, as mapped pixels cost nothing until they are touched."""
+    """Return a job that reads and copies images, because mapped pixels cost nothing until they are accessed."""
     return lambda paths: [read(path).copy().shape for path in paths]
 
 
 def compare(jobs: dict[str, Job], paths: Sequence[str], repetitions: int) -> dict[str, object]:
-    """Time the sources in turn, and compute the pack's gain over files."""
+    """Measure the sources in turn; return the results and the speedup of the pack."""
     figures = measure(jobs, paths, repetitions)
     return {**figures, "ratio_decoded": ratio(figures, "decoded", "file")}
 
 
 def shared(file: Path, folder: Path, paths: Sequence[str]) -> dict[str, float] | None:
-    """Lets several workers read all pixels at once and says what memory they take; None where Linux cannot tell."""
+    """Measure the memory of several workers that read all pixels at the same time; None if not on Linux."""
     if platform.system() != "Linux":
         return None
     context = multiprocessing.get_context("fork")
@@ -148,29 +148,29 @@ def shared(file: Path, folder: Path, paths: Sequence[str]) -> dict[str, float] |
 
 
 def read_all(file: Path, folder: Path, paths: Sequence[str], barrier: Barrier, put: Callable[[Any], None]) -> None:
-    """Reads every pixel, waits for the others, and puts its share of the pack's pages and what it took for itself."""
+    """Read all pixels, wait for the other workers, and put the proportional and the private memory in MiB."""
     read = Packed(file, folder)
     before = anonymous()
     for path in paths:
         read(path).sum()
     barrier.wait()
     put((proportion(file), anonymous() - before))
-    barrier.wait()  # a page's share is its size by the number of processes that are still there
+    barrier.wait()  # keep the mapping until all workers have measured
 
 
 def anonymous() -> float:
-    """MiB of this process that are backed by no file."""
+    """Return the memory of this process in MiB that is not backed by a file."""
     return kibibytes(Path("/proc/self/status").read_text(), "RssAnon") / 1024
 
 
 def proportion(file: Path) -> float:
-    """MiB of a mapped file that are in memory, each page divided by the number of processes that map it."""
+    """Return the resident MiB of a mapped file, with each page divided by the number of processes that map it."""
     _, _, mapped = Path("/proc/self/smaps").read_text().partition(str(file))
     return kibibytes(mapped, "Pss") / 1024
 
 
 def kibibytes(text: str, field: str) -> int:
-    """The first value of a field in one of /proc's tables."""
+    """Return the first value of a field in a table of /proc."""
     return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(f"{field}:"))
 
 

@@ -1,9 +1,10 @@
-"""What more frames of a tracklet are worth on drawn tracklets: one training a seed, tested on one frame, four, eight, and all.
+"""Effect of the number of frames on video re-identification, on synthetic tracklets.
 
     python benchmarks/pooling.py [--output benchmarks/results/pooling.json]
 
-OSNet x0.25 with the average over time, `data=synthetic_video` and the defaults of `reidlit train`. The people of the test are
-others than those of the training; with one frame it is the middle one, which is re-identification by images.
+OSNet x0.25 with average temporal pooling is trained once per seed on `data=synthetic_video` with the defaults of `reidlit train`,
+and tested on one, four, eight and all frames of each tracklet. Training and test have different identities. A single frame is the
+middle one, which equals image re-identification.
 """
 
 import argparse
@@ -24,16 +25,16 @@ TESTS = {
     "8 frames": ["data.seq_len=8", "data.test_sampling=even"],
     "all frames": ["data.test_sampling=all"],
 }
-FIGURES = ("mAP", "rank1")
+METRICS = ("mAP", "rank1")
 
 
 def main() -> None:
-    """Trains, tests and writes the results."""
+    """Train, test and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "pooling.json")
     arguments = parser.parse_args()
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in TESTS}
+    scores: dict[str, list[dict[str, float]]] = {name: [] for name in TESTS}
     with tempfile.TemporaryDirectory() as folder:
         for seed in arguments.seeds:
             trained = Path(folder) / f"{seed}"
@@ -43,25 +44,25 @@ def main() -> None:
                 path = f"ckpt_path={trained}/checkpoints/last.ckpt"
                 command("test", path, *options, f"hydra.run.dir={tested}", folder=folder)
                 metrics = json.loads((tested / "metrics.json").read_text())
-                found[name].append({figure: metrics[f"test/synthetic_video/{figure}"] for figure in FIGURES})
+                scores[name].append({metric: metrics[f"test/synthetic_video/{metric}"] for metric in METRICS})
     results = {
-        "what": "fractions on synthetic_video's test set; means over seeds, and each seed",
+        "what": "scores on the test set of synthetic_video as fractions: means over seeds, and each seed",
         "machine": {"cpu": cpu(), "cores": os.cpu_count()},
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "versions": versions(),
         "seeds": arguments.seeds,
         "mean": {
-            name: {figure: round(statistics.mean(each[figure] for each in runs), 4) for figure in FIGURES}
-            for name, runs in found.items()
+            name: {metric: round(statistics.mean(run[metric] for run in runs), 4) for metric in METRICS}
+            for name, runs in scores.items()
         },
-        "each": found,
+        "each": scores,
     }
     arguments.output.write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
 
 
 def command(name: str, *options: str, folder: str) -> None:
-    """Runs a command of reidlit on the drawn tracklets."""
+    """Run a command of reidlit on synthetic tracklets."""
     arguments = [sys.executable, "-m", "reidlit", name, "data=synthetic_video", "callbacks.progress=null", *options]
     subprocess.run(arguments, check=True, cwd=folder, stdout=subprocess.DEVNULL)
 

@@ -1,4 +1,4 @@
-"""How fast this machine multiplies: what floors are made of."""
+"""Speed of matrix products on this machine, for the floors of the benchmarks."""
 
 import time
 from collections.abc import Callable
@@ -10,9 +10,9 @@ SIZE = 2048
 
 
 def product_flops(clock: Callable[[], float] = time.perf_counter) -> float:
-    """Floating-point operations a second of a large fp32 matrix product, by whichever of three libraries is fastest.
+    """Return the floating-point operations per second of a large fp32 matrix product.
 
-    PyTorch's product, NumPy's, and a 1 x 1 convolution: which of them suits a processor differs.
+    The fastest of PyTorch, NumPy and a 1 x 1 convolution counts, because that depends on the processor.
     """
     left, right = torch.randn(SIZE, SIZE), torch.randn(SIZE, SIZE)
     image = left.view(1, SIZE, 64, SIZE // 64).to(memory_format=torch.channels_last)
@@ -22,10 +22,10 @@ def product_flops(clock: Callable[[], float] = time.perf_counter) -> float:
         lambda: left.numpy() @ right.numpy(),
         lambda: torch.nn.functional.conv2d(image, kernel),
     ]
-    taken = []
+    seconds = []
     for product in products:
         for _ in range(7):
             start = clock()
             product()
-            taken.append(clock() - start)
-    return 2 * SIZE**3 / min(taken)
+            seconds.append(clock() - start)
+    return 2 * SIZE**3 / min(seconds)

@@ -1,10 +1,11 @@
-"""The accuracy of one recipe by Torchreid's engine and by ours: same data, epochs, optimiser, schedule and augmentation.
+"""Accuracy of one recipe with Torchreid's engine and with reidlit.
 
-    python benchmarks/same_recipe.py <folder that holds market1501> [--epochs 15] [--seeds 1,2,3] [--loss softmax]
+    python benchmarks/same_recipe.py <folder that contains market1501> [--epochs 15] [--seeds 1,2,3] [--loss softmax]
 
-Both start from random weights: flip, crop, erasing; AMSGrad, cosine schedule by epoch without warm-up; softmax, or triplet with
-the cross entropy. Each training is a process of its own; both sides' weights are scored by `reidlit test`. Mean and standard
-deviation over the seeds. With the 128 x 64 images of the default and 15 epochs a training takes a quarter of an hour on two cores.
+Both use the same data, epochs, optimizer, schedule and augmentation. They start from random weights, with flip, crop and erasing,
+AMSGrad, a cosine schedule per epoch without warm-up, and softmax, or triplet with cross entropy. Each training runs in its own
+process, and `reidlit test` evaluates the weights of both sides. Mean and standard deviation over the seeds are reported. With the
+default of 128 x 64 images and 15 epochs, a training takes a quarter of an hour on two cores.
 """
 
 import argparse
@@ -23,13 +24,13 @@ from evaluation import machine, versions
 from training_run import LOSSES, Setting, data_options, train_theirs
 
 RESULTS = Path(__file__).parent / "results" / "same_recipe.json"
-FIGURES = ("mAP", "rank1", "mINP")
+METRICS = ("mAP", "rank1", "mINP")
 
 
 def main() -> None:
-    """Trains, tests and writes the results; a child process trains Torchreid's side once."""
+    """Train, test and write the results; a child process trains once with Torchreid."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("root", type=Path, help="the folder that holds market1501")
+    parser.add_argument("root", type=Path, help="folder that contains market1501")
     parser.add_argument("--model", default="osnet_x0_25")
     parser.add_argument("--loss", default="softmax", choices=tuple(LOSSES))
     parser.add_argument("--epochs", type=int, default=15)
@@ -59,15 +60,15 @@ def main() -> None:
         return
     runs: dict[str, list[dict[str, float]]] = {"torchreid": [], "reidlit": []}
     for seed in arguments.seeds.split(","):
-        for side, found in runs.items():
+        for side, side_runs in runs.items():
             with tempfile.TemporaryDirectory() as folder:
-                found.append((theirs if side == "torchreid" else ours)(arguments, setting, seed, Path(folder)))
-            print(side, seed, found[-1], flush=True)
+                side_runs.append((theirs if side == "torchreid" else ours)(arguments, setting, seed, Path(folder)))
+            print(side, seed, side_runs[-1], flush=True)
             arguments.output.write_text(json.dumps(report(arguments, setting, runs), indent=2) + "\n")
 
 
 def theirs(arguments: argparse.Namespace, setting: Setting, seed: str, folder: Path) -> dict[str, float]:
-    """One training by Torchreid's engine."""
+    """Train with Torchreid's engine and test with reidlit."""
     start = time.perf_counter()
     run([sys.executable, __file__, *sys.argv[1:], "--child", seed, str(folder / "weights.pth")], folder)
     minutes = (time.perf_counter() - start) / 60
@@ -80,7 +81,7 @@ def theirs(arguments: argparse.Namespace, setting: Setting, seed: str, folder: P
 
 
 def child(arguments: argparse.Namespace, setting: Setting, seed: str, weights: str) -> None:
-    """Trains Torchreid's side in this process."""
+    """Train with Torchreid in this process and save the weights."""
     import torch
     from torchreid.reid.utils import set_random_seed
 
@@ -92,7 +93,7 @@ def child(arguments: argparse.Namespace, setting: Setting, seed: str, weights: s
 
 
 def ours(arguments: argparse.Namespace, setting: Setting, seed: str, folder: Path) -> dict[str, float]:
-    """One training by the command line."""
+    """Train and test with the command line of reidlit."""
     recipe = [
         f"model={arguments.model}",
         f"loss={LOSSES[arguments.loss]}",
@@ -115,23 +116,23 @@ def ours(arguments: argparse.Namespace, setting: Setting, seed: str, folder: Pat
 
 
 def run(command: list[str], folder: Path) -> None:
-    """Runs a command; what it prints is shown only if it fails."""
-    with (folder / "printed.txt").open("w") as printed:
-        done = subprocess.run(command, stdout=printed, stderr=subprocess.STDOUT, check=False, env=os.environ)
+    """Run a command and show its output only if it fails."""
+    with (folder / "output.txt").open("w") as output:
+        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False, env=os.environ)
     if done.returncode:
-        raise SystemExit((folder / "printed.txt").read_text()[-4000:])
+        raise SystemExit((folder / "output.txt").read_text()[-4000:])
 
 
 def scores(run_folder: Path) -> dict[str, float]:
-    """The figures of a test."""
-    found = json.loads((run_folder / "metrics.json").read_text())
-    return {name: found[f"test/market1501/{name}"] for name in FIGURES}
+    """Return the scores of a test run."""
+    metrics = json.loads((run_folder / "metrics.json").read_text())
+    return {name: metrics[f"test/market1501/{name}"] for name in METRICS}
 
 
 def report(arguments: argparse.Namespace, setting: Setting, runs: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
-    """What is written."""
+    """Return the results to write."""
     return {
-        "what": "scores of one recipe on the full test set, from random weights, by Torchreid's engine and by ours",
+        "what": "scores of one recipe on the full test set, from random weights, with Torchreid's engine and with reidlit",
         "machine": machine(),
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "versions": versions(),
@@ -142,14 +143,16 @@ def report(arguments: argparse.Namespace, setting: Setting, runs: dict[str, list
         "seeds": arguments.seeds,
         "setting": {key: getattr(setting, key) for key in ("device", "batch", "height", "width", "workers")},
         "runs": runs,
-        "mean": {side: spread(found, statistics.mean) for side, found in runs.items() if found},
-        "standard_deviation": {side: spread(found, statistics.stdev) for side, found in runs.items() if len(found) > 1},
+        "mean": {side: over_seeds(side_runs, statistics.mean) for side, side_runs in runs.items() if side_runs},
+        "standard_deviation": {
+            side: over_seeds(side_runs, statistics.stdev) for side, side_runs in runs.items() if len(side_runs) > 1
+        },
     }
 
 
-def spread(found: list[dict[str, float]], of: Any) -> dict[str, float]:
-    """A statistic of each figure over the seeds."""
-    return {name: round(of([run[name] for run in found]), 5) for name in (*FIGURES, "minutes")}
+def over_seeds(runs: list[dict[str, float]], statistic: Any) -> dict[str, float]:
+    """Return a statistic of each metric over the seeds."""
+    return {name: round(statistic([run[name] for run in runs]), 5) for name in (*METRICS, "minutes")}
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""Seconds of an exact search on the CPU: ours beside FAISS's flat index and the bare product.
+"""Time of an exact search on the CPU, compared with FAISS's flat index and the bare matrix product.
 
     python benchmarks/search.py [--gallery 1000000] [--queries 1000] [--k 10] [--rounds 5] [--forms reidlit,faiss_flat]
 
-Each form runs in a process of its own and holds the gallery once; the forms take turns, several rounds of them; medians.
-The floor is the product of all queries with all rows alone, as fast as the libraries at hand make it, a piece of the gallery
-at a time into one buffer. A search for one query is timed too: that one reads the gallery and computes next to nothing.
-`--approximate` adds our gallery with FAISS as its index, and its recall against the exact search.
+Each form runs in its own process and holds the gallery once. The forms take turns in several rounds, and medians are reported.
+The floor is the product of all queries with all rows by the fastest available library, one block of the gallery at a time into
+one buffer. A search for a single query is measured too; it reads the gallery and computes almost nothing. `--approximate` adds the
+gallery of reidlit with a FAISS index, and its recall relative to the exact search.
 
-Features are drawn around a centre for each identity, with variances that fall off over the dimensions. OpenBLAS chooses its
-kernels by the processor; run with `env -u OPENBLAS_CORETYPE` where that variable is set.
+Features are random around the center of each identity, with variances that decrease over the dimensions. OpenBLAS chooses its
+kernels for the processor; if OPENBLAS_CORETYPE is set, run with `env -u OPENBLAS_CORETYPE`.
 """
 
 import argparse
@@ -33,16 +33,16 @@ from reidlit import Gallery
 from reidlit.metrics._ranking.matmul import ROWS, by_numpy, by_torch
 
 DIMENSIONS = 512
-IMAGES = 20  # of an identity
-PART = 2**16  # rows that are drawn at a time
-REPETITIONS = 3  # in a process
+IMAGES = 20  # images per identity
+BLOCK = 2**16  # rows generated at a time
+REPETITIONS = 3  # per process
 RESULTS = Path(__file__).parent / "results" / "search.json"
 Array = NDArray[np.float32]
 Search = Callable[[Array], NDArray[np.int64]]
 
 
 def main() -> None:
-    """Measures and writes the results; a child process measures one form once."""
+    """Run the measurements and write the results; a child process measures one form once."""
     arguments = parse()
     if arguments.child:
         form, work = arguments.child
@@ -58,14 +58,15 @@ def main() -> None:
                 runs[form].append(json.loads(done.stdout.splitlines()[-1]))
                 print(form, runs[form][-1], flush=True)
         results = {
-            "what": f"wall seconds of a search for the {arguments.k} nearest of {arguments.queries:,} queries, and of one "
-            f"query, among {arguments.gallery:,} features of {DIMENSIONS} float32 numbers, on the CPU; medians",
+            "what": f"wall seconds of a search for the {arguments.k} nearest neighbors of {arguments.queries:,} queries, and "
+            f"of one query, among {arguments.gallery:,} features of {DIMENSIONS} float32 values, on the CPU, medians",
             "machine": machine(),
             "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
             "versions": versions() | {"faiss-cpu": importlib.metadata.version("faiss-cpu")},
             "rounds": arguments.rounds,
             "forms": {
-                form: {name: spread([run[name] for run in found]) for name in found[0]} for form, found in runs.items()
+                form: {name: spread([run[name] for run in form_runs]) for name in form_runs[0]}
+                for form, form_runs in runs.items()
             },
             "same_neighbours": agreement(Path(work), [form for form in forms if form != "floor"]),
         }
@@ -78,7 +79,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """Reads the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--gallery", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=1000)
@@ -92,37 +93,37 @@ def parse() -> argparse.Namespace:
 
 
 def child(form: str, work: Path, arguments: argparse.Namespace) -> dict[str, float]:
-    """Times one form, and stores what it finds."""
-    query = next(drawn(arguments.queries, seed=1))
+    """Measure one form and save the neighbors."""
+    query = next(random_features(arguments.queries, seed=1))
     start = time.perf_counter()
     search = {"floor": floor, "reidlit": ours, "reidlit_faiss": ours_with_faiss, "faiss_flat": faiss_flat}[form](
         arguments
     )
     prepare = time.perf_counter() - start
-    found = search(query)  # compiles, builds an index, and starts the threads
+    neighbors = search(query)  # compiles, builds an index, and starts the threads
     figures = {"prepare": prepare, "seconds": timed(search, query), "seconds_one_query": timed(search, query[:1])}
     if form != "floor":
-        np.save(work / f"{form}.npy", found)
+        np.save(work / f"{form}.npy", neighbors)
     if form == "reidlit":
         figures |= on_disk(search.__self__, work)  # type: ignore[attr-defined]
     return figures | {"peak_megabytes": peak()}
 
 
 def floor(arguments: argparse.Namespace) -> Search:
-    """The bare product, by the faster library."""
-    pieces = list(drawn(arguments.gallery))
+    """Return the bare product by the faster library."""
+    blocks = list(random_features(arguments.gallery))
     rows = -(-arguments.queries // ROWS) * ROWS
-    buffer = np.empty(rows * PART, np.float32)
+    buffer = np.empty(rows * BLOCK, np.float32)
 
     def product(query: Array, multiply: Callable[[Array, Array, Array], None]) -> None:
         padded = np.zeros((-(-len(query) // ROWS) * ROWS, DIMENSIONS), np.float32)
         padded[: len(query)] = query
-        for piece in pieces:
-            multiply(padded, piece, buffer[: len(padded) * len(piece)].reshape(len(padded), len(piece)))
+        for block in blocks:
+            multiply(padded, block, buffer[: len(padded) * len(block)].reshape(len(padded), len(block)))
 
     def seconds(multiply: Callable[[Array, Array, Array], None]) -> float:
         start = time.perf_counter()
-        multiply(np.ones((rows, DIMENSIONS), np.float32), pieces[0], buffer[: rows * len(pieces[0])].reshape(rows, -1))
+        multiply(np.ones((rows, DIMENSIONS), np.float32), blocks[0], buffer[: rows * len(blocks[0])].reshape(rows, -1))
         return time.perf_counter() - start
 
     faster = min((by_numpy, by_torch), key=lambda multiply: min(seconds(multiply) for _ in range(2)))
@@ -135,61 +136,60 @@ def floor(arguments: argparse.Namespace) -> Search:
 
 
 class Ours:
-    """Our gallery."""
+    """Search in a `reidlit.Gallery` of random features."""
 
     def __init__(self, arguments: argparse.Namespace, index: Any = "exact") -> None:
-        """Fill it."""
         self.k = arguments.k
         self.gallery = Gallery(index=index)
-        for part in drawn(arguments.gallery):
-            self.gallery.add(part)
+        for block in random_features(arguments.gallery):
+            self.gallery.add(block)
 
     def search(self, query: Array) -> NDArray[np.int64]:
-        """As a user does."""
+        """Return the ids of the nearest neighbors."""
         return self.gallery.search(query, self.k).ids
 
 
 def ours(arguments: argparse.Namespace) -> Search:
-    """The exact one."""
+    """Return the exact search of reidlit."""
     return Ours(arguments).search
 
 
 def ours_with_faiss(arguments: argparse.Namespace) -> Search:
-    """With FAISS's inverted file, which the first search builds."""
-    made = Ours(arguments, "faiss")
-    made.search(np.zeros((1, DIMENSIONS), np.float32))
-    return made.search
+    """Return the approximate search of reidlit with FAISS's inverted file, which the first search builds."""
+    gallery = Ours(arguments, "faiss")
+    gallery.search(np.zeros((1, DIMENSIONS), np.float32))
+    return gallery.search
 
 
 def faiss_flat(arguments: argparse.Namespace) -> Search:
-    """FAISS's exact index."""
+    """Return the search of FAISS's exact index."""
     import faiss
 
     index = faiss.IndexFlatL2(DIMENSIONS)
-    for part in drawn(arguments.gallery):
-        index.add(part)
+    for block in random_features(arguments.gallery):
+        index.add(block)
     return lambda query: np.asarray(index.search(query, arguments.k)[1])
 
 
-def drawn(count: int, seed: int = 0) -> Iterator[Array]:
-    """Features, a part at a time; other seeds see the same identities."""
-    deviation = np.arange(1, DIMENSIONS + 1, dtype=np.float32) ** -0.6
-    for start in range(0, count, PART):
-        size = min(PART, count - start)
-        centres = np.random.default_rng(start).standard_normal((-(-size // IMAGES), DIMENSIONS), dtype=np.float32)
-        part = np.random.default_rng([start, seed]).standard_normal((size, DIMENSIONS), dtype=np.float32)
-        part *= 0.6
-        part += centres.repeat(IMAGES, axis=0)[:size]
-        part *= deviation
-        yield part
+def random_features(count: int, seed: int = 0) -> Iterator[Array]:
+    """Yield blocks of random features; all seeds have the same identities."""
+    std = np.arange(1, DIMENSIONS + 1, dtype=np.float32) ** -0.6
+    for start in range(0, count, BLOCK):
+        size = min(BLOCK, count - start)
+        centers = np.random.default_rng(start).standard_normal((-(-size // IMAGES), DIMENSIONS), dtype=np.float32)
+        block = np.random.default_rng([start, seed]).standard_normal((size, DIMENSIONS), dtype=np.float32)
+        block *= 0.6
+        block += centers.repeat(IMAGES, axis=0)[:size]
+        block *= std
+        yield block
 
 
-def on_disk(made: Ours, work: Path) -> dict[str, float]:
-    """Seconds to save and to load."""
+def on_disk(search: Ours, work: Path) -> dict[str, float]:
+    """Measure saving and loading the gallery."""
     start = time.perf_counter()
-    made.gallery.save(work / "gallery.npz")
+    search.gallery.save(work / "gallery.npz")
     saved = time.perf_counter() - start
-    del made.gallery
+    del search.gallery
     start = time.perf_counter()
     Gallery.load(work / "gallery.npz")
     loaded = time.perf_counter() - start
@@ -198,7 +198,7 @@ def on_disk(made: Ours, work: Path) -> dict[str, float]:
 
 
 def timed(search: Search, query: Array) -> float:
-    """The median of some searches."""
+    """Return the median time of a search in seconds."""
     seconds = []
     for _ in range(REPETITIONS):
         start = time.perf_counter()
@@ -208,21 +208,19 @@ def timed(search: Search, query: Array) -> float:
 
 
 def agreement(work: Path, forms: list[str]) -> dict[str, float]:
-    """The share of our exact neighbours that another form finds."""
-    found = {form: np.load(work / f"{form}.npy") for form in forms}
-    if "reidlit" not in found:
+    """Return the fraction of the exact neighbors of reidlit that each other form finds."""
+    neighbors = {form: np.load(work / f"{form}.npy") for form in forms}
+    if "reidlit" not in neighbors:
         return {}
     return {
-        form: round(
-            float(np.mean([np.isin(own, other).mean() for own, other in zip(found["reidlit"], ids, strict=True)])), 5
-        )
-        for form, ids in found.items()
+        form: round(float(np.mean([np.isin(*pair).mean() for pair in zip(neighbors["reidlit"], ids, strict=True)])), 5)
+        for form, ids in neighbors.items()
         if form != "reidlit"
     }
 
 
 def peak() -> float:
-    """The largest resident set so far, in megabytes; 0 without Linux's /proc."""
+    """Return the peak resident set in megabytes, 0 without /proc."""
     status = Path("/proc/self/status")
     if not status.exists():
         return 0.0
@@ -231,8 +229,11 @@ def peak() -> float:
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """The median and the range."""
-    return {name: round(of(values), 4) for name, of in (("median", statistics.median), ("min", min), ("max", max))}
+    """Return the median and the range."""
+    return {
+        name: round(statistic(values), 4)
+        for name, statistic in (("median", statistics.median), ("min", min), ("max", max))
+    }
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How long commands take to begin: the help, the composed settings, the import, beside what Python and torch take alone.
+"""Start-up time of commands and imports, compared with Python, Hydra and torch alone.
 
     python benchmarks/startup.py [--output benchmarks/results/startup.json]
 
-`reidlit train` keeps the garbage collector from what it imports; `import reidlit.commands.train` is the same import without that.
+`reidlit train` excludes imported modules from garbage collection; `import reidlit.commands.train` is the same import without it.
 
-Wall-clock seconds of a new process each, files in the page cache, candidates in turn, medians. Floor: Python that does
-nothing; for commands, Hydra's import; for training, torch's.
+Results are medians of wall-clock seconds of new processes with files in the page cache; the candidates take turns. The floor is
+Python that does nothing; for commands, the import of Hydra; for training, the import of torch.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 
 from loader import cpu, versions
 
-# As little as a training can do, so that it is nearly all start-up: a few steps on four images of drawn pedestrians.
+# The shortest possible training, so that nearly all of it is start-up: a few steps on four synthetic images.
 SHORTEST = [
     *("data.num_identities=4", "data.num_test=2", "data.shots=2", "data.image_height=64", "data.image_width=32"),
     *(
@@ -51,7 +51,7 @@ CANDIDATES = {
 
 
 def main() -> None:
-    """Measures and writes the results."""
+    """Run the measurements and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "startup.json")
@@ -62,7 +62,7 @@ def main() -> None:
             for name, command in CANDIDATES.items():
                 start = time.perf_counter()
                 subprocess.run([sys.executable, *command], check=True, capture_output=True, cwd=folder)
-                if repetition:  # the first fills the page cache
+                if repetition:  # the first run fills the page cache
                     times[name].append(time.perf_counter() - start)
     results = {
         "what": "seconds from start to end of a process, medians",

@@ -1,13 +1,13 @@
-"""Seconds a training step takes on the CPU: Torchreid's and ours, from the same weights on the same images.
+"""Time of a training step on the CPU in Torchreid and in reidlit, with the same weights and images.
 
     python benchmarks/train_step.py [--threads 2] [--output benchmarks/results/train_step.json]
 
-A step is forward, label-smoothed cross entropy, backward, AMSGrad, the loss as a number and the accuracy. Torchreid's is
-its own model, loss and optimiser as its engine runs them. Ours is `build_model`, `CrossEntropy` and `build_optimizer` with
-conf/optimizer/amsgrad.yaml, channels last and `keep_freed_memory`, as `reidlit train` runs them, without Lightning's loop.
-`reidlit_bf16` is ours with trainer.precision=bf16-mixed, another class of precision, for comparison only.
-Each side runs in processes of its own, since the memory setting is one of the process; the processes alternate. With one
-thread CPU time is measured, so that other jobs count less, with more threads wall time. Medians over all steps.
+A step consists of forward, label-smoothed cross entropy, backward, AMSGrad, the loss as a number and the accuracy. Torchreid uses
+its model, loss and optimizer as its engine does. reidlit uses `build_model`, `CrossEntropy` and `build_optimizer` with
+conf/optimizer/amsgrad.yaml, channels-last memory and `keep_freed_memory`, as `reidlit train` does, without Lightning's loop.
+`reidlit_bf16` uses trainer.precision=bf16-mixed and is listed only for comparison, because its precision is lower. Each side runs
+in its own processes, because the memory setting applies to a process; the processes alternate. With one thread, CPU time is
+measured, so that other jobs matter less, otherwise wall time. Medians over all steps are reported.
 """
 
 import argparse
@@ -52,11 +52,13 @@ Step = Callable[[], float]
 
 
 def main() -> None:
-    """Measures and writes the results; a child process measures one side of one case."""
+    """Run the measurements and write the results; a child process measures one side of one case."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--threads", type=int, default=2, help="1: CPU time is measured, else wall time")
-    parser.add_argument("--rounds", type=int, default=3, help="processes of each side")
-    parser.add_argument("--steps", type=int, default=5, help="in each process, after one that is not counted")
+    parser.add_argument(
+        "--threads", type=int, default=2, help="number of threads; with 1, CPU time is measured instead of wall time"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="processes per side")
+    parser.add_argument("--steps", type=int, default=5, help="measured steps per process, after a warm-up step")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "train_step.json")
     parser.add_argument("--child", nargs=2, metavar=("CASE", "SIDE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -67,7 +69,7 @@ def main() -> None:
         return
     flops, bandwidth = machine_rates(clock)
     results = {
-        "what": "seconds of one training step on the CPU; fp32, but for reidlit_bf16",
+        "what": "seconds of one training step on the CPU; fp32 except for reidlit_bf16",
         "clock": "CPU time of the process" if arguments.threads == 1 else "wall time",
         "machine": {"cpu": cpu(), "cores": os.cpu_count(), "threads": arguments.threads},
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
@@ -75,7 +77,7 @@ def main() -> None:
         "load_average_at_start": round(os.getloadavg()[0], 1),
         "rates": {"matrix_product_gflops": round(flops / 1e9, 1), "add_gigabytes_per_s": round(bandwidth / 1e9, 1)},
         "floor": "each convolution and linear layer three times (forward, and backward to input and weight) at these "
-        "rates, the slower of arithmetic and memory traffic; norms, ReLU and gates taken as free",
+        "rates, the slower of arithmetic and memory traffic; norms, ReLU and gates count as free",
         "cases": [case(index, arguments, flops, bandwidth) for index in range(len(CASES))],
     }
     arguments.output.write_text(json.dumps(results, indent=2) + "\n")
@@ -83,7 +85,7 @@ def main() -> None:
 
 
 def case(index: int, arguments: argparse.Namespace, flops: float, bandwidth: float) -> dict[str, object]:
-    """Times all sides on one model and image size, process by process."""
+    """Measure all sides on one model and image size, in alternating processes."""
     name, height, width, batch = CASES[index]
     seconds: dict[str, list[float]] = {side: [] for side in SIDES}
     first: dict[str, float] = {}
@@ -97,7 +99,7 @@ def case(index: int, arguments: argparse.Namespace, flops: float, bandwidth: flo
             first[side] = measured["first_loss"]
             seconds[side] += measured["seconds"]
     if abs(first["torchreid"] - first["reidlit"]) > 1e-4 * abs(first["torchreid"]):
-        raise SystemExit(f"{name}: the two do not compute the same loss: {first}")
+        raise SystemExit(f"{name}: the sides do not compute the same loss: {first}")
     median = {side: statistics.median(values) for side, values in seconds.items()}
     model = their_model(name)
     return {
@@ -113,9 +115,9 @@ def case(index: int, arguments: argparse.Namespace, flops: float, bandwidth: flo
     }
 
 
-def measure(which: tuple[str, int, int, int], side: str, steps: int, clock: Step) -> dict[str, object]:
-    """Times one side in this process, from weights and images that are the same for all."""
-    name, height, width, batch = which
+def measure(case: tuple[str, int, int, int], side: str, steps: int, clock: Step) -> dict[str, object]:
+    """Measure one side in this process, with the weights and images that all sides use."""
+    name, height, width, batch = case
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(batch, 3, height, width, generator=generator)
     pid = torch.randint(0, CLASSES, (batch,), generator=generator)
@@ -137,14 +139,14 @@ def measure(which: tuple[str, int, int, int], side: str, steps: int, clock: Step
 
 
 def their_model(name: str) -> nn.Module:
-    """Torchreid's model, randomly initialised."""
+    """Return Torchreid's model with random weights."""
     with contextlib.redirect_stdout(io.StringIO()):
         model: nn.Module = models.build_model(name, CLASSES, loss="softmax", pretrained=False)
     return model
 
 
 def their_step(model: Any, image: Tensor, pid: Tensor) -> Step:
-    """Does what `ImageSoftmaxEngine.forward_backward` does, on the device of the images."""
+    """Return a step that equals `ImageSoftmaxEngine.forward_backward`, on the device of the images."""
     optimizer = optim.build_optimizer(model, optim="amsgrad", lr=LR, adam_beta2=0.999)
     criterion = losses.CrossEntropyLoss(CLASSES, use_gpu=image.is_cuda, label_smooth=True)
     model.train()
@@ -163,7 +165,7 @@ def their_step(model: Any, image: Tensor, pid: Tensor) -> Step:
 
 
 def our_step(model: nn.Module, image: Tensor, pid: Tensor, bf16: bool, compiled: bool = False) -> Step:
-    """Does what `ReIDModule` does on the device of the images; they arrive with channels last, as the loader makes them."""
+    """Return a step that equals that of `ReIDModule`, on the device of the images, with channels-last images."""
     model = model.to(memory_format=torch.channels_last).train()
     if compiled:
         model.compile()
@@ -185,20 +187,20 @@ def our_step(model: nn.Module, image: Tensor, pid: Tensor, bf16: bool, compiled:
 
 
 def copy_weights(theirs: nn.Module, ours: nn.Module) -> None:
-    """Gives our model Torchreid's weights.
+    """Copy Torchreid's weights to the model of reidlit.
 
     Raises:
-        ValueError: if one of ours has no counterpart.
+        ValueError: If a tensor of the model has no counterpart in Torchreid's model.
     """
     with tempfile.TemporaryDirectory() as folder:
         torch.save(theirs.state_dict(), Path(folder) / "theirs.pth")
         report = load_weights(ours, Path(folder) / "theirs.pth")
     if report.missing or report.mismatched:
-        raise ValueError(f"Not all of our tensors have a counterpart in Torchreid's model:\n{report}")
+        raise ValueError(f"Tensors without a counterpart in Torchreid's model:\n{report}")
 
 
 def floor(model: nn.Module, image: Tensor, flops: float, bandwidth: float) -> float:
-    """Seconds that a step's convolutions and linear layers take at the machine's rates."""
+    """Return the seconds that the convolutions and linear layers of a step need at the rates of the machine."""
     total = 0.0
 
     def count(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -221,19 +223,19 @@ def floor(model: nn.Module, image: Tensor, flops: float, bandwidth: float) -> fl
 
 
 def machine_rates(clock: Step) -> tuple[float, float]:
-    """The best of several: flops a second of a matrix product, bytes a second of an addition out of cache."""
+    """Return the best FLOP/s of a matrix product and the best bytes/s of an addition outside the cache."""
     values = torch.randn(16 << 20)
-    into = torch.empty_like(values)
+    out = torch.empty_like(values)
     additions = []
     for _ in range(8):
         start = clock()
-        torch.add(values, 1.0, out=into)
+        torch.add(values, 1.0, out=out)
         additions.append(clock() - start)
     return product_flops(clock), 8 * values.numel() / min(additions)
 
 
 def cpu() -> str:
-    """Names the processor."""
+    """Return the name of the processor."""
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())

@@ -1,10 +1,10 @@
-"""The share of a training step that is spent waiting for images, through the code that `reidlit train` runs.
+"""Fraction of a training step that is spent waiting for images, with the code of `reidlit train`.
 
     python benchmarks/waiting.py [--model osnet_x1_0] [--device cpu] [--steps 60] [--workers N] [--pack decoded]
 
-Images are drawn, 128 x 64 JPEG files, enlarged to 256 x 128 with flip, crop and erasing, in batches of 64. The device is waited
-for at the end of each step, so that what follows, until the next step begins, is loading and nothing else. The first steps, in
-which workers start and networks compile, are left out. gpu.py runs this on the GPU.
+The images are synthetic 128 x 64 JPEG files, enlarged to 256 x 128 with flip, crop and erasing, in batches of 64. Each step ends
+with a synchronization of the device, so that the time until the next step is loading only. The first steps, in which workers start
+and networks compile, are not counted. gpu.py runs this benchmark on a GPU.
 """
 
 import argparse
@@ -29,25 +29,25 @@ WARM_UP = 10
 
 
 class Clock(pl.Callback):
-    """Times each step, and what lies between two."""
+    """Callback that measures each step and the time between two steps."""
 
     def __init__(self) -> None:
         self.steps: list[float] = []
         self.waits: list[float] = []
-        self._begun = self._ended = 0.0
+        self._start = self._end = 0.0
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """A batch is on the device."""
-        self._begun = time.perf_counter()
-        if self._ended:
-            self.waits.append(self._begun - self._ended)
+        """Start a step: the batch is on the device."""
+        self._start = time.perf_counter()
+        if self._end:
+            self.waits.append(self._start - self._end)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """The step is done, also on the device."""
+        """End a step after the device has finished it."""
         if pl_module.device.type == "cuda":
             torch.cuda.synchronize()
-        self._ended = time.perf_counter()
-        self.steps.append(self._ended - self._begun)
+        self._end = time.perf_counter()
+        self.steps.append(self._end - self._start)
 
 
 def waiting(
@@ -59,7 +59,7 @@ def waiting(
     precision: str = "32-true",
     batch: int = 64,
 ) -> dict[str, Any]:
-    """Trains for some steps and tells where the time went; medians, in seconds."""
+    """Train for some steps; return the median seconds of computing and of waiting."""
     images = batch * (steps + WARM_UP)
     with tempfile.TemporaryDirectory() as folder, initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         overrides = [f"model={model}", "transforms=flip_crop_erase", f"data.root={folder}", f"data.pack_dir={folder}"]
@@ -103,7 +103,7 @@ def waiting(
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Run the measurement and print the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default="osnet_x1_0")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -112,10 +112,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=min(16, os.cpu_count() or 1))
     parser.add_argument("--pack", choices=("decoded",))
     arguments = parser.parse_args()
-    found = waiting(
+    result = waiting(
         arguments.model, arguments.device, arguments.steps, arguments.workers, arguments.pack, batch=arguments.batch
     )
-    print(json.dumps({**vars(arguments), **found}, indent=2))
+    print(json.dumps({**vars(arguments), **result}, indent=2))
 
 
 if __name__ == "__main__":
