@@ -1,15 +1,17 @@
-"""The command table, and the hand-off of a command to Hydra and its task.
+"""Entry point of the command line: help, shell completion, and the hand-off of a command to Hydra.
 
-Only Hydra is imported here: `reidlit --help` and shell completion must answer at once.
+Hydra and the commands are imported only when a command runs, so that help and shell completion answer at once.
 """
 
 import gc
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,48 +21,33 @@ from reidlit.config import CONFIG_DIR
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-COMMANDS = {
-    "train": "train a model, then test it",
-    "test": "score a checkpoint or a weight file on a dataset",
-    "prepare": "fetch, unpack and verify a dataset",
-    "doctor": "examine a dataset before training on it",
-    "search": "find a person in a folder of images or a gallery",
-    "verify": "tell whether two images show the same person",
-    "extract": "embed a dataset or a folder of images",
-    "predict": "tell the attributes of images",
-    "export": "write a model for another runtime, and compare it",
-    "visualize": "draw where a model looks",
-    "report": "write one HTML page of a run",
-    "aggregate": "mean and spread of several runs",
-    "dashboard": "make a W&B workspace that shows runs",
-    "profile": "measure the size, work and speed of models, or list them all",
-    "migrate": "turn a configuration of Torchreid into a command",
-}
-
-# A command's arguments without a name, and the setting that they are.
-UNNAMED = {"verify": "images", "aggregate": "runs", "migrate": "arguments"}
-NAMED = re.compile(r"[~+]|-(?!\d)|.*=")  # an override, or one of Hydra's flags, which no negative number is
-WITH_VALUE = ("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c")
-
-USAGE = f"""reidlit {__version__}: person re-identification
-
-usage: reidlit <command> [option=value ...]
-
-commands:
-{chr(10).join(f"  {name:<10}{line}" for name, line in COMMANDS.items())}
-
-examples:
-  reidlit train                                     OSNet x0.25 on drawn data, nothing to download
-  reidlit train model=osnet_x1_0 data=market1501
-  reidlit train -m model=osnet_x0_25,osnet_x0_5 seed=1,2,3
-  reidlit train resume_sweep=runs/multirun/<date>   go on with a sweep that was cut
-  reidlit test data=market1501 ckpt_path=last
-
-help:
-  reidlit <command> --help         its option groups and settings
-  reidlit <command> --cfg job      the settings as they would be used
-  eval "$(reidlit train -sc install=bash)"          shell completion (bash; zsh and fish alike)
-"""
+# In the order of `reidlit --help`. `conf/<command>.yaml` describes a command and its options.
+COMMANDS = (
+    "train",
+    "test",
+    "prepare",
+    "doctor",
+    "search",
+    "verify",
+    "extract",
+    "predict",
+    "export",
+    "visualize",
+    "report",
+    "aggregate",
+    "dashboard",
+    "profile",
+    "migrate",
+)
+POSITIONAL = {"verify": "images", "aggregate": "runs", "migrate": "arguments"}  # option that positional arguments set
+NOT_POSITIONAL = re.compile(r"[~+]|-(?!\d)|.*=")  # an override or a flag, but not a negative number
+CONFIG_DIR_FLAGS = ("--config-dir", "-cd")
+FLAGS_WITH_VALUE = (
+    *CONFIG_DIR_FLAGS,
+    *("--config-path", "-cp", "--config-name", "-cn", "--package", "-p", "--cfg", "-c"),
+)
+HELP_FLAGS = ("-h", "--help")
+HYDRA_HELP = "--help-all"  # Hydra's own `--help`
 
 
 def main() -> None:
@@ -68,22 +55,55 @@ def main() -> None:
     argv = list(sys.argv)
     if "-sc" in argv:
         argv = _completion_argv(argv)
-    name = argv[1] if len(argv) > 1 else "--help"
-    if name in ("-h", "--help", "help"):
-        sys.stdout.write(f"{USAGE}\n")
+    if len(argv) > 2 and argv[1] in ("help", *HELP_FLAGS):
+        argv = [argv[0], argv[2], "--help", *argv[3:]]
+    name, *arguments = argv[1:] or ["help"]
+    if name in ("help", *HELP_FLAGS):
+        from reidlit.help.terminal import format_overview
+
+        sys.stdout.write(f"{format_overview(__version__, COMMANDS)}\n")
         return
     if name in ("-V", "--version"):
         sys.stdout.write(f"{__version__}\n")
         return
     if name not in COMMANDS:
-        sys.exit(f"reidlit: no command {name!r}; there are: {', '.join(COMMANDS)}. See reidlit --help.")
-    # A console script has its own folder on the path, not the user's, where a user's own model or dataset lies.
+        similar = get_close_matches(name, COMMANDS)
+        hint = f" Similar: {', '.join(similar)}." if similar else ""
+        sys.exit(f"reidlit: command {name!r} does not exist.{hint} See reidlit --help.")
+    if set(HELP_FLAGS) & set(arguments):
+        _print_help(name, arguments)
+        return
+    # A console script has its own folder on the path, but not the current one, which may contain custom models and datasets.
     sys.path.insert(0, str(Path.cwd()))
-    _launch(name, argv)
+    _launch(name, ["--help" if argument == HYDRA_HELP else argument for argument in argv])
+
+
+def _print_help(command: str, arguments: Sequence[str]) -> None:
+    """Print the help page of a command, or of the topics after the help flag."""
+    from reidlit.help.terminal import format_help
+
+    position = next(index for index, argument in enumerate(arguments) if argument in HELP_FLAGS)
+    after_flag = [flag in FLAGS_WITH_VALUE for flag in ("", *arguments)]
+    words = [
+        (index, argument)
+        for index, (argument, is_value) in enumerate(zip(arguments, after_flag, strict=False))
+        if not is_value and not argument.startswith("-")
+    ]
+    try:
+        page = format_help(
+            command,
+            topics=[word for index, word in words if index > position],
+            overrides=[word for index, word in words if index < position],
+            positional=POSITIONAL.get(command),
+            config_dirs=[value for flag, value in pairwise(arguments) if flag in CONFIG_DIR_FLAGS],
+        )
+    except ValueError as error:
+        sys.exit(f"reidlit {command}: {error}")
+    sys.stdout.write(f"{page}\n")
 
 
 def _launch(name: str, argv: list[str]) -> None:
-    """Compose the command's configuration with Hydra and run its task."""
+    """Compose the configuration of a command with Hydra and run the command."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -91,13 +111,13 @@ def _launch(name: str, argv: list[str]) -> None:
     from reidlit.commands._optuna_sweeper import register
     from reidlit.runs.sweep import resumed_arguments
 
-    here = str(Path.cwd())
+    current_folder = str(Path.cwd())
 
     def run(cfg: "DictConfig") -> float | None:
-        sys.argv = argv  # Lightning starts the other ranks of a run on several devices with this command line
-        if here not in sys.path:  # in a process that a launcher has started
-            sys.path.insert(0, here)
-        with _imported_for_good():
+        sys.argv = argv  # Lightning starts the other ranks of a multi-device run with this command line
+        if current_folder not in sys.path:  # in a process started by a launcher
+            sys.path.insert(0, current_folder)
+        with _freeze_imports():
             task = import_module(f"reidlit.commands.{name}").run
             from reidlit.commands._errors import explained
             from reidlit.commands._settings import trust_chosen
@@ -125,13 +145,13 @@ def _launch(name: str, argv: list[str]) -> None:
 
 
 @contextmanager
-def _imported_for_good() -> Iterator[None]:
-    """Keep the garbage collector from what is imported.
+def _freeze_imports() -> Iterator[None]:
+    """Exclude imported modules from garbage collection.
 
-    It lives as long as the process, and would be looked through again and again while it grows, and once more at the end,
-    which takes seconds.
+    They live as long as the process. Without this, the collector rescans them on every collection while they are imported,
+    and once more at exit, which takes seconds.
     """
-    if "torch" in sys.modules:  # in a process of others, who have garbage of their own
+    if "torch" in sys.modules:  # a host process may already hold garbage of its own, which must be collected
         yield
         return
     gc.disable()
@@ -143,26 +163,28 @@ def _imported_for_good() -> Iterator[None]:
 
 
 def _named(command: str, arguments: list[str]) -> list[str]:
-    """The arguments with a setting for those that have no name, in commands that take such; quoted, as Hydra reads them."""
+    """Replace the positional arguments of a command by one override, quoted for Hydra."""
+    if command not in POSITIONAL:
+        return arguments
     pairs = list(zip(["", *arguments], arguments, strict=False))
-    nameless = [command in UNNAMED and not NAMED.match(item) and before not in WITH_VALUE for before, item in pairs]
-    if not any(nameless):
+    positional = [not NOT_POSITIONAL.match(word) and before not in FLAGS_WITH_VALUE for before, word in pairs]
+    if not any(positional):
         return arguments
     from reidlit.overrides import format_override
 
-    texts = format_override([item for item, alone in zip(arguments, nameless, strict=True) if alone])
-    named = [item for item, alone in zip(arguments, nameless, strict=True) if not alone]
-    return [*named, f"{UNNAMED[command]}={texts}"]
+    values = format_override([word for word, is_value in zip(arguments, positional, strict=True) if is_value])
+    others = [word for word, is_value in zip(arguments, positional, strict=True) if not is_value]
+    return [*others, f"{POSITIONAL[command]}={values}"]
 
 
 def _completion_argv(argv: list[str]) -> list[str]:
-    """Take the command out of the line that the shell completes; Hydra knows only what follows it.
+    """Remove the command from the line that the shell completes, because Hydra expects only the arguments after it.
 
-    While the command itself is being typed, print the commands and stop.
+    While the command itself is being typed, print the matching commands and exit.
     """
     line = os.environ.get("COMP_LINE", "")
     words = line.split()
-    if not line:  # installing: any command's parser will do
+    if not line:  # installation, which works with the parser of any command
         return argv if len(argv) > 1 and argv[1] in COMMANDS else [argv[0], "train", *argv[1:]]
     if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
         typed = words[1] if len(words) > 1 else ""

@@ -19,20 +19,20 @@ import yaml
 from reidlit.config import CONFIG_DIR
 
 GROUPS = {
-    "averaging": "Averaging of the weights during training",
-    "callbacks": "Callbacks of the Trainer: checkpoints, freezing, monitoring, ranked lists",
+    "averaging": "Weight averaging during training",
+    "callbacks": "Checkpoints, monitoring, freezing, ranked lists",
     "callbacks/search": "Callbacks that an architecture search adds",
     "callbacks/selection": "Checkpoint selection that an engine adds",
     "data": "Dataset and data loading",
     "engine": "Training procedure",
-    "eval": "Evaluation protocol, re-ranking and reported metrics",
-    "experiment": "Recipe that sets several groups and options, usually from a paper",
-    "extractor": "Image loading and embedding extraction",
+    "eval": "Evaluation protocol, re-ranking and metrics",
+    "experiment": "Recipe that sets other groups and options",
+    "extractor": "Embedding of images",
     "hydra/sweeper": "Search algorithm of a sweep (`reidlit train -m`)",
-    "loading": "Options that all datasets share; included by `data`, not selected directly",
+    "loading": "Options of all datasets, included by `data`",
     "logger": "Experiment loggers",
     "loss": "Training loss",
-    "model": "Network: backbone, pooling, neck and classifier",
+    "model": "Network: backbone, pooling, neck, classifier",
     "model/classifier": "Classifier over the training identities",
     "model/neck": "Layers between the pooled features and the classifier",
     "model/pool": "Pooling of the feature map into a vector",
@@ -40,7 +40,7 @@ GROUPS = {
     "optimizer": "Optimizer and learning rate",
     "sampler": "Batch sampler of the training set",
     "scheduler": "Learning-rate schedule",
-    "trainer": "Lightning Trainer: devices, epochs and precision",
+    "trainer": "Lightning Trainer: devices, epochs, precision",
     "transforms": "Data augmentation and preprocessing",
 }
 # Groups without a `@package` line that other files include under a different key.
@@ -73,12 +73,14 @@ class Choice:
         name: Name of the choice.
         summary: One-line description.
         notes: Further paragraphs, such as the paper and its published results.
+        examples: Example command lines.
         targets: Dotted names of the classes and functions that the choice builds.
         options: All options, including those of included files.
         own: Names of the options that the file itself contains.
         includes: Choices whose options are included, as `(group, name)`.
         parts: Selected choice of each nested group, by group.
         selects: Choices of other groups that this choice selects, by group.
+        is_recipe: Whether the options are those of other groups, as in an experiment.
         body: YAML text without the header comments.
     """
 
@@ -86,12 +88,14 @@ class Choice:
     name: str
     summary: str
     notes: tuple[str, ...]
+    examples: tuple[str, ...]
     targets: tuple[str, ...]
     options: tuple[Option, ...]
     own: tuple[str, ...]
     includes: tuple[tuple[str, str], ...]
     parts: dict[str, str]
     selects: dict[str, str]
+    is_recipe: bool
     body: str
 
 
@@ -156,8 +160,9 @@ def read_choice(group: str, name: str, folders: Sequence[Path] = (CONFIG_DIR,)) 
     header = _read_header(lines)
     root = yaml.compose("\n".join(lines), Loader=yaml.SafeLoader)
     package = _PACKAGES.get(group, group.replace("/", ".")) if header.package is None else header.package
-    prefix = "" if package == "_global_" else f"{package}."
-    own = {option.name: option for option in _read_options(root, lines, header.length, prefix)}
+    is_recipe = package == "_global_"
+    prefix = "" if is_recipe else f"{package}."
+    own = {option.name: option for option in _read_options(root, lines, header.length, prefix, flatten=is_recipe)}
     merged: dict[str, Option] = {}
     includes: list[tuple[str, str]] = []
     parts: dict[str, str] = {}
@@ -184,12 +189,14 @@ def read_choice(group: str, name: str, folders: Sequence[Path] = (CONFIG_DIR,)) 
         name=name,
         summary=header.summary,
         notes=header.notes,
+        examples=header.examples,
         targets=tuple(dict.fromkeys(_find_targets(root))),
         options=tuple(merged.values()),
         own=tuple(own),
         includes=tuple(includes),
         parts=parts,
         selects=selects,
+        is_recipe=is_recipe,
         body="\n".join(lines[header.length :]).strip(),
     )
 
@@ -263,16 +270,28 @@ def _read_groups(root: yaml.Node | None, lines: Sequence[str], start: int) -> It
             yield Option(group, value.value, _read_comment(lines, key, value, start) or GROUPS.get(group, ""))
 
 
-def _read_options(root: yaml.Node | None, lines: Sequence[str], start: int, prefix: str) -> Iterator[Option]:
-    """Yield the options of a mapping; comments before line `start` belong to the file."""
+def _read_options(
+    root: yaml.Node | None, lines: Sequence[str], start: int, prefix: str, flatten: bool = False
+) -> Iterator[Option]:
+    """Yield the options of a mapping.
+
+    Args:
+        root: Mapping.
+        lines: Lines of the file.
+        start: First line whose comment does not belong to the file.
+        prefix: Prefix of the names.
+        flatten: Whether to yield the keys of flow mappings instead of the mappings.
+    """
     for key, value in _items(root):
-        if key.value.startswith("_") or (not prefix and key.value in ("defaults", "hydra")) or key.value == "defaults":
+        if key.value.startswith("_") or key.value == "defaults" or (not prefix and key.value == "hydra"):
             continue
-        is_section = isinstance(value, yaml.MappingNode) and not value.flow_style
-        default = "" if is_section else _source(lines, value)
-        yield Option(prefix + key.value, default, _read_comment(lines, key, value, start))
-        if is_section:
-            yield from _read_options(value, lines, start, f"{prefix}{key.value}.")
+        is_mapping = isinstance(value, yaml.MappingNode)
+        is_section = is_mapping and not value.flow_style
+        if not (is_mapping and flatten):
+            default = "" if is_section else _source(lines, value)
+            yield Option(prefix + key.value, default, _read_comment(lines, key, value, start))
+        if is_section or (is_mapping and flatten):
+            yield from _read_options(value, lines, start, f"{prefix}{key.value}.", flatten)
 
 
 def _read_comment(lines: Sequence[str], key: yaml.Node, value: yaml.Node, start: int) -> str:
