@@ -1,4 +1,4 @@
-"""Losses that compare images against the papers' formulas in plain loops, in float64."""
+"""Metric losses compared with the papers' formulas in float64 loops."""
 
 import math
 
@@ -36,9 +36,9 @@ def random_features(size, dim=6, seed=0):
 
 
 def pairs(pid, anchor):
-    """Positives and negatives of an anchor."""
-    others = [n for n in range(len(pid)) if n != anchor]
-    return [n for n in others if pid[n] == pid[anchor]], [n for n in others if pid[n] != pid[anchor]]
+    """Return the indices of the positives and of the negatives of an anchor."""
+    candidates = [n for n in range(len(pid)) if n != anchor]
+    return [n for n in candidates if pid[n] == pid[anchor]], [n for n in candidates if pid[n] != pid[anchor]]
 
 
 def mean(values):
@@ -80,7 +80,7 @@ def weighted(x, pid, normalize=False):
 
 
 def circle(x, pid, scale=128, margin=0.25):
-    """Equations 4 and 6, with the optima and the margins of section 3.3; the weights are constants."""
+    """Equations 4 and 6, with the optima and margins of section 3.3 and weights that get no gradient."""
     x = functional.normalize(x)
     losses = []
     for a in range(len(pid)):
@@ -99,8 +99,8 @@ def supcon(x, pid, temperature=0.1):
     for a in range(len(pid)):
         positives, negatives = pairs(pid, a)
         if positives:
-            everyone = sum((x[a] @ x[n] / temperature).exp() for n in positives + negatives)
-            losses.append(-mean([((x[a] @ x[p] / temperature).exp() / everyone).log() for p in positives]))
+            total = sum((x[a] @ x[n] / temperature).exp() for n in positives + negatives)
+            losses.append(-mean([((x[a] @ x[p] / temperature).exp() / total).log() for p in positives]))
     return mean(losses)
 
 
@@ -110,10 +110,10 @@ def centroid(x, pid, margin=0.5, squared=False, normalize=False):
     for a in range(len(pid)):
         positives, negatives = pairs(pid, a)
         if positives:
-            others = {pid[n] for n in negatives}
-            centroids = [mean([x[n] for n in negatives if pid[n] == other]) for other in others]
-            own = (x[a] - mean([x[p] for p in positives])).norm()
-            losses.append(hinge(own**power - min((x[a] - c).norm() for c in centroids) ** power, margin))
+            other_pids = {pid[n] for n in negatives}
+            other_centroids = [mean([x[n] for n in negatives if pid[n] == other]) for other in other_pids]
+            positive = (x[a] - mean([x[p] for p in positives])).norm()
+            losses.append(hinge(positive**power - min((x[a] - c).norm() for c in other_centroids) ** power, margin))
     return mean(losses)
 
 
@@ -135,12 +135,12 @@ CASES = [
 ]
 LOSSES = [case[0](**case[2]) for case in CASES]
 NAMES = [f"{case[0].__name__} {case[2]}" for case in CASES]
-of_each_loss = pytest.mark.parametrize("loss", LOSSES, ids=NAMES)
+each_loss = pytest.mark.parametrize("loss", LOSSES, ids=NAMES)
 
 
 @pytest.mark.parametrize("pids", PIDS.values(), ids=PIDS)
 @pytest.mark.parametrize(("make", "formula", "options"), CASES, ids=NAMES)
-def test_value_and_gradient_are_the_papers(make, formula, options, pids):
+def test_value_and_gradient_match_paper(make, formula, options, pids):
     features = random_features(len(pids)).requires_grad_()
     exact = features.detach().double().requires_grad_()
     expected = formula(exact, pids, **options)
@@ -159,23 +159,24 @@ def test_value_and_gradient_are_the_papers(make, formula, options, pids):
 )
 @pytest.mark.parametrize("spread", [0.0, 1.0], ids=["identical", "different"])
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")
-@of_each_loss
-def test_nothing_is_infinite_where_little_can_be_compared(loss, pids, zero, spread):
-    """Not in the middle of the backward pass either, where a NaN may meet a zero."""
+@each_loss
+def test_small_batches_stay_finite(loss, pids, zero, spread):
+    """Anomaly detection also finds a NaN within the backward pass that a zero would hide."""
     features = (1 + spread * random_features(len(pids), seed=1)).requires_grad_()
     with torch.autograd.detect_anomaly(check_nan=True):
         value = loss(output(features), torch.tensor(pids))
         value.backward()
     assert value.isfinite()
     assert features.grad.isfinite().all()
-    one_identity, alone = len(set(pids)) == 1, len(set(pids)) == len(pids)
-    # Singletons are their own positives to batch-hard triplets, and positives are told from each other by SupCon.
-    if zero and not (isinstance(loss, Triplet) and not one_identity) and not (isinstance(loss, SupCon) and not alone):
+    single_identity, all_singletons = len(set(pids)) == 1, len(set(pids)) == len(pids)
+    # Batch-hard triplet loss takes a singleton as its own positive. SupCon contrasts the positives with each other.
+    nonzero = (isinstance(loss, Triplet) and not single_identity) or (isinstance(loss, SupCon) and not all_singletons)
+    if zero and not nonzero:
         assert value.item() == 0
         assert features.grad.abs().max() == 0
 
 
-def test_single_identity_of_supcon_is_its_formula():
+def test_supcon_of_single_identity_matches_formula():
     features = random_features(4).double()
     expected = supcon(features, [3] * 4)
     assert SupCon()(output(features), torch.tensor([3] * 4)).item() == pytest.approx(expected.item(), rel=1e-5)
@@ -191,102 +192,102 @@ def test_single_identity_of_supcon_is_its_formula():
         (CentroidTriplet(0.5), 0.5),
     ],
 )
-def test_collapsed_features(loss, expected):
+def test_collapsed_features_have_known_loss(loss, expected):
     value = loss(output(torch.ones(12, 5)), torch.arange(12) % 3)
     assert value.item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@of_each_loss
-def test_mixed_precision_changes_nothing(loss, dtype):
+@each_loss
+def test_mixed_precision_does_not_change_loss(loss, dtype):
     pid = torch.arange(12) % 4
     features = random_features(12).requires_grad_()
     half = features.detach().to(dtype)
-    alone, rounded = loss(output(features), pid), loss(output(half.float()), pid)
-    (gradient,) = torch.autograd.grad(alone, features)
+    expected, expected_half = loss(output(features), pid), loss(output(half.float()), pid)
+    (expected_gradient,) = torch.autograd.grad(expected, features)
     with torch.autocast("cpu", dtype):
-        mixed, of_half = loss(output(features), pid), loss(output(half), pid)
+        mixed, mixed_half = loss(output(features), pid), loss(output(half), pid)
     (mixed_gradient,) = torch.autograd.grad(mixed, features)
-    assert mixed.dtype == of_half.dtype == torch.float32
-    assert torch.equal(mixed, alone)
-    assert torch.equal(of_half, rounded)
-    assert torch.equal(mixed_gradient, gradient)
+    assert mixed.dtype == mixed_half.dtype == torch.float32
+    assert torch.equal(mixed, expected)
+    assert torch.equal(mixed_half, expected_half)
+    assert torch.equal(mixed_gradient, expected_gradient)
 
 
-@of_each_loss
-def test_order_does_not_matter_and_branches_are_averaged(loss):
+@each_loss
+def test_image_order_does_not_change_loss_and_branches_are_averaged(loss):
     pid, one, two = torch.arange(12) % 4, random_features(12), random_features(12, dim=3, seed=1)
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(loss(output(one[order]), pid[order]), loss(output(one), pid))
     torch.testing.assert_close(loss(output(one, two), pid), (loss(output(one), pid) + loss(output(two), pid)) / 2)
 
 
-@of_each_loss
-def test_scale_of_features_does_not_matter_where_they_are_normalised(loss):
+@each_loss
+def test_only_normalizing_losses_ignore_feature_scale(loss):
     pid, features = torch.arange(12) % 4, random_features(12)
-    same = torch.isclose(loss(output(features), pid), loss(output(9 * features), pid), rtol=1e-4)
-    assert same == loss.normalize
+    unchanged = torch.isclose(loss(output(features), pid), loss(output(9 * features), pid), rtol=1e-4)
+    assert unchanged == loss.normalize
 
 
-@of_each_loss
-def test_training_separates_identities(loss):
-    """The loss is smaller where identities lie apart than where they are mixed."""
+@each_loss
+def test_separated_identities_have_lower_loss(loss):
     pid = torch.arange(12) % 4
-    apart = 4 * functional.one_hot(pid, 6).float() + 0.1 * random_features(12)
-    assert loss(output(apart), pid) < loss(output(random_features(12)), pid)
+    separated = 4 * functional.one_hot(pid, 6).float() + 0.1 * random_features(12)
+    assert loss(output(separated), pid) < loss(output(random_features(12)), pid)
 
 
-@of_each_loss
-def test_gets_the_batch_of_all_devices(loss):
-    pid, own, everyone = torch.arange(8) % 4, random_features(8), random_features(16, seed=1)
-    _, each = WeightedSum({"loss": loss})(output(own), pid, (output(everyone), torch.arange(16) % 4))
-    assert each["loss"] == loss(output(everyone), torch.arange(16) % 4)
+@each_loss
+def test_loss_uses_batch_of_all_devices(loss):
+    pid, gathered_pid = torch.arange(8) % 4, torch.arange(16) % 4
+    local, gathered = random_features(8), random_features(16, seed=1)
+    _, terms = WeightedSum({"loss": loss})(output(local), pid, (output(gathered), gathered_pid))
+    assert terms["loss"] == loss(output(gathered), gathered_pid)
 
 
 @pytest.mark.parametrize("margin", [0.3, None])
-def test_all_triplets_never_exist_at_once(monkeypatch, margin):
+def test_batch_all_triplet_works_in_chunks(monkeypatch, margin):
     pid, loss = torch.arange(48) % 12, BatchAllTriplet(margin)
     features = random_features(48).requires_grad_()
-    whole = loss(output(features), pid)
-    (gradient,) = torch.autograd.grad(whole, features)
-    largest = []
+    expected = loss(output(features), pid)
+    (expected_gradient,) = torch.autograd.grad(expected, features)
+    chunk_sizes = []
 
     def record(self, *rows, inner=BatchAllTriplet._triplets):
-        largest.append(rows[0].numel() * len(pid))
+        chunk_sizes.append(rows[0].numel() * len(pid))
         return inner(self, *rows)
 
-    monkeypatch.setattr(batch_all_triplet, "TRIPLETS", 5 * 48**2)
+    monkeypatch.setattr(batch_all_triplet, "MAX_TRIPLETS", 5 * 48**2)
     monkeypatch.setattr(BatchAllTriplet, "_triplets", record)
     saved = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: saved.append(tensor.numel()) or tensor, lambda x: x):
-        parts = loss(output(features), pid)
-    (gradient_of_parts,) = torch.autograd.grad(parts, features)
-    assert max(largest) == 5 * 48**2
-    assert len(largest) == 2 * 10  # forward and backward
+        chunked = loss(output(features), pid)
+    (chunked_gradient,) = torch.autograd.grad(chunked, features)
+    assert max(chunk_sizes) == 5 * 48**2
+    assert len(chunk_sizes) == 2 * 10  # forward and backward
     assert max(saved) <= 48**2
-    torch.testing.assert_close(parts, whole)
-    torch.testing.assert_close(gradient_of_parts, gradient)
+    torch.testing.assert_close(chunked, expected)
+    torch.testing.assert_close(chunked_gradient, expected_gradient)
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "pattern"),
     [
-        (lambda: Triplet(math.nan), "margin=nan must be 0 or more"),
-        (lambda: BatchAllTriplet(-0.1), "margin=-0.1 must be 0 or more"),
-        (lambda: CentroidTriplet(math.inf), "margin=inf must be 0 or more"),
-        (lambda: Circle(scale=0), "scale=0 must be positive"),
-        (lambda: Circle(margin=1.5), "margin=1.5 must lie in 0 to 1"),
-        (lambda: SupCon(0), "temperature=0 must be positive"),
+        (lambda: Triplet(math.nan), "margin=nan"),
+        (lambda: BatchAllTriplet(-0.1), r"margin=-0\.1"),
+        (lambda: CentroidTriplet(math.inf), "margin=inf"),
+        (lambda: Circle(scale=0), "scale=0"),
+        (lambda: Circle(margin=1.5), r"margin=1\.5"),
+        (lambda: SupCon(0), "temperature=0"),
         (lambda: SupCon(math.nan), "temperature=nan"),
     ],
 )
-def test_bad_values_are_named(make, words):
-    with pytest.raises(ValueError, match=words):
+def test_invalid_arguments_raise(make, pattern):
+    with pytest.raises(ValueError, match=pattern):
         make()
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_option_builds_its_losses_with_the_defaults_and_brings_identity_batches(name):
+def test_config_uses_defaults_and_identity_batches(name):
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose("train", [f"loss={name}"])
     assert cfg.sampler._target_.endswith("IdentityBatches")

@@ -1,4 +1,4 @@
-"""Margin losses against the papers' formulas in plain loops."""
+"""Margin losses compared with the papers' formulas in plain loops."""
 
 import math
 
@@ -25,13 +25,13 @@ def random_cosines(size=6, classes=5, largest=1.0, seed=0):
 
 
 def smoothed(rows, pids, smoothing=0.0):
-    """Cross entropy of lists of logits."""
+    """Return the label-smoothed cross entropy of lists of logits."""
     total = 0.0
     for row, pid in zip(rows, pids, strict=True):
         largest = max(row)
         log_sum = largest + math.log(sum(math.exp(logit - largest) for logit in row))
-        everywhere = sum(log_sum - logit for logit in row) / len(row)
-        total += (1 - smoothing) * (log_sum - row[pid]) + smoothing * everywhere
+        uniform = sum(log_sum - logit for logit in row) / len(row)
+        total += (1 - smoothing) * (log_sum - row[pid]) + smoothing * uniform
     return total / len(rows)
 
 
@@ -56,9 +56,9 @@ def circle(rows, pids, scale, margin):
     """Equations 4, 6 and 8: log(1 + sum_j exp(gamma a_n (s_n - margin)) exp(-gamma a_p (s_p - 1 + margin)))."""
     total = 0.0
     for row, pid in zip(rows, pids, strict=True):
-        own = math.exp(-scale * max(0.0, 1 + margin - row[pid]) * (row[pid] - 1 + margin))
+        target = math.exp(-scale * max(0.0, 1 + margin - row[pid]) * (row[pid] - 1 + margin))
         others = sum(math.exp(scale * max(0.0, s + margin) * (s - margin)) for n, s in enumerate(row) if n != pid)
-        total += math.log(1 + others * own)
+        total += math.log(1 + others * target)
     return total / len(rows)
 
 
@@ -73,20 +73,20 @@ def circle(rows, pids, scale, margin):
         (CircleSoftmax, circle, 32, 0.4),
     ],
 )
-def test_loss_is_the_papers(make, formula, scale, margin):
+def test_loss_matches_paper(make, formula, scale, margin):
     cosines, pid = random_cosines(size=32)
     loss = make(scale, margin)(output(cosines), pid)
     assert loss.item() == pytest.approx(formula(cosines.tolist(), pid.tolist(), scale, margin), rel=1e-5)
 
 
-def test_circle_at_its_default_scale():
-    cosines, pid = random_cosines(largest=0.5)  # where the formula as it stands does not overflow
+def test_circle_matches_paper_at_default_scale():
+    cosines, pid = random_cosines(largest=0.5)  # larger cosines overflow in the direct formula
     loss = CircleSoftmax()(output(cosines), pid)
     assert loss.item() == pytest.approx(circle(cosines.tolist(), pid.tolist(), 256, 0.25), rel=1e-5)
 
 
 @pytest.mark.parametrize(("make", "formula"), [(ArcFace, arcface), (CosFace, cosface)])
-def test_label_smoothing(make, formula):
+def test_label_smoothing_matches_formula(make, formula):
     cosines, pid = random_cosines()
     loss = make(16, 0.3, label_smoothing=0.1)(output(cosines), pid)
     assert loss.item() == pytest.approx(formula(cosines.tolist(), pid.tolist(), 16, 0.3, 0.1), rel=1e-5)
@@ -94,7 +94,7 @@ def test_label_smoothing(make, formula):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("make", [ArcFace, CosFace])
-def test_without_margin_it_is_the_cross_entropy_of_scaled_cosines(make, smoothing):
+def test_zero_margin_equals_cross_entropy_of_scaled_cosines(make, smoothing):
     cosines, pid = random_cosines()
     with torch.no_grad():
         cosines[0, :2] = torch.tensor([1.0, -1.0])
@@ -102,16 +102,16 @@ def test_without_margin_it_is_the_cross_entropy_of_scaled_cosines(make, smoothin
     torch.testing.assert_close(make(30, 0, smoothing)(output(cosines), pid), expected)
 
 
-def test_arcface_falls_with_the_angle_up_to_pi():
+def test_arcface_target_logit_decreases_with_angle():
     theta = torch.linspace(0, math.pi, 500)
-    own = ArcFace(margin=0.5).own(theta.cos()[:, None])[:, 0]
-    assert (own.diff() < 0).all()
-    passed = theta + 0.5 > math.pi
-    assert own[~passed].min() >= -1 > own[passed].max()
+    target = ArcFace(margin=0.5).target_logit(theta.cos()[:, None])[:, 0]
+    assert (target.diff() < 0).all()
+    beyond_pi = theta + 0.5 > math.pi
+    assert target[~beyond_pi].min() >= -1 > target[beyond_pi].max()
 
 
 def test_circle_boundary_is_a_circle():
-    """On it the two classes of equation 7 are equally likely."""
+    """On the boundary, the two classes of equation 7 are equally likely."""
     angle = torch.linspace(0.1, 1.4, 9)
     radius = 0.25 * math.sqrt(2)
     cosines = torch.stack([1 - radius * angle.cos(), radius * angle.sin()], dim=1)
@@ -119,22 +119,22 @@ def test_circle_boundary_is_a_circle():
     assert loss.item() == pytest.approx(math.log(2), rel=1e-4)
 
 
-def test_circle_gradient_is_the_papers():
-    """Equation 10, in which the weights take no gradient."""
+def test_circle_gradient_matches_paper():
+    """Equation 10, in which the weights get no gradient."""
     cosines = torch.tensor([[0.4, 0.3, 0.1, -0.5]], requires_grad=True)
     loss = CircleSoftmax(16, 0.25)(output(cosines), torch.tensor([0]))
     loss.backward()
-    share = 1 - math.exp(-loss.item())
+    factor = 1 - math.exp(-loss.item())
     weights = {s: max(0.0, s + 0.25) for s in (0.3, 0.1, -0.5)}
-    parts = {s: math.exp(16 * weight * (s - 0.25)) for s, weight in weights.items()}
-    expected = [share * 16 * (0.4 - 1 - 0.25)]
-    expected += [share * part / sum(parts.values()) * 16 * weights[s] for s, part in parts.items()]
+    terms = {s: math.exp(16 * weight * (s - 0.25)) for s, weight in weights.items()}
+    expected = [factor * 16 * (0.4 - 1 - 0.25)]
+    expected += [factor * term / sum(terms.values()) * 16 * weights[s] for s, term in terms.items()]
     assert cosines.grad[0].tolist() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("make", LOSSES)
 @pytest.mark.parametrize("cosine", [1.0, 1 - 2**-24, 1 + 2**-23, -1.0, -1 + 2**-24, -1 - 2**-23, 0.0])
-def test_gradient_is_finite_at_the_extremes(make, cosine):
+def test_gradient_is_finite_for_extreme_cosines(make, cosine):
     cosines = torch.full((3, 4), cosine, requires_grad=True)
     loss = make()(output(cosines), torch.tensor([0, 1, 3]))
     loss.backward()
@@ -142,8 +142,9 @@ def test_gradient_is_finite_at_the_extremes(make, cosine):
     assert cosines.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("make", [ArcFace, CosFace])  # the weights of circle loss change with a difference
-def test_gradient_is_that_of_differences(make):
+# Not for circle loss: a finite difference would include the change of its weights, which get no gradient.
+@pytest.mark.parametrize("make", [ArcFace, CosFace])
+def test_gradient_matches_finite_differences(make):
     cosines, pid = random_cosines(size=3, classes=3, largest=0.7)
     loss = make(8.0, 0.3)
     (gradient,) = torch.autograd.grad(loss(output(cosines), pid), cosines)
@@ -159,8 +160,8 @@ def test_gradient_is_that_of_differences(make):
 def test_branches_are_averaged(make):
     one, pid = random_cosines()
     two, _ = random_cosines(seed=1)
-    each = [make()(output(cosines), pid) for cosines in (one, two)]
-    torch.testing.assert_close(make()(output(one, two), pid), (each[0] + each[1]) / 2)
+    first, second = [make()(output(cosines), pid) for cosines in (one, two)]
+    torch.testing.assert_close(make()(output(one, two), pid), (first + second) / 2)
 
 
 @pytest.mark.parametrize("make", LOSSES)
@@ -174,24 +175,24 @@ def test_loss_is_computed_in_fp32(make):
 
 
 @pytest.mark.parametrize("make", LOSSES)
-def test_training_separates_the_classes_by_the_margin(make):
-    images, pid, embed = toy()
+def test_training_separates_classes_by_margin(make):
+    images, pid, embed = toy_problem()
     classifier = CosineClassifier(8, 4)
     loss = make()
     train(images, pid, embed, classifier, loss, steps=200)
     cosines = classifier(embed(images)).detach()
-    own = cosines.gather(1, pid[:, None])[:, 0]
+    target = cosines.gather(1, pid[:, None])[:, 0]
     other = cosines.scatter(1, pid[:, None], -2.0).amax(1)
     if make is CircleSoftmax:
-        assert ((1 - own).pow(2) + other.relu().pow(2) < 2 * loss.margin**2).all()
+        assert ((1 - target).pow(2) + other.relu().pow(2) < 2 * loss.margin**2).all()
     elif make is CosFace:
-        assert (own - other > loss.margin).all()
+        assert (target - other > loss.margin).all()
     else:
-        assert (other.acos() - own.acos() > loss.margin).all()
+        assert (other.acos() - target.acos() > loss.margin).all()
 
 
-def toy():
-    """Four clouds, and an untrained embedding that does not tell them apart."""
+def toy_problem():
+    """Return four clusters of images, their labels and an untrained embedding layer."""
     torch.manual_seed(0)
     pid = torch.arange(4).repeat_interleave(8)
     return torch.randn(4, 16)[pid] + 0.3 * torch.randn(32, 16), pid, nn.Linear(16, 8)
@@ -206,16 +207,16 @@ def train(images, pid, embed, classifier, loss, steps):
 
 
 @pytest.mark.parametrize("make", LOSSES)
-def test_logits_that_are_no_cosines_are_refused(make):
+def test_logits_that_are_not_cosines_raise(make):
     logits, pid = random_cosines(largest=3.0)
-    with pytest.raises(ValueError, match=f"{make.__name__} reads cosines.*model/classifier=cosine"):
+    with pytest.raises(ValueError, match=f"{make.__name__}.*model/classifier=cosine"):
         make()(output(functional.normalize(logits), logits), pid)
 
 
 @pytest.mark.parametrize("make", LOSSES)
-def test_a_linear_classifier_is_noticed_as_it_grows(make):
-    """Fresh, it gives values that could be cosines."""
-    images, pid, embed = toy()
+def test_linear_classifier_raises_once_its_logits_grow(make):
+    """The logits of an untrained linear classifier are small enough to be cosines."""
+    images, pid, embed = toy_problem()
     classifier = LinearClassifier(8, 4)
     make()(output(classifier(embed(images))), pid)
     with pytest.raises(ValueError, match="model/classifier=cosine"):
@@ -224,17 +225,17 @@ def test_a_linear_classifier_is_noticed_as_it_grows(make):
 
 @pytest.mark.parametrize("make", LOSSES)
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("arguments", "pattern"),
     [
-        ({"scale": 0}, "scale=0 must be positive"),
+        ({"scale": 0}, "scale=0"),
         ({"scale": math.inf}, "scale=inf"),
         ({"scale": math.nan}, "scale=nan"),
-        ({"margin": -0.1}, "margin=-0.1 must lie in 0 to"),
-        ({"margin": 2.1}, "margin=2.1"),
+        ({"margin": -0.1}, r"margin=-0\.1"),
+        ({"margin": 2.1}, r"margin=2\.1"),
         ({"margin": math.nan}, "margin=nan"),
-        ({"label_smoothing": 1.5}, "label_smoothing=1.5"),
+        ({"label_smoothing": 1.5}, r"label_smoothing=1\.5"),
     ],
 )
-def test_bad_values_are_named(make, values, words):
-    with pytest.raises(ValueError, match=words):
-        make(**values)
+def test_invalid_arguments_raise(make, arguments, pattern):
+    with pytest.raises(ValueError, match=pattern):
+        make(**arguments)

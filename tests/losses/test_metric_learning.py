@@ -1,4 +1,4 @@
-"""The adapter of pytorch-metric-learning: every loss that it offers, and ours beside theirs."""
+"""`MetricLearning` with every supported loss of pytorch-metric-learning."""
 
 import io
 import sys
@@ -11,22 +11,22 @@ from torch.nn import functional
 from reidlit.config import CONFIG_DIR
 from reidlit.engine.optim import build_optimizer
 from reidlit.losses import SupCon, WeightedSum
-from reidlit.losses.metric_learning import LEFT_OUT, MetricLearning, known_losses
+from reidlit.losses.metric_learning import UNSUPPORTED, MetricLearning, supported_losses
 from reidlit.models import ReIDOutput
 from reidlit.spec import accepts, build
 
-theirs = pytest.importorskip("pytorch_metric_learning.losses")
+library_losses = pytest.importorskip("pytorch_metric_learning.losses")
 SIZES = [6, 3]
-LABELS = torch.tensor([700, 3, 88, 12])[torch.arange(12) % 4]  # as classes of a large training set
-NEEDED = {"RankedListLoss": {"margin": 0.4, "Tn": 1}}
-BY_ORDER = ("NPairsLoss",)  # takes the first two images of each identity
-SINGLETONS_ARE_NAN = ("NCALoss",)
-of_each = pytest.mark.parametrize("name", known_losses())
+LABELS = torch.tensor([700, 3, 88, 12])[torch.arange(12) % 4]  # four classes of a large training set
+REQUIRED_OPTIONS = {"RankedListLoss": {"margin": 0.4, "Tn": 1}}
+ORDER_DEPENDENT = ("NPairsLoss",)  # uses the first two images of each identity
+NAN_FOR_SINGLETONS = ("NCALoss",)
+each_loss = pytest.mark.parametrize("name", supported_losses())
 
 
-def make(name):
+def make_loss(name):
     torch.manual_seed(0)
-    return MetricLearning(name, 751, SIZES, NEEDED.get(name))
+    return MetricLearning(name, 751, SIZES, REQUIRED_OPTIONS.get(name))
 
 
 def output(*features):
@@ -38,68 +38,67 @@ def random_features(seed=0, size=12):
     return [torch.randn(size, dim, generator=generator) for dim in SIZES]
 
 
-def test_most_losses_of_the_library_are_known():
-    assert {"MultiSimilarityLoss", "ProxyAnchorLoss", "SubCenterArcFaceLoss", "P2SGradLoss"} < set(known_losses())
-    assert len(known_losses()) >= 30
-    assert all(hasattr(theirs, name) for name in LEFT_OUT)
+def test_most_library_losses_are_supported():
+    assert {"MultiSimilarityLoss", "ProxyAnchorLoss", "SubCenterArcFaceLoss", "P2SGradLoss"} < set(supported_losses())
+    assert len(supported_losses()) >= 30
+    assert all(hasattr(library_losses, name) for name in UNSUPPORTED)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@of_each
-def test_loss_is_the_mean_of_theirs_over_branches(name):
-    loss = make(name)
+@each_loss
+def test_loss_is_mean_over_branches(name):
+    loss = make_loss(name)
     features = [x.requires_grad_() for x in random_features()]
     value = loss(output(*features), LABELS)
-    expected = sum(each(x, LABELS) for each, x in zip(loss.branches, features, strict=True)) / 2
+    expected = sum(branch(x, LABELS) for branch, x in zip(loss.branches, features, strict=True)) / 2
     torch.testing.assert_close(value, expected)
-    assert all(type(each) is getattr(theirs, name) for each in loss.branches)
-    trained = [*features, *loss.parameters()]
-    for gradient in torch.autograd.grad(value, trained):
+    assert all(type(branch) is getattr(library_losses, name) for branch in loss.branches)
+    for gradient in torch.autograd.grad(value, [*features, *loss.parameters()]):
         assert gradient.isfinite().all()
         assert gradient.abs().max() > 0
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@of_each
-def test_mixed_precision_and_order_change_nothing_and_nothing_but_the_state_dict_is_kept(name):
-    loss, features = make(name), random_features()
+@each_loss
+def test_precision_order_and_reloading_do_not_change_loss(name):
+    loss, features = make_loss(name), random_features()
     half = [x.bfloat16() for x in features]
-    rounded = loss(output(*(x.float() for x in half)), LABELS)
+    expected = loss(output(*(x.float() for x in half)), LABELS)
     with torch.autocast("cpu", torch.bfloat16):
         mixed = loss(output(*half), LABELS)
     assert mixed.dtype == torch.float32
-    assert torch.equal(mixed, rounded)
-    if name not in BY_ORDER:
+    assert torch.equal(mixed, expected)
+    if name not in ORDER_DEPENDENT:
         order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
         reordered = loss(output(*(x[order] for x in features)), LABELS[order])
         torch.testing.assert_close(reordered, loss(output(*features), LABELS), rtol=1e-4, atol=1e-5)
     file = io.BytesIO()
     torch.save(loss.state_dict(), file)
     file.seek(0)
-    fresh = MetricLearning(name, 751, SIZES, NEEDED.get(name))
-    fresh.load_state_dict(torch.load(file, weights_only=True))
-    assert torch.equal(fresh(output(*features), LABELS), loss(output(*features), LABELS))
+    reloaded = MetricLearning(name, 751, SIZES, REQUIRED_OPTIONS.get(name))
+    reloaded.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(reloaded(output(*features), LABELS), loss(output(*features), LABELS))
 
 
 @pytest.mark.parametrize("pids", [[3] * 4, [1, 2, 3, 4]], ids=["one identity", "singletons"])
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@of_each
-def test_batches_with_little_to_compare_are_finite(name, pids):
+@each_loss
+def test_small_batches_stay_finite(name, pids):
     features = [x.requires_grad_() for x in random_features(size=4)]
-    value = make(name)(output(*features), torch.tensor(pids))
-    if not (name in SINGLETONS_ARE_NAN and len(set(pids)) == 4):
+    value = make_loss(name)(output(*features), torch.tensor(pids))
+    if not (name in NAN_FOR_SINGLETONS and len(set(pids)) == 4):
         value.backward()
         assert value.isfinite()
         assert all(x.grad is None or x.grad.isfinite().all() for x in features)
 
 
-def test_options_and_the_whole_batch_reach_the_loss():
+def test_loss_receives_options_and_batch_of_all_devices():
     (features, _), pid = random_features(), torch.arange(12) % 4
     loss = MetricLearning("SupConLoss", 4, [6], {"temperature": 0.3})
-    whole = loss(output(features), pid)
-    torch.testing.assert_close(whole, SupCon(0.3)(output(features), pid))
-    _, each = WeightedSum({"supcon": loss})(output(features[:6]), pid[:6], (output(features), pid))
-    assert each["supcon"] == whole  # of the batch of all devices
+    expected = loss(output(features), pid)
+    torch.testing.assert_close(expected, SupCon(0.3)(output(features), pid))
+    _, terms = WeightedSum({"supcon": loss})(output(features[:6]), pid[:6], (output(features), pid))
+    assert terms["supcon"] == expected
     assert MetricLearning("MarginLoss", 4, [6], {"learn_beta": True}).branches[0].beta.shape == (4,)
     assert MetricLearning("ProxyAnchorLoss", 4, [6], {"num_classes": 9}).branches[0].proxies.shape == (9, 6)
 
@@ -119,38 +118,38 @@ def test_proxies_are_trained_without_weight_decay():
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "words"),
+    ("name", "options", "pattern"),
     [
+        ("MultiSimilarity", None, "name='MultiSimilarity'.*AngularLoss, .*, TupletMarginLoss"),
+        ("os.system", None, r"name='os\.system'"),
+        ("c_f", None, "name='c_f'"),
+        ("CrossBatchMemory", None, "name='CrossBatchMemory'"),
+        ("SmoothAPLoss", None, "name='SmoothAPLoss'.*loss=smooth_ap"),
+        ("MultiSimilarityLoss", {"gamma": 1}, r"options={'gamma': 1}.*MultiSimilarityLoss.*alpha, beta, base,"),
+        ("RankedListLoss", {}, r"options={}.*RankedListLoss.*'margin' and 'Tn'.*margin, Tn,"),
         (
-            "MultiSimilarity",
-            None,
-            "name='MultiSimilarity' is no loss .* choose one of AngularLoss, .*, TupletMarginLoss",
+            "CosFaceLoss",
+            {"scales": 3},
+            "options={'scales': 3}.*CosFaceLoss.*margin, scale, num_classes, embedding_size",
         ),
-        ("os.system", None, "name='os.system' is no loss"),
-        ("c_f", None, "name='c_f' is no loss"),
-        ("CrossBatchMemory", None, "is no loss of pytorch-metric-learning that goes by labels"),
-        ("SmoothAPLoss", None, "name='SmoothAPLoss' goes by the order of the images .*loss=smooth_ap"),
-        ("MultiSimilarityLoss", {"gamma": 1}, r"options={'gamma': 1} do not fit .*, which takes alpha, beta, base,"),
-        ("RankedListLoss", {}, "RankedListLoss, which takes margin, Tn, .* missing 2 required"),
-        ("CosFaceLoss", {"scales": 3}, "CosFaceLoss, which takes margin, scale, num_classes, embedding_size"),
     ],
 )
-def test_bad_values_are_named(name, options, words):
-    with pytest.raises(ValueError, match=words):
+def test_invalid_arguments_raise(name, options, pattern):
+    with pytest.raises(ValueError, match=pattern):
         MetricLearning(name, 4, [6], options)
 
 
-def test_without_the_library_the_error_says_what_to_install(monkeypatch):
+def test_missing_library_raises_with_install_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "pytorch_metric_learning.losses", None)
     with pytest.raises(ValueError, match=r"pip install 'reidlit\[metric-learning\]'"):
         MetricLearning("MultiSimilarityLoss", 4, [6])
 
 
-def test_option_builds_and_brings_identity_batches():
+def test_config_builds_loss_with_identity_batches():
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose("train", ["loss=metric_learning", "+loss.losses.metric_learning.options.alpha=3"])
     assert cfg.sampler._target_.endswith("IdentityBatches")
     spec = cfg.loss.losses.metric_learning
     (loss,) = build(spec, **accepts(spec, {"num_classes": 4, "feature_sizes": [6]})).branches
-    assert isinstance(loss, theirs.MultiSimilarityLoss)
+    assert isinstance(loss, library_losses.MultiSimilarityLoss)
     assert loss.alpha == 3

@@ -1,4 +1,4 @@
-"""Smooth AP against the paper's formula in plain loops, in float64."""
+"""`SmoothAP` compared with the paper's formula in float64 loops."""
 
 import math
 
@@ -33,12 +33,12 @@ def mean(values):
 
 
 def smooth_ap(x, pid, temperature):
-    """Equations 5 and 6, with lists that do not have the query."""
+    """Equations 5 and 6, with ranked lists that exclude the query."""
     x = functional.normalize(x)
     losses = []
     for q in range(len(pid)):
-        others = [n for n in range(len(pid)) if n != q]
-        positives, negatives = ([n for n in others if (pid[n] == pid[q]) == same] for same in (True, False))
+        gallery = [n for n in range(len(pid)) if n != q]
+        positives, negatives = ([n for n in gallery if (pid[n] == pid[q]) == same] for same in (True, False))
         precisions = []
         for i in positives:
 
@@ -54,7 +54,7 @@ def smooth_ap(x, pid, temperature):
 
 @pytest.mark.parametrize("pids", PIDS.values(), ids=PIDS)
 @pytest.mark.parametrize("temperature", [0.01, 0.1, 1.0])
-def test_value_and_gradient_are_the_papers(temperature, pids):
+def test_value_and_gradient_match_paper(temperature, pids):
     features = random_features(len(pids)).requires_grad_()
     exact = features.detach().double().requires_grad_()
     expected = smooth_ap(exact, pids, temperature)
@@ -66,7 +66,7 @@ def test_value_and_gradient_are_the_papers(temperature, pids):
     torch.testing.assert_close(gradient.double(), exact_gradient, rtol=1e-3, atol=1e-4)
 
 
-def test_with_a_low_temperature_it_is_average_precision():
+def test_low_temperature_approaches_average_precision():
     pid, features = torch.arange(24) % 4, random_features(24, dim=3)
     cosine = functional.normalize(features.double()) @ functional.normalize(features.double()).T
     cosine.fill_diagonal_(-2)
@@ -81,7 +81,7 @@ def test_with_a_low_temperature_it_is_average_precision():
 @pytest.mark.parametrize("pids", [[7, 7, 7, 7], [1, 2, 3, 4], [1]], ids=["one identity", "singletons", "one image"])
 @pytest.mark.parametrize("spread", [0.0, 1.0], ids=["identical", "different"])
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")
-def test_loss_and_gradient_are_zero_where_nothing_can_be_ranked(pids, spread):
+def test_loss_and_gradient_are_zero_without_positives_or_negatives(pids, spread):
     features = (1 + spread * random_features(len(pids))).requires_grad_()
     with torch.autograd.detect_anomaly(check_nan=True):
         loss = SmoothAP()(output(features), torch.tensor(pids))
@@ -90,17 +90,16 @@ def test_loss_and_gradient_are_zero_where_nothing_can_be_ranked(pids, spread):
     assert features.grad.abs().max() == 0
 
 
-def test_collapsed_features_count_by_halves():
+def test_collapsed_features_have_known_loss():
     features = torch.ones(12, 5, requires_grad=True)
     loss = SmoothAP()(output(features), torch.arange(12) % 3)
     loss.backward()
-    assert loss.item() == pytest.approx(
-        1 - 2 / (2 + 4)
-    )  # 2 of 3 others of the identity by halves, 8 negatives likewise
+    # Every other image is above a hit with probability 1/2: its rank is 1 + 2 / 2 among positives, plus 8 / 2 negatives.
+    assert loss.item() == pytest.approx(1 - 2 / (2 + 4))
     assert features.grad.isfinite().all()
 
 
-def test_training_ranks_the_positives_first():
+def test_training_ranks_positives_first():
     pid = torch.arange(16) % 4
     features = random_features(16).requires_grad_()
     optimizer = torch.optim.Adam([features], lr=0.05)
@@ -113,7 +112,7 @@ def test_training_ranks_the_positives_first():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_mixed_precision_changes_nothing(dtype):
+def test_mixed_precision_does_not_change_loss(dtype):
     pid, half = torch.arange(12) % 4, random_features(12).to(dtype)
     with torch.autocast("cpu", dtype):
         mixed = SmoothAP()(output(half), pid)
@@ -121,23 +120,23 @@ def test_mixed_precision_changes_nothing(dtype):
     assert torch.equal(mixed, SmoothAP()(output(half.float()), pid))
 
 
-def test_order_does_not_matter_branches_are_averaged_and_all_devices_count():
+def test_loss_ignores_order_averages_branches_and_uses_gathered_batch():
     pid, one, two, loss = torch.arange(12) % 4, random_features(12), random_features(12, dim=3, seed=1), SmoothAP(0.1)
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
-    whole = loss(output(one), pid)
-    torch.testing.assert_close(loss(output(one[order]), pid[order]), whole)
-    torch.testing.assert_close(loss(output(one, two), pid), (whole + loss(output(two), pid)) / 2)
-    _, each = WeightedSum({"smooth_ap": loss})(output(one[:6]), pid[:6], (output(one), pid))
-    assert each["smooth_ap"] == whole
+    expected = loss(output(one), pid)
+    torch.testing.assert_close(loss(output(one[order]), pid[order]), expected)
+    torch.testing.assert_close(loss(output(one, two), pid), (expected + loss(output(two), pid)) / 2)
+    _, terms = WeightedSum({"smooth_ap": loss})(output(one[:6]), pid[:6], (output(one), pid))
+    assert terms["smooth_ap"] == expected
 
 
 @pytest.mark.parametrize("temperature", [0, -1, math.inf, math.nan])
-def test_bad_values_are_named(temperature):
-    with pytest.raises(ValueError, match=f"temperature={temperature} must be positive"):
+def test_invalid_temperature_raises(temperature):
+    with pytest.raises(ValueError, match=f"temperature={temperature}"):
         SmoothAP(temperature)
 
 
-def test_option_has_the_defaults_and_brings_identity_batches():
+def test_config_uses_defaults_and_identity_batches():
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose("train", ["loss=smooth_ap"])
     assert cfg.sampler._target_.endswith("IdentityBatches")

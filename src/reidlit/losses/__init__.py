@@ -1,4 +1,4 @@
-"""Losses `loss(output, pid) -> scalar` of a model's output and the labels, in fp32."""
+"""Training losses. Each takes a model output and labels, `loss(output, pid)`, and returns a scalar in fp32."""
 
 from reidlit.losses.batch_all_triplet import BatchAllTriplet
 from reidlit.losses.center import CenterLoss

@@ -12,53 +12,71 @@ WEIGHTINGS = ("attribute", "label")
 
 
 class AttributeBCE(nn.Module):
-    """Binary cross entropy, the mean over the labels that are known and over branches.
+    """Binary cross entropy over attributes.
 
-    Labels can be weighted by r, the share of positive ones among the known labels of their attribute in training:
+        loss = -w * (y * log(sigmoid(x)) + (1 - y) * log(1 - sigmoid(x)))
 
-    - `attribute`: all labels of an attribute by exp(-r), so that rare attributes count more; Torchreid's project does so.
-    - `label`: positive labels by exp(1 - r) and negative ones by exp(r), so that the rarer label of an attribute counts
-      more; what the literature uses most.
+    for a logit x and a label y. The loss is the mean over known labels and over branches. Labels are weighted by the
+    fraction r of positive labels that their attribute has in training:
+
+    - None: w = 1.
+    - "attribute": w = exp(-r), which gives rare attributes more weight. Torchreid's attribute project uses this.
+    - "label": w = exp(1 - r) for positive and w = exp(r) for negative labels, which gives the rarer label of each attribute
+      more weight. Most of the literature uses this.
 
     Sources: Li, Chen, Huang, "Multi-attribute Learning for Pedestrian Attribute Recognition in Surveillance Scenarios",
-    ACPR 2015 (weights by the share of positives); Li, Zhang, Chen, Huang, "A Richly Annotated Pedestrian Dataset for
-    Person Retrieval in Real Surveillance Scenarios", TIP 2019 (one for each label).
+    ACPR 2015 (weights from the fraction of positives); Li, Zhang, Chen, Huang, "A Richly Annotated Pedestrian Dataset for
+    Person Retrieval in Real Surveillance Scenarios", TIP 2019 (one weight per label).
 
     Args:
-        weighting: `attribute`, `label`, or `None` for none.
-        ratios: (A,) the share of each attribute, from 0 to 1; needed for a weighting.
+        weighting: "attribute", "label" or None.
+        ratios: (A,) fraction of positive labels of each attribute, between 0 and 1; required for a weighting.
 
     Raises:
-        ValueError: if the weighting is unknown or lacks the shares, or a share is out of range.
+        ValueError: If weighting is unknown, ratios are required but missing, or a ratio is not between 0 and 1.
+
+    Example:
+        >>> import torch
+        >>> from reidlit.losses.attribute_bce import AttributeBCE
+        >>> from reidlit.models import ReIDOutput
+        >>> logits = torch.tensor([[2.0, -1.0, 5.0]])
+        >>> output = ReIDOutput(embedding=logits, features=(), logits=(logits,))
+        >>> attributes = torch.tensor([[1, 0, -1]])  # yes, no, unknown
+        >>> loss = AttributeBCE(weighting="label", ratios=[0.5, 0.1, 0.9])(output, attributes)
+        >>> round(loss.item(), 4)
+        0.2777
     """
 
     def __init__(self, weighting: str | None = None, ratios: Sequence[float] | None = None) -> None:
         super().__init__()
         if weighting not in (None, *WEIGHTINGS):
-            raise ValueError(f"weighting={weighting!r} must be one of {', '.join(WEIGHTINGS)}, or null for none.")
+            raise ValueError(f"weighting={weighting!r} is invalid: must be one of {', '.join(WEIGHTINGS)}, or null.")
         if weighting is not None and ratios is None:
             raise ValueError(
-                f"weighting={weighting}: the share of positive labels of each attribute is needed, ratios."
+                f"weighting={weighting!r} requires ratios: pass the fraction of positive labels of each attribute."
             )
-        share = torch.as_tensor([] if ratios is None else list(ratios), dtype=torch.float32)
-        if not ((share >= 0) & (share <= 1)).all():
-            raise ValueError(f"ratios={share.tolist()} must lie in 0 to 1.")
+        values = [] if ratios is None else list(ratios)
+        if not all(0 <= ratio <= 1 for ratio in values):
+            raise ValueError(f"ratios={values} is invalid: each must be between 0 and 1.")
         self.weighting = weighting
         self.ratios: Tensor
-        self.register_buffer("ratios", share, persistent=False)  # training alone needs it, and is told it
+        # Not saved in checkpoints: only training needs the ratios, and computes them from its data.
+        self.register_buffer("ratios", torch.tensor(values, dtype=torch.float32), persistent=False)
 
     def forward(self, output: HasLogits, attributes: Tensor) -> Tensor:
-        """Scalar loss in fp32; 0 where no label is known.
+        """Return the scalar loss in fp32; zero if no label is known.
 
         Args:
-            output: of a model, with logits (B, A).
-            attributes: (B, A) labels: 1 for yes, 0 for no, below 0 where it is not known.
+            output: Model output with `logits`, a (B, A) tensor per branch.
+            attributes: (B, A) labels: 1 for yes, 0 for no, negative if unknown.
 
         Raises:
-            ValueError: if the shapes do not fit.
+            ValueError: If labels and logits have different shapes.
         """
         if (shape := output.logits[0].shape) != attributes.shape:
-            raise ValueError(f"attributes are {tuple(attributes.shape)}, but the model's logits {tuple(shape)}.")
+            raise ValueError(
+                f"attributes have shape {tuple(attributes.shape)}, but the logits of the model have shape {tuple(shape)}."
+            )
         known = attributes >= 0
         positive = (attributes > 0).float()
         weight = known * self._weights(positive)
@@ -69,7 +87,7 @@ class AttributeBCE(nn.Module):
         return torch.stack(losses).mean() / known.sum().clamp(min=1)
 
     def _weights(self, positive: Tensor) -> Tensor:
-        """(B, A), or one for all."""
+        """Return the weights of the labels, with a shape that broadcasts to (B, A)."""
         if self.weighting is None:
             return positive.new_ones(())
         if self.weighting == "attribute":

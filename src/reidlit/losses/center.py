@@ -1,4 +1,4 @@
-"""Centre loss, and the table of one vector an identity that it moves by a rule."""
+"""Center loss, and the update of tables with one vector per identity."""
 
 from collections.abc import Sequence
 
@@ -9,58 +9,86 @@ from reidlit.losses.triplet import HasFeatures
 
 
 class CenterLoss(nn.Module):
-    """Half the squared Euclidean distance from features to the centre of their identity; the mean over branches.
+    """Center loss: distances of features to the center of their identity.
 
-    Source: Wen, Zhang, Li, Qiao, "A Discriminative Feature Learning Approach for Deep Face Recognition", ECCV 2016. The
-    loss is the mean over the images, where the paper has their sum, so that its weight is one for all batch sizes.
+        loss = 1 / (2 B) * sum_i |x_i - c_(pid_i)|^2
 
-    Centres are no parameters: no gradient trains them and no weight decay shrinks them. In training, after the loss is
-    computed, the centre c of an identity with n images x in the batch moves by alpha * sum(x - c) / (1 + n); those of
-    other identities stay. Centres start at zero, which favours no direction, and are in the checkpoints.
+    The loss is the mean over images and branches. The paper uses the sum over images, which makes the weight of the loss
+    depend on the batch size.
+
+    Centers are buffers, so the optimizer and weight decay do not change them. In training, after the loss is computed,
+    the center c of an identity with n images x in the batch moves by alpha * sum(x - c) / (1 + n). Centers of other
+    identities do not change. Centers are initialized to zero and saved in checkpoints.
+
+    Source: Wen, Zhang, Li, Qiao, "A Discriminative Feature Learning Approach for Deep Face Recognition", ECCV 2016.
 
     Args:
-        num_classes: C, the training identities.
-        feature_sizes: D_i, the size of each branch's features.
-        alpha: rate of the centres, 0 to 1.
+        num_classes: Number of training identities, C.
+        feature_sizes: Feature size D_i of each branch.
+        alpha: Update rate of the centers, between 0 and 1.
 
     Raises:
-        ValueError: if the rate is outside 0 to 1.
+        ValueError: If alpha is not between 0 and 1.
+
+    Example:
+        >>> import torch
+        >>> from reidlit.losses import CenterLoss
+        >>> from reidlit.models import ReIDOutput
+        >>> features = torch.tensor([[3.0, 4.0]])
+        >>> output = ReIDOutput(embedding=features, features=(features,), logits=())
+        >>> loss = CenterLoss(num_classes=751, feature_sizes=[2])
+        >>> loss(output, torch.tensor([7])).item()
+        12.5
+        >>> loss.centers[7]
+        tensor([0.7500, 1.0000])
     """
 
-    compares = True  # not images with each other, but only those of all devices move the centres alike on each
+    # Images are compared with centers only, but all devices need the same batch to keep their centers equal.
+    compares = True
 
     def __init__(self, num_classes: int, feature_sizes: Sequence[int], alpha: float = 0.5) -> None:
         super().__init__()
         if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha={alpha} must lie in 0 to 1.")
+            raise ValueError(f"alpha={alpha} is invalid: must be between 0 and 1.")
         self.alpha = alpha
         self.centers: Tensor
         self.register_buffer("centers", torch.zeros(num_classes, sum(feature_sizes)))
 
     def forward(self, output: HasFeatures, pid: Tensor) -> Tensor:
-        """Scalar loss of (B, D_i) features and (B,) labels, in fp32."""
+        """Return the scalar loss in fp32, and update the centers in training.
+
+        Args:
+            output: Model output with `features`, a (B, D_i) tensor per branch.
+            pid: (B,) labels.
+        """
         with torch.autocast(pid.device.type, enabled=False):
-            # The same rule holds for each component, so those of all branches lie side by side.
+            # Each component is updated independently, so the branches can be concatenated.
             features = torch.cat([branch.float() for branch in output.features], dim=1)
-            apart = features - self.centers[pid].float()
-            if moves(self):
-                self._move(apart.detach(), pid)
-            return apart.square().sum(1).mean() / (2 * len(output.features))
+            difference = features - self.centers[pid].float()
+            if updates_state(self):
+                self._update(difference.detach(), pid)
+            return difference.square().sum(1).mean() / (2 * len(output.features))
 
-    def _move(self, apart: Tensor, pid: Tensor) -> None:
+    def _update(self, difference: Tensor, pid: Tensor) -> None:
         same = pid[:, None] == pid[None, :]
-        step = same.float() @ apart / (1 + same.sum(1, keepdim=True))
-        write(self.centers, pid, self.centers[pid].float() + self.alpha * step)
+        step = same.float() @ difference / (1 + same.sum(1, keepdim=True))
+        write_rows(self.centers, pid, self.centers[pid].float() + self.alpha * step)
 
 
-def moves(loss: nn.Module) -> bool:
-    """Whether a loss may change its own state: in training, not where it is only evaluated."""
+def updates_state(loss: nn.Module) -> bool:
+    """Return True if a loss may update its state, which it does in training only."""
     return loss.training and torch.is_grad_enabled()
 
 
-def write(table: Tensor, pid: Tensor, rows: Tensor) -> None:
-    """Set the rows of a table (C, D) that labels (B,) name to rows (B, D), which are equal for one identity."""
-    # Up to rounding: of several rows for one place a GPU keeps any, and devices must not differ, so all give the first.
+def write_rows(table: Tensor, pid: Tensor, rows: Tensor) -> None:
+    """Write rows to a table in place.
+
+    Args:
+        table: (C, D) table with a row per identity.
+        pid: (B,) labels, which select the rows to set.
+        rows: (B, D) new rows, equal for images of one identity up to rounding.
+    """
+    # With duplicate indices, a GPU keeps an arbitrary row. All devices must keep the same one, so use the first.
     first = (pid[:, None] == pid[None, :]).int().argmax(1)
     with torch.no_grad():
         table[pid] = rows[first].to(table.dtype)

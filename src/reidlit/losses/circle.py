@@ -5,39 +5,59 @@ import math
 from torch import Tensor
 from torch.nn import functional
 
-from reidlit.losses.triplet import LOWEST, Comparison, mean_over, without_itself
+from reidlit.losses.triplet import LOWEST, Comparison, exclude_self, masked_mean
 
 
 class Circle(Comparison):
-    """Each cosine of a pair counts the more, the farther it is from its optimum; the mean over branches.
+    """Circle loss on pairs of images.
 
-    Source: Sun et al., "Circle Loss: A Unified Perspective of Pair Similarity Optimization", CVPR 2020, its form for
-    labels of pairs. The optimum is 1 + margin for positives and -margin for negatives. The weights take no gradient, as in
-    the paper's equation 10. Anchors without a positive or a negative are left out; if all are, the loss is zero.
+    For an anchor with cosine similarities s_p to its positives and s_n to its negatives:
+
+        loss = ln(1 + sum_n exp(scale * w_n * (s_n - margin)) * sum_p exp(-scale * w_p * (s_p - 1 + margin)))
+        w_p = max(0, 1 + margin - s_p)
+        w_n = max(0, s_n + margin)
+
+    The weights w grow with the distance of a similarity from its optimum and get no gradient, as in equation 10 of the
+    paper. The loss is the mean over branches and over anchors that have a positive and a negative; it is zero if there are
+    none.
+
+    Source: Sun et al., "Circle Loss: A Unified Perspective of Pair Similarity Optimization", CVPR 2020, with pair-wise
+    labels. `CircleSoftmax` is its form with class labels.
 
     Args:
-        scale: of the weighted cosines.
-        margin: radius of the circle over the root of 2, 0 to 1; smaller is stricter.
+        scale: Scale of the weighted similarities, above 0.
+        margin: Relaxation factor between 0 and 1; lower is stricter. The decision boundary is a circle with radius
+            sqrt(2) * margin.
 
     Raises:
-        ValueError: if a number is out of its range.
+        ValueError: If scale or margin is out of range.
+
+    Example:
+        >>> import torch
+        >>> from reidlit.losses import Circle
+        >>> from reidlit.models import ReIDOutput
+        >>> features = torch.eye(3)[[0, 0, 1, 1]]  # unit vectors: all positives coincide, all negatives are orthogonal
+        >>> output = ReIDOutput(embedding=features, features=(features,), logits=())
+        >>> loss = Circle(scale=1.0, margin=0.25)(output, torch.tensor([0, 0, 1, 1]))
+        >>> round(loss.item(), 4)
+        1.017
     """
 
     def __init__(self, scale: float = 128.0, margin: float = 0.25) -> None:
         super().__init__(normalize=True)
         if not 0 < scale < math.inf:
-            raise ValueError(f"scale={scale} must be positive and finite.")
+            raise ValueError(f"scale={scale} is invalid: must be above 0 and finite.")
         if not 0 <= margin <= 1:
-            raise ValueError(f"margin={margin} must lie in 0 to 1.")
+            raise ValueError(f"margin={margin} is invalid: must be between 0 and 1.")
         self.scale = scale
         self.margin = margin
 
     def compare(self, features: Tensor, same: Tensor) -> Tensor:
-        """The mean over anchors that have both."""
-        cosine, positive = features @ features.T, without_itself(same)
-        too_far = (1 + self.margin - cosine.detach()).relu() * (1 - self.margin - cosine)
-        too_near = (cosine.detach() + self.margin).relu() * (cosine - self.margin)
-        # ln(1 + the product of two sums of exponentials), which would overflow.
-        far = (self.scale * too_far).masked_fill(~positive, LOWEST).logsumexp(1)
-        near = (self.scale * too_near).masked_fill(same, LOWEST).logsumexp(1)
-        return mean_over(positive.any(1) & ~same.all(1), functional.softplus(far + near))
+        """Return the mean over anchors that have a positive and a negative; see `Comparison`."""
+        cosine, positive = features @ features.T, exclude_self(same)
+        positive_term = (1 + self.margin - cosine.detach()).relu() * (1 - self.margin - cosine)
+        negative_term = (cosine.detach() + self.margin).relu() * (cosine - self.margin)
+        # The sums of exponentials would overflow, so add their logarithms.
+        positives = (self.scale * positive_term).masked_fill(~positive, LOWEST).logsumexp(1)
+        negatives = (self.scale * negative_term).masked_fill(same, LOWEST).logsumexp(1)
+        return masked_mean(functional.softplus(positives + negatives), positive.any(1) & ~same.all(1))

@@ -1,6 +1,6 @@
-"""Classification by cosines, in which the own class must win by a margin.
+"""Margin losses: cross entropy of scaled cosines, with a margin for the target class.
 
-They read the cosines that `reidlit.models.classifier.CosineClassifier` puts into the logits.
+The logits must be the cosines that `reidlit.models.classifier.CosineClassifier` returns.
 """
 
 import math
@@ -13,19 +13,22 @@ from torch.nn import functional
 
 from reidlit.losses.cross_entropy import HasLogits
 
-ROUNDING = 1e-3  # by which a cosine may pass one
+ROUNDING = 1e-3  # amount by which rounding may push a cosine above 1
 
 
 class MarginSoftmax(nn.Module, ABC):
-    """Cross entropy of scaled cosines, the mean over branches; each kind says what it makes of a cosine before that.
+    """Base class of margin losses.
+
+    A subclass maps cosines to logits with `target_logit` and `other_logits`. The loss is the cross entropy of the scaled
+    logits, averaged over branches.
 
     Args:
-        scale: of the logits; cosines themselves are too near to each other for a softmax.
-        margin: how much harder it is made for the own class.
-        label_smoothing: share of the target that is spread over all classes, 0 to 1.
+        scale: Factor of the logits, above 0. Cosines alone differ too little for a softmax.
+        margin: Margin of the target class.
+        label_smoothing: Fraction of the target that is spread evenly over all classes, between 0 and 1.
 
     Raises:
-        ValueError: if a number is out of its range, and in `forward`, if the logits are no cosines.
+        ValueError: If an argument is out of range; in `forward`, if the logits are not cosines.
     """
 
     largest_margin: ClassVar[float]
@@ -33,38 +36,46 @@ class MarginSoftmax(nn.Module, ABC):
     def __init__(self, scale: float, margin: float, label_smoothing: float) -> None:
         super().__init__()
         if not 0 < scale < math.inf:
-            raise ValueError(f"scale={scale} must be positive and finite.")
+            raise ValueError(f"scale={scale} is invalid: must be above 0 and finite.")
         if not 0 <= margin <= self.largest_margin:
-            raise ValueError(f"margin={margin} must lie in 0 to {self.largest_margin:.4g}.")
+            raise ValueError(f"margin={margin} is invalid: must be between 0 and {self.largest_margin:.4g}.")
         if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"label_smoothing={label_smoothing} must lie in 0 to 1.")
+            raise ValueError(f"label_smoothing={label_smoothing} is invalid: must be between 0 and 1.")
         self.scale = scale
         self.margin = margin
         self.label_smoothing = label_smoothing
         self.calls = 0
 
     def forward(self, output: HasLogits, pid: Tensor) -> Tensor:
-        """Scalar loss of (B, C) cosines and (B,) labels, in fp32."""
-        self._check(output)
+        """Return the scalar loss in fp32.
+
+        Args:
+            output: Model output with `logits`, a (B, C) tensor of cosines per branch.
+            pid: (B,) labels.
+
+        Raises:
+            ValueError: If the logits are not cosines.
+        """
+        self._check_cosines(output)
         return torch.stack([self._branch(cosines.float(), pid[:, None]) for cosines in output.logits]).mean()
 
     @abstractmethod
-    def own(self, cosine: Tensor) -> Tensor:
-        """(B, 1) the cosines of the own classes, made harder."""
+    def target_logit(self, cosine: Tensor) -> Tensor:
+        """Return the (B, 1) logits of the target classes, given their cosines."""
 
-    def others(self, cosines: Tensor) -> Tensor:
-        """(B, C) the cosines of all classes, as the other classes count."""
+    def other_logits(self, cosines: Tensor) -> Tensor:
+        """Return the (B, C) logits of the other classes, given the cosines of all classes."""
         return cosines
 
     def _branch(self, cosines: Tensor, pid: Tensor) -> Tensor:
-        logits = self.others(cosines).scatter(1, pid, self.own(cosines.gather(1, pid)))
+        logits = self.other_logits(cosines).scatter(1, pid, self.target_logit(cosines.gather(1, pid)))
         return functional.cross_entropy(self.scale * logits, pid[:, 0], label_smoothing=self.label_smoothing)
 
-    def _check(self, output: HasLogits) -> None:
-        """Refuse what a linear classifier gives, on calls 1, 2, 4, 8, ...
+    def _check_cosines(self, output: HasLogits) -> None:
+        """Check on calls 1, 2, 4, 8, ... that logits are cosines.
 
-        Reading a value waits for the device, so not on all; a fresh linear classifier gives small values, which pass at
-        first and then grow, so not on the first alone.
+        Checking every call would wait for the device each time. Checking only the first would miss linear classifiers, as
+        their logits are small before training.
         """
         self.calls += 1
         if self.calls & (self.calls - 1):
@@ -72,25 +83,43 @@ class MarginSoftmax(nn.Module, ABC):
         largest = max(float(cosines.detach().abs().amax()) for cosines in output.logits)
         if largest > 1 + ROUNDING:
             raise ValueError(
-                f"{type(self).__name__} reads cosines, -1 to 1, but the logits reach {largest:.4g} in size: the model needs "
-                "CosineClassifier. Set model/classifier=cosine."
+                f"{type(self).__name__} requires cosines between -1 and 1, but the logits reach {largest:.4g}. "
+                "Set model/classifier=cosine, so that the model uses CosineClassifier."
             )
 
 
 class ArcFace(MarginSoftmax):
-    """The margin is added to the angle of the own class: cos(theta + margin).
+    """ArcFace: additive angular margin softmax.
+
+    With the angle theta_c between the features and the weight vector of class c, and the target class y:
+
+        logit_y = scale * cos(theta_y + margin)
+        logit_c = scale * cos(theta_c), for c != y
+        loss = cross_entropy(logits, y)
+
+    Beyond theta_y + margin = pi, where the cosine would increase again, the target logit is
+    scale * (cos(theta_y) - margin * sin(margin)), as in the authors' code. The loss is the mean over images and branches.
+    The model must return cosines, as with `model/classifier=cosine`.
 
     Source: Deng, Guo, Xue, Zafeiriou, "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", CVPR 2019.
-    Where theta + margin passes pi, from where on that cosine would rise again, it is cos(theta) - margin sin(margin)
-    instead, as in the authors' own training code.
 
     Args:
-        scale: of the logits.
-        margin: in radians, 0 to pi / 2.
-        label_smoothing: share of the target that is spread over all classes, 0 to 1.
+        scale: Factor of the logits, above 0.
+        margin: Angular margin in radians, between 0 and pi / 2.
+        label_smoothing: Fraction of the target that is spread evenly over all classes, between 0 and 1.
 
     Raises:
-        ValueError: if a number is out of its range, and in `forward`, if the logits are no cosines.
+        ValueError: If an argument is out of range; in `forward`, if the logits are not cosines.
+
+    Example:
+        >>> import torch
+        >>> from reidlit.losses import ArcFace
+        >>> from reidlit.models import ReIDOutput
+        >>> cosines = torch.tensor([[0.8, 0.1, -0.3]])
+        >>> output = ReIDOutput(embedding=cosines, features=(), logits=(cosines,))
+        >>> loss = ArcFace(scale=4.0, margin=0.5)(output, torch.tensor([0]))
+        >>> round(loss.item(), 4)
+        0.294
     """
 
     largest_margin = math.pi / 2
@@ -98,28 +127,45 @@ class ArcFace(MarginSoftmax):
     def __init__(self, scale: float = 30.0, margin: float = 0.5, label_smoothing: float = 0.0) -> None:
         super().__init__(scale, margin, label_smoothing)
 
-    def own(self, cosine: Tensor) -> Tensor:
-        """(B, 1) -> cos(theta + margin)."""
+    def target_logit(self, cosine: Tensor) -> Tensor:
+        """Return cos(theta + margin); see `MarginSoftmax`."""
         cos, sin = math.cos(self.margin), math.sin(self.margin)
-        # A root has no finite gradient at zero, where theta is 0 or pi.
+        # The gradient of a square root is infinite at zero, where theta is 0 or pi.
         sine = ((1 - cosine) * (1 + cosine)).clamp(min=1e-12).sqrt()
         return torch.where(cosine > -cos, cosine * cos - sine * sin, cosine - self.margin * sin)
 
 
 class CosFace(MarginSoftmax):
-    """The margin is subtracted from the cosine of the own class.
+    """CosFace: additive cosine margin softmax, also known as AM-softmax.
 
-    Source: Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition", CVPR 2018, with a scale of 64. The
-    same as the AM-softmax of Wang, Cheng, Liu, Liu, "Additive Margin Softmax for Face Verification", IEEE SPL 2018, with
-    a scale of 30.
+    With the cosine s_c between the features and the weight vector of class c, and the target class y:
+
+        logit_y = scale * (s_y - margin)
+        logit_c = scale * s_c, for c != y
+        loss = cross_entropy(logits, y)
+
+    The loss is the mean over images and branches. The model must return cosines, as with `model/classifier=cosine`.
+
+    Sources: Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition", CVPR 2018, with a scale of 64;
+    Wang, Cheng, Liu, Liu, "Additive Margin Softmax for Face Verification", IEEE SPL 2018, with a scale of 30.
 
     Args:
-        scale: of the logits.
-        margin: 0 to 2, the largest difference of two cosines.
-        label_smoothing: share of the target that is spread over all classes, 0 to 1.
+        scale: Factor of the logits, above 0.
+        margin: Cosine margin, between 0 and 2.
+        label_smoothing: Fraction of the target that is spread evenly over all classes, between 0 and 1.
 
     Raises:
-        ValueError: if a number is out of its range, and in `forward`, if the logits are no cosines.
+        ValueError: If an argument is out of range; in `forward`, if the logits are not cosines.
+
+    Example:
+        >>> import torch
+        >>> from reidlit.losses import CosFace
+        >>> from reidlit.models import ReIDOutput
+        >>> cosines = torch.tensor([[0.8, 0.1, -0.3]])
+        >>> output = ReIDOutput(embedding=cosines, features=(), logits=(cosines,))
+        >>> loss = CosFace(scale=4.0, margin=0.35)(output, torch.tensor([0]))
+        >>> round(loss.item(), 4)
+        0.2596
     """
 
     largest_margin = 2.0
@@ -127,25 +173,44 @@ class CosFace(MarginSoftmax):
     def __init__(self, scale: float = 30.0, margin: float = 0.35, label_smoothing: float = 0.0) -> None:
         super().__init__(scale, margin, label_smoothing)
 
-    def own(self, cosine: Tensor) -> Tensor:
-        """(B, 1) -> cos(theta) - margin."""
+    def target_logit(self, cosine: Tensor) -> Tensor:
+        """Return cos(theta) - margin; see `MarginSoftmax`."""
         return cosine - self.margin
 
 
 class CircleSoftmax(MarginSoftmax):
-    """Each cosine counts the more, the farther it is from its optimum; the decision boundary is a circle.
+    """Circle loss on class labels.
 
-    Source: Sun et al., "Circle Loss: A Unified Perspective of Pair Similarity Optimization", CVPR 2020, its form for
-    class labels. The optimum is 1 + margin for the own class and -margin for the others; the boundary is
-    (1 - own)^2 + other^2 = 2 margin^2. The weights take no gradient, as in the paper's equation 10.
+    With the cosine s_c between the features and the weight vector of class c, and the target class y:
+
+        logit_y = scale * max(0, 1 + margin - s_y) * (s_y - 1 + margin)
+        logit_c = scale * max(0, s_c + margin) * (s_c - margin), for c != y
+        loss = cross_entropy(logits, y)
+
+    The weights max(0, ...) grow with the distance of a cosine from its optimum and get no gradient, as in equation 10 of
+    the paper. The decision boundary is the circle (1 - s_y)^2 + s_c^2 = 2 * margin^2. The loss is the mean over images and
+    branches. The model must return cosines, as with `model/classifier=cosine`.
+
+    Source: Sun et al., "Circle Loss: A Unified Perspective of Pair Similarity Optimization", CVPR 2020, with class-level
+    labels. `Circle` is its form with pair-wise labels.
 
     Args:
-        scale: of the logits.
-        margin: radius of the circle over the root of 2, 0 to 1; smaller is stricter.
-        label_smoothing: share of the target that is spread over all classes, 0 to 1.
+        scale: Factor of the logits, above 0.
+        margin: Relaxation factor between 0 and 1; lower is stricter.
+        label_smoothing: Fraction of the target that is spread evenly over all classes, between 0 and 1.
 
     Raises:
-        ValueError: if a number is out of its range, and in `forward`, if the logits are no cosines.
+        ValueError: If an argument is out of range; in `forward`, if the logits are not cosines.
+
+    Example:
+        >>> import torch
+        >>> from reidlit.losses import CircleSoftmax
+        >>> from reidlit.models import ReIDOutput
+        >>> cosines = torch.tensor([[0.8, 0.1, -0.3]])
+        >>> output = ReIDOutput(embedding=cosines, features=(), logits=(cosines,))
+        >>> loss = CircleSoftmax(scale=8.0, margin=0.25)(output, torch.tensor([0]))
+        >>> round(loss.item(), 4)
+        0.8688
     """
 
     largest_margin = 1.0
@@ -153,10 +218,10 @@ class CircleSoftmax(MarginSoftmax):
     def __init__(self, scale: float = 256.0, margin: float = 0.25, label_smoothing: float = 0.0) -> None:
         super().__init__(scale, margin, label_smoothing)
 
-    def own(self, cosine: Tensor) -> Tensor:
-        """(B, 1) -> [1 + margin - s]+ (s - 1 + margin)."""
+    def target_logit(self, cosine: Tensor) -> Tensor:
+        """Return max(0, 1 + margin - s) * (s - 1 + margin); see `MarginSoftmax`."""
         return (1 + self.margin - cosine.detach()).relu() * (cosine - 1 + self.margin)
 
-    def others(self, cosines: Tensor) -> Tensor:
-        """(B, C) -> [s + margin]+ (s - margin)."""
+    def other_logits(self, cosines: Tensor) -> Tensor:
+        """Return max(0, s + margin) * (s - margin); see `MarginSoftmax`."""
         return (cosines.detach() + self.margin).relu() * (cosines - self.margin)

@@ -1,4 +1,4 @@
-"""Contrast of images with a memory of prototypes."""
+"""Contrastive loss with a memory of one prototype per identity."""
 
 import math
 from collections.abc import Sequence
@@ -7,36 +7,55 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reidlit.losses.center import moves, write
-from reidlit.losses.triplet import LOWEST, HasFeatures, mean_over
+from reidlit.losses.center import updates_state, write_rows
+from reidlit.losses.triplet import LOWEST, HasFeatures, masked_mean
 
 MODES = ("mean", "hardest")
 
 
 class PrototypeMemory(nn.Module):
-    """Cross entropy of picking an image's identity by the cosines to a prototype of each; the mean over branches.
+    """Contrastive loss of images against a memory of identity prototypes.
 
-    Source: Dai, Wang, Yuan, Zhu, Tan, "Cluster Contrast for Unsupervised Person Re-Identification", ACCV 2022, with the
-    training identities for clusters.
+    For an image x of identity y and unit-length prototypes m of the C identities:
 
-    Prototypes are no parameters: in training, after the loss is computed, that of each identity in the batch becomes
-    momentum * prototype + (1 - momentum) * image, scaled to length one, where the image is one vector for all that the
-    batch has of the identity. They are in the checkpoints. Until its first batch an identity has no prototype: it is
-    left out of the softmax, and its images are left out of the loss, which is zero if all are.
+        loss = -ln(exp(cos(x, m_y) / temperature) / sum_c exp(cos(x, m_c) / temperature))
+
+    The loss is the mean over images and branches. An identity has no prototype before its first batch. Until then it is
+    excluded from the sum, and its images are excluded from the mean. The loss is zero if no image remains.
+
+    Prototypes are buffers, saved in checkpoints. In training, after the loss is computed, the prototype of each identity in
+    the batch becomes momentum * m + (1 - momentum) * x, scaled to unit length, where x represents the images of the
+    identity.
+
+    Source: Dai, Wang, Yuan, Zhu, Tan, "Cluster Contrast for Unsupervised Person Re-Identification", ACCV 2022, with
+    training identities instead of clusters.
 
     Args:
-        num_classes: C, the training identities.
-        feature_sizes: D_i, the size of each branch's features.
-        temperature: by which cosines are divided before the softmax; lower looks harder at near identities.
-        momentum: share of a prototype that a batch leaves, 0 or more and below 1.
-        mode: what stands for the images of an identity: `mean`, of their unit vectors, or `hardest`, the one whose
-            cosine to the prototype is the lowest. A new prototype is a mean.
+        num_classes: Number of training identities, C.
+        feature_sizes: Feature size D_i of each branch.
+        temperature: Divisor of the cosines, above 0. A lower value emphasizes similar identities.
+        momentum: Fraction of a prototype that is kept in an update, at least 0 and below 1.
+        mode: Vector x that represents the images of an identity: "mean" of their unit-length features, or "hardest", the
+            image least similar to the prototype. A new prototype is always a mean.
 
     Raises:
-        ValueError: if an option is out of its range.
+        ValueError: If temperature or momentum is out of range, or mode is unknown.
+
+    Example:
+        >>> import torch
+        >>> from reidlit.losses import PrototypeMemory
+        >>> from reidlit.models import ReIDOutput
+        >>> features = torch.tensor([[3.0, 4.0]])
+        >>> output = ReIDOutput(embedding=features, features=(features,), logits=())
+        >>> loss = PrototypeMemory(num_classes=751, feature_sizes=[2])
+        >>> loss(output, torch.tensor([7])).item()  # identity 7 has no prototype yet
+        0.0
+        >>> loss.prototypes[7]
+        tensor([0.6000, 0.8000])
     """
 
-    compares = True  # not images with each other, but only those of all devices move the prototypes alike on each
+    # Images are compared with prototypes only, but all devices need the same batch to keep their prototypes equal.
+    compares = True
 
     def __init__(
         self,
@@ -48,37 +67,42 @@ class PrototypeMemory(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 < temperature < math.inf:
-            raise ValueError(f"temperature={temperature} must be positive and finite.")
+            raise ValueError(f"temperature={temperature} is invalid: must be above 0 and finite.")
         if not 0 <= momentum < 1:
-            raise ValueError(f"momentum={momentum} must be 0 or more and below 1.")
+            raise ValueError(f"momentum={momentum} is invalid: must be at least 0 and below 1.")
         if mode not in MODES:
-            raise ValueError(f"mode={mode!r} is unknown; choose one of {', '.join(MODES)}.")
+            raise ValueError(f"mode={mode!r} is invalid: must be one of {', '.join(MODES)}.")
         self.feature_sizes = list(feature_sizes)
         self.temperature = temperature
         self.momentum = momentum
         self.mode = mode
-        self.prototypes: Tensor  # of all branches side by side; zero where there is none yet
+        self.prototypes: Tensor  # branches are concatenated; a row is zero until its identity occurs
         self.register_buffer("prototypes", torch.zeros(num_classes, sum(feature_sizes)))
 
     def forward(self, output: HasFeatures, pid: Tensor) -> Tensor:
-        """Scalar loss of (B, D_i) features and (B,) labels, in fp32."""
+        """Return the scalar loss in fp32, and update the prototypes in training.
+
+        Args:
+            output: Model output with `features`, a (B, D_i) tensor per branch.
+            pid: (B,) labels.
+        """
         with torch.autocast(pid.device.type, enabled=False):
             features = [functional.normalize(branch.float()) for branch in output.features]
-            # A copy, since the backward pass needs them as they are now.
+            # Copy them, because the backward pass needs the prototypes from before the update.
             prototypes = torch.split(self.prototypes.float().clone(), self.feature_sizes, dim=1)
             branches = list(zip(features, prototypes, strict=True))
-            if moves(self):
-                rows = [self._moved(own.detach(), memory[pid], pid) for own, memory in branches]
-                write(self.prototypes, pid, torch.cat(rows, dim=1))
+            if updates_state(self):
+                rows = [self._updated(images.detach(), memory[pid], pid) for images, memory in branches]
+                write_rows(self.prototypes, pid, torch.cat(rows, dim=1))
             return torch.stack([self._contrast(*branch, pid) for branch in branches]).mean()
 
     def _contrast(self, features: Tensor, prototypes: Tensor, pid: Tensor) -> Tensor:
-        known = prototypes.any(1)
-        logits = (features @ prototypes.T / self.temperature).masked_fill(~known, LOWEST)
-        return mean_over(known[pid], functional.cross_entropy(logits, pid, reduction="none"))
+        has_prototype = prototypes.any(1)
+        logits = (features @ prototypes.T / self.temperature).masked_fill(~has_prototype, LOWEST)
+        return masked_mean(functional.cross_entropy(logits, pid, reduction="none"), has_prototype[pid])
 
-    def _moved(self, features: Tensor, prototypes: Tensor, pid: Tensor) -> Tensor:
-        """(B, D) images and the prototypes of their identities -> (B, D) the new ones."""
+    def _updated(self, features: Tensor, prototypes: Tensor, pid: Tensor) -> Tensor:
+        """Return the updated (B, D) prototypes of the identities of (B, D) images."""
         same = pid[:, None] == pid[None, :]
         image = same.float() @ features / same.sum(1, keepdim=True)
         if self.mode == "hardest":
