@@ -1,1 +1,1 @@
-"""All that knows Lightning: the training module, parameter groups, schedules, callbacks and loggers."""
+"""Training with Lightning: LightningModules, optimizers, schedules, callbacks and loggers."""

@@ -1,4 +1,4 @@
-"""Attribute recognition: what a person wears and carries, and who they are in general."""
+"""Training and evaluation of pedestrian attribute recognition."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,31 +16,31 @@ from reidlit.models.weights import read_checkpoint
 from reidlit.runs.metric_values import attribute_metrics, finite
 from reidlit.runs.result import Stage, TestResult
 
-SCORES = "scores"  # in a checkpoint: those of the last validation before it
+SCORES = "scores"  # checkpoint key of the scores of the last validation
 
 
 class AttributeModule(NetworkModule[AttributeMetric, AttributeBatch]):
     """Trains and evaluates a `ReIDModel` whose logits are attributes instead of identities.
 
-    As `ReIDModule` it is built of plain values: `AttributeModule.load_from_checkpoint(path)` needs nothing else. Of several
-    branches each is trained on all attributes, and the mean of their logits decides.
+    Like `ReIDModule`, it is built from plain values, so `AttributeModule.load_from_checkpoint(path)` needs no other
+    arguments. If the model has several branches, each is trained on all attributes, and predictions use their mean logits.
 
     Args:
-        model: spec of the model; is given `num_classes`, the number of attributes. Its classifier gets a bias, also behind a
-            batch norm: without one the mean logit of a rare attribute would be zero, that of an even chance.
-        attributes: their names, in the order of the logits.
-        ratios: the share of positive training labels of each, for losses that weight them.
-        loss: `losses`, a spec each by name, `weights`, a number each, and `starts`, the epoch from which each counts; a loss
-            reads the logits (B, A) and the labels (B, A). Needed for training only, as the next two.
-        optimizer: spec for `build_optimizer`.
-        scheduler: spec for `build_scheduler`.
-        image_size: height and width of the images that the model is for, in pixels.
-        threshold: probability from which on an attribute counts as predicted, in scores.
-        channels_last: whether to keep feature maps with channels last in memory, which convolutions prefer.
-        compile_model: whether to compile the model with `torch.compile`; needs a C++ compiler on the machine.
+        model: Spec of the model, built with `num_classes` set to the number of attributes. Its classifier always gets a
+            bias: without one, the mean logit of a rare attribute after a batch norm would be zero, a probability of 1/2.
+        attributes: Attribute names, in the order of the logits.
+        ratios: Fraction of positive training labels of each attribute, for losses with weights.
+        loss: Specs of the losses by name (`losses`), their weights (`weights`) and the first epoch of each (`starts`). A loss
+            receives (B, A) logits and (B, A) labels. Required for training only, like `optimizer` and `scheduler`.
+        optimizer: Spec for `build_optimizer`.
+        scheduler: Spec for `build_scheduler`.
+        image_size: Height and width of the input images in pixels.
+        threshold: Probability from which an attribute counts as predicted in the scores, above 0 and below 1.
+        channels_last: Whether to store feature maps with channels last, which is faster for convolutions.
+        compile_model: Whether to compile the model with `torch.compile`, which requires a C++ compiler.
 
     Raises:
-        ValueError: if there is no attribute, or the threshold is out of range.
+        ValueError: If there are no attributes, or the threshold is out of range.
     """
 
     resumed_with: ClassVar[tuple[Resumed, ...]] = (
@@ -76,28 +76,36 @@ class AttributeModule(NetworkModule[AttributeMetric, AttributeBatch]):
 
     @classmethod
     def check_data(cls, datamodule: ReIDDataModule) -> None:
-        """Refuse data without attributes; see `NetworkModule`."""
+        """Check that the dataset has attributes; see `NetworkModule`."""
         _attribute_data(datamodule)
 
     @property
     def num_classes(self) -> int:
-        """How many attributes there are."""
+        """Number of attributes."""
         return len(self.hparams["attributes"])
 
     def forward(self, image: Tensor, camid: Tensor | None = None) -> Tensor:
-        """(B, 3, H, W) images, uint8 or normalised, and for some models cameras (B,) -> (B, A) probabilities."""
+        """Predict attributes.
+
+        Args:
+            image: (B, 3, H, W) images, uint8 or normalized.
+            camid: (B,) cameras, for camera-aware models.
+
+        Returns:
+            (B, A) probabilities.
+        """
         output: ReIDOutput = self.model(image, camid)
         return torch.stack(output.logits).float().mean(0).sigmoid()
 
     def attribute_probabilities(self, image: Tensor, camid: Tensor | None = None) -> Tensor:
-        """As `forward`; other modules that know attributes have it too."""
+        """Return `forward(image, camid)`; all modules that predict attributes have this method."""
         return self.forward(image, camid)
 
     def training_step(self, batch: AttributeBatch, batch_idx: int) -> Tensor:
-        """One step; logs the loss, its terms if there are several, and the share of right decisions.
+        """Compute the loss; log it, its terms if there are several, and the accuracy over known labels.
 
         Raises:
-            ValueError: if there is no loss.
+            ValueError: If the module was built without losses.
         """
         labels = batch["attributes"]
         output: ReIDOutput = self.model(batch["image"], batch["camid"])
@@ -105,22 +113,22 @@ class AttributeModule(NetworkModule[AttributeMetric, AttributeBatch]):
         total, terms = self.required_loss(self.loss)(output, labels, epoch=self.current_epoch)
         size, known = len(labels), labels >= 0
         self.log_losses(total, terms, size)
-        right = (torch.stack(output.logits).detach().mean(0) >= 0) == (labels > 0)
-        accuracy = (right & known).sum() / known.sum().clamp(min=1)
+        correct = (torch.stack(output.logits).detach().mean(0) >= 0) == (labels > 0)
+        accuracy = (correct & known).sum() / known.sum().clamp(min=1)
         self.log("train/accuracy", accuracy, prog_bar=True, batch_size=size)
         return total
 
     def load_selected(self, path: Path) -> TestResult:
         """Load the weights of the selected checkpoint; see `NetworkModule`.
 
-        The Trainer is not used for this, since its averaging callback would restore the weights before averaging.
+        The Trainer is not used here, because its averaging callback would restore the weights from before averaging.
         """
         content = read_checkpoint(path)
         self.load_state_dict(content["state_dict"])
         return TestResult("val", None, finite(content[SCORES]))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the scores of the last validation, by which the checkpoint may be selected; see `NetworkModule`."""
+        """Add the scores of the last validation, on which checkpoint selection is based; see `NetworkModule`."""
         super().on_save_checkpoint(checkpoint)
         if None in self.metrics:
             checkpoint[SCORES] = self.scores(None).as_dict()
@@ -130,7 +138,7 @@ class AttributeModule(NetworkModule[AttributeMetric, AttributeBatch]):
         return AttributeMetric(self.num_classes, self.hparams["threshold"])
 
     def update_metric(self, metric: AttributeMetric, batch: AttributeBatch, dataset: str | None) -> None:
-        """Predict a batch; see `NetworkModule`."""
+        """Predict the attributes of a batch; see `NetworkModule`."""
         metric.update(self(batch["image"], batch["camid"]), batch["attributes"])
 
     def scores(self, dataset: str | None) -> AttributeScores:
@@ -144,7 +152,7 @@ class AttributeModule(NetworkModule[AttributeMetric, AttributeBatch]):
 
 
 def _with_bias(model: Spec) -> dict[str, Any]:
-    """A model's spec whose classifier has a bias, where it has the choice."""
+    """Return the spec of a model with a bias in the classifier, if the classifier has this option."""
     classifier = model.get("classifier")
     if not isinstance(classifier, Mapping) or "bias" not in classifier:
         return dict(model)
@@ -154,7 +162,7 @@ def _with_bias(model: Spec) -> dict[str, Any]:
 def _attribute_data(datamodule: ReIDDataModule) -> AttributeDataModule:
     if not isinstance(datamodule, AttributeDataModule):
         raise ValueError(
-            f"data={datamodule.name} has identities and no attributes: engine=attributes is for data=pa100k, "
+            f"data={datamodule.name} has no attribute labels, which engine=attributes requires. Use data=pa100k, "
             "data=attribute_csv or data=synthetic_attributes."
         )
     return datamodule

@@ -43,7 +43,13 @@ class ModuleOptions(TypedDict, total=False):
 
 
 class Resumed(NamedTuple):
-    """A hyperparameter that a resumed checkpoint must agree with: its name, a description of a difference, and its settings."""
+    """A hyperparameter that must not change when a checkpoint is resumed.
+
+    Attributes:
+        name: Name of the hyperparameter.
+        difference: Description of a changed value, such as "another model".
+        settings: Settings that determine the value, for messages.
+    """
 
     name: str
     difference: str
@@ -65,14 +71,14 @@ class NetworkModule(pl.LightningModule, Generic[MetricT, BatchT]):
 
     Attributes:
         model: The network that is evaluated and deployed.
-        loss: Its losses; None for a module that is only tested.
+        loss: Losses of the model; None for a module that is only tested.
         metrics: Metric of each test set by its name, and of the validation set under None. After an evaluation their
             `compute` returns the cached scores; see `scores`.
     """
 
-    # What must agree for a checkpoint to be resumed.
+    # Hyperparameters that must not change when a checkpoint is resumed.
     resumed_with: ClassVar[tuple[Resumed, ...]] = (Resumed("model", "another model", "model="),)
-    # Figures of the validation that a checkpoint can be selected by; None if a subclass may log others.
+    # Validation metrics that a checkpoint can be selected by; None if a subclass may log others.
     validated: ClassVar[tuple[str, ...] | None] = None
 
     model: ReIDModel
@@ -86,16 +92,16 @@ class NetworkModule(pl.LightningModule, Generic[MetricT, BatchT]):
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **changes: Any) -> Self:
-        """Load a checkpoint as Lightning does, after checking that nothing in it could do harm.
+        """Load a checkpoint as Lightning does, after checking that it only builds trusted objects.
 
         Args:
-            checkpoint_path: The file.
-            args: See Lightning.
-            changes: See Lightning; hyperparameters among them take precedence over those of the file.
+            checkpoint_path: Checkpoint file.
+            args: Other positional arguments of Lightning's `load_from_checkpoint`.
+            changes: Its keyword arguments. Hyperparameters among them override those of the file.
 
         Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If it cannot be read, or asks to build what is not trusted; see `reidlit.spec.check_saved`.
+            FileNotFoundError: If the file does not exist.
+            ValueError: If it cannot be read, or contains specs that are not trusted; see `reidlit.spec.check_saved`.
         """
         content = read_checkpoint(checkpoint_path)
         if isinstance(content, Mapping):
@@ -108,23 +114,23 @@ class NetworkModule(pl.LightningModule, Generic[MetricT, BatchT]):
     @classmethod
     @abstractmethod
     def data_options(cls, datamodule: ReIDDataModule, evaluation: Spec) -> dict[str, Any]:
-        """Return the arguments that follow from the dataset and from how it is evaluated.
+        """Return the constructor arguments that depend on the dataset and its evaluation.
 
         Args:
-            datamodule: Dataset that is set up for training.
-            evaluation: Options of the evaluation of retrieval.
+            datamodule: Data module, set up for training.
+            evaluation: Options of the retrieval evaluation.
 
         Raises:
-            ValueError: If the dataset lacks the labels.
+            ValueError: If the dataset does not have the required labels.
         """
 
     @classmethod
     @abstractmethod
     def check_data(cls, datamodule: ReIDDataModule) -> None:
-        """Check that a dataset has the labels that this module learns.
+        """Check that a dataset has the labels that this module learns from.
 
         Raises:
-            ValueError: If it has others.
+            ValueError: If it does not.
         """
 
     @property
@@ -134,40 +140,41 @@ class NetworkModule(pl.LightningModule, Generic[MetricT, BatchT]):
 
     @property
     def networks(self) -> list[ReIDModel]:
-        """All networks that are trained; `model`, which is evaluated and deployed, comes first."""
+        """All trained networks. The first is `model`, which is evaluated and deployed."""
         return [self.model]
 
     def build_network(self, **loss_arguments: Any) -> None:
-        """Build the model and its losses; a loss receives those of the arguments that it has a parameter for."""
+        """Build the model and its losses. Each loss receives the `loss_arguments` that its constructor accepts."""
         self.model = self._network(self.hparams["model"])
         self.loss = self._losses(self.model, **loss_arguments)
 
     def start_from(self, path: str | Path) -> str:
-        """Load a weight file into the network before training, and return a report.
+        """Load a weight file into the network before training, and return a report of what was loaded.
 
         Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If it is not a weight file, or nothing of the backbone fits.
+            FileNotFoundError: If the file does not exist.
+            ValueError: If it is not a weight file, or no weights of the backbone fit.
         """
         return str(load_weights(self.model, path))
 
     def load_selected(self, path: Path) -> TestResult | None:
-        """Load the checkpoint that was selected on the validation set, if a test after training should use that one.
+        """Load the checkpoint that was selected on the validation set, for the test after training.
 
         Returns:
-            Its validation scores; None, as here, if the last weights are tested.
+            Validation scores of the checkpoint. The default implementation loads nothing and returns None, so that the last
+            weights are tested.
         """
         return None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record a model without pretrained weights: a checkpoint contains its weights and must not download others first."""
+        """Turn off pretrained weights in the saved spec: loading a checkpoint must not download weights it replaces."""
         saved = checkpoint["hyper_parameters"]
         checkpoint["hyper_parameters"] = {**saved, "model": without_pretraining(saved["model"])}
 
     # Optimization
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Build the optimizer, over the parameters of the model and of its losses, and the schedule."""
+        """Build the optimizer of the model and its losses, and the learning-rate schedule."""
         optimizer = self._optimizer()
         spec = self.hparams["scheduler"]
         scheduler = build_scheduler(optimizer, spec, self._steps_per_epoch)
@@ -182,13 +189,13 @@ class NetworkModule(pl.LightningModule, Generic[MetricT, BatchT]):
             self.log_dict(logged, batch_size=batch_size)
 
     def required_loss(self, loss: WeightedSum | None) -> WeightedSum:
-        """Return a loss of this module.
+        """Return the loss if it is not None.
 
         Raises:
             ValueError: If the module was built without losses.
         """
         if loss is None:
-            raise ValueError("loss=None: a module that is built without losses can be tested, not trained.")
+            raise ValueError("loss=None: a module without losses can only be tested. Pass loss to train it.")
         return loss
 
     # Evaluation
@@ -207,17 +214,17 @@ class NetworkModule(pl.LightningModule, Generic[MetricT, BatchT]):
 
         Args:
             dataset: Name of the test set.
-            item_name: What a sample is: images or tracklets.
-            stage: `test`, or `untrained` before training.
+            item_name: Plural name of the samples, "images" or "tracklets".
+            stage: "test", or "untrained" for a test before training.
         """
 
     def scores(self, dataset: str | None) -> AnyScores:
-        """Return the scores of a test set, or of the last validation (`dataset=None`), once it has ended."""
+        """Return the scores of a finished test, or of the last finished validation (`dataset=None`)."""
         scores: AnyScores = self.metrics[dataset].compute()
         return scores
 
     def on_validation_epoch_start(self) -> None:
-        """Start an empty metric."""
+        """Create an empty metric."""
         self.metrics[None] = self.build_metric("val").to(self.device)
 
     def validation_step(self, batch: BatchT, batch_idx: int) -> None:
@@ -229,7 +236,7 @@ class NetworkModule(pl.LightningModule, Generic[MetricT, BatchT]):
         self._log_scores("val", None)
 
     def on_test_epoch_start(self) -> None:
-        """Start an empty metric for each test set."""
+        """Create an empty metric for each test set."""
         for name in self._test_names():
             self.metrics[name] = self.build_metric("test").to(self.device)
 
@@ -248,12 +255,12 @@ class NetworkModule(pl.LightningModule, Generic[MetricT, BatchT]):
         return TestResult("val", None, finite(self._averages(None))) if None in self.metrics else None
 
     def _log_scores(self, stage: Stage, dataset: str | None) -> None:
-        # On all ranks, where the scores are equal: each rank decides by them whether a checkpoint is the best.
+        # Log on all ranks: each rank uses the scores, which are equal on all, to select the best checkpoint.
         scores = self._averages(dataset).items()
         self.log_dict({metric_name(stage, name, dataset): value for name, value in scores})
 
     def _averages(self, dataset: str | None) -> dict[str, float]:
-        """Return the scores without counts and without those of single attributes."""
+        """Return the scores without counts and without scores of single attributes."""
         scores = self.scores(dataset).as_dict().items()
         return {name: value for name, value in scores if not name.startswith("num_") and "/" not in name}
 
@@ -277,12 +284,12 @@ class NetworkModule(pl.LightningModule, Generic[MetricT, BatchT]):
         loss = self.hparams["loss"]
         if loss is None:
             return None
-        offered = {"num_classes": self.num_classes, "feature_sizes": network.feature_sizes, **arguments}
-        terms = {name: build(spec, **accepts(spec, offered)) for name, spec in loss["losses"].items()}
+        available = {"num_classes": self.num_classes, "feature_sizes": network.feature_sizes, **arguments}
+        terms = {name: build(spec, **accepts(spec, available)) for name, spec in loss["losses"].items()}
         return WeightedSum(terms, loss.get("weights"), loss.get("starts"))
 
     def _steps_per_epoch(self) -> float:
-        """Return the optimizer steps of an epoch; infinite before the loaders exist, which must not be built for this."""
+        """Return the number of optimizer steps per epoch; infinite as long as the data loaders do not exist."""
         batches, accumulated = self.trainer.num_training_batches, self.trainer.accumulate_grad_batches
         return math.ceil(batches / accumulated) if math.isfinite(batches) else math.inf
 

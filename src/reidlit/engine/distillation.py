@@ -1,4 +1,4 @@
-"""Knowledge distillation: a network that learns from the labels and from a trained teacher."""
+"""Knowledge distillation: a student network learns from labels and from a trained teacher network."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from reidlit.data.sample import Batch
 from reidlit.engine.base import ModuleOptions, Spec
-from reidlit.engine.distributed import gather as gathered
+from reidlit.engine.distributed import gather
 from reidlit.engine.reid import ReIDModule
 from reidlit.losses import WeightedSum
 from reidlit.losses.distillation import RelationalAngle, RelationalDistance, SoftTargets, softmax_logits
@@ -21,27 +21,27 @@ TERMS = ("soft_targets", "relational_distance", "relational_angle")
 
 
 class Teacher:
-    """A trained network that answers and never changes.
+    """A trained network in evaluation mode, without gradients.
 
-    It is no `nn.Module`, so that it stays out of the student's parameters, state and training mode.
+    It is not an `nn.Module`, so that the student's parameters, state and training mode do not include it.
 
     Args:
-        path: a checkpoint of `reidlit train`.
-        device: where it works.
+        path: Checkpoint of `reidlit train`.
+        device: Device of the network.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no such checkpoint.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is not a checkpoint of `reidlit train`.
     """
 
     def __init__(self, path: str, device: torch.device) -> None:
         file = Path(path).expanduser()
         if not file.is_file():
-            raise FileNotFoundError(f"engine.teacher={path} does not exist: give a checkpoint of reidlit train.")
+            raise FileNotFoundError(f"engine.teacher={path} does not exist: pass a checkpoint of reidlit train.")
         content = read_checkpoint(file)
         if not isinstance(content, dict) or "hyper_parameters" not in content:
             raise ValueError(
-                f"engine.teacher={path} is no checkpoint of reidlit train: it does not say what the network is built of."
+                f"engine.teacher={path} is not a checkpoint of reidlit train: it does not contain the spec of the network."
             )
         module = ReIDModule.load_from_checkpoint(file, map_location="cpu")
         self.model = module.model.to(device).eval().requires_grad_(False)
@@ -51,34 +51,36 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> ReIDOutput:
-        """Its output for the images of a batch, uint8, which are resized to what it was trained on."""
+        """Return the output for a batch of uint8 images, resized to the image size of this network."""
         image = self.model.normalize(batch["image"])
         if tuple(image.shape[-2:]) != self.image_size:
-            flat = functional.interpolate(image.flatten(0, -4), self.image_size, mode="bilinear", antialias=True)
-            image = flat.reshape(*image.shape[:-2], *self.image_size)
+            resized = functional.interpolate(image.flatten(0, -4), self.image_size, mode="bilinear", antialias=True)
+            image = resized.reshape(*image.shape[:-2], *self.image_size)
         output: ReIDOutput = self.model(image, batch["camid"], batch.get("frame_mask"))
         return output
 
 
 class DistillationModule(ReIDModule):
-    """Trains a network on its losses and towards what a teacher answers to the same augmented images.
+    """Trains a student on its losses and on the output of a teacher for the same augmented images.
+
+    The teacher is loaded when training starts. A checkpoint of the student does not need it.
 
     Sources: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", NeurIPS Workshops 2014 (soft targets);
-    Park, Kim, Lu, Cho, "Relational Knowledge Distillation", CVPR 2019 (distances and angles of embeddings). The teacher is
-    read when training starts; a checkpoint of the student needs it no more.
+    Park, Kim, Lu, Cho, "Relational Knowledge Distillation", CVPR 2019 (distances and angles of embeddings).
 
     Args:
         model: Spec of the student.
         pids: Training identities.
-        teacher: Path of a checkpoint of `reidlit train`; needed for training only.
-        weights: Weights of `soft_targets`, `relational_distance` and `relational_angle`; a term with weight zero or without
-            one is not computed. Soft targets need a teacher of the same identities.
-        temperature: Temperature of the soft targets.
-        options: See `ReIDModule`. `image_size` is the student's; the teacher's may differ.
+        teacher: Path of a checkpoint of `reidlit train`; required for training only.
+        weights: Weights of the terms `soft_targets`, `relational_distance` and `relational_angle`. A missing term or a term
+            with weight zero is not computed. Soft targets require a teacher trained on the same identities.
+        temperature: Temperature of the soft targets, above 0.
+        options: Other arguments of `ReIDModule`. The `image_size` of the teacher may differ.
 
     Raises:
-        ValueError: if a number is out of range or a name unknown; when training starts, if the teacher does not fit.
-        FileNotFoundError: when training starts, if there is no teacher.
+        ValueError: If a weight or the temperature is out of range, or a name in weights is unknown; when training starts, if
+            the teacher is missing or does not fit.
+        FileNotFoundError: If the teacher does not exist when training starts.
     """
 
     def __init__(
@@ -91,57 +93,60 @@ class DistillationModule(ReIDModule):
         **options: Unpack[ModuleOptions],
     ) -> None:
         super().__init__(model, pids, **options)
-        given = {"soft_targets": 1.0} if weights is None else dict(weights)
-        if unknown := sorted(set(given) - set(TERMS)):
-            raise ValueError(f"engine.weights names {unknown}; it may name {', '.join(TERMS)}.")
-        if min(given.values(), default=0) < 0 or not any(given.values()):
-            raise ValueError(f"engine.weights={given}: weights must be 0 or more, and one of them positive.")
-        self.weights = {name: float(weight) for name, weight in given.items() if weight}
+        weights = {"soft_targets": 1.0} if weights is None else dict(weights)
+        if unknown := sorted(set(weights) - set(TERMS)):
+            raise ValueError(f"engine.weights contains unknown names {unknown}: must be among {', '.join(TERMS)}.")
+        if min(weights.values(), default=0) < 0 or not any(weights.values()):
+            raise ValueError(
+                f"engine.weights={weights} is invalid: weights must be at least 0, and one of them above 0."
+            )
+        self.weights = {name: float(weight) for name, weight in weights.items() if weight}
         self.soft_targets = SoftTargets(temperature)
         self.relations = {"relational_distance": RelationalDistance(), "relational_angle": RelationalAngle()}
         self.teacher: Teacher | None = None
 
     def on_fit_start(self) -> None:
-        """Read the teacher.
+        """Load the teacher.
 
         Raises:
-            FileNotFoundError: if there is none.
-            ValueError: if it does not fit.
+            FileNotFoundError: If it does not exist.
+            ValueError: If it is not set, or soft targets are used and it was trained on other identities.
         """
         path = self.hparams["teacher"]
         if path is None:
-            raise ValueError("engine.teacher=null: give the path of a checkpoint of reidlit train.")
+            raise ValueError("engine.teacher=null is invalid: pass the path of a checkpoint of reidlit train.")
         teacher = Teacher(path, self.device)
+        num_pids = len(self.hparams["pids"])
         if "soft_targets" in self.weights and teacher.pids != list(self.hparams["pids"]):
             raise ValueError(
-                f"engine.teacher={path} was trained on other identities ({len(teacher.pids)}, here "
-                f"{len(self.hparams['pids'])}), so it has no soft targets for these. Set engine.weights.soft_targets=0 and, "
-                "say, engine.weights.relational_distance=1 engine.weights.relational_angle=2."
+                f"engine.teacher={path} was trained on other identities ({len(teacher.pids)} instead of these {num_pids}) and "
+                "has no soft targets for them. Set engine.weights.soft_targets=0 and, for example, "
+                "engine.weights.relational_distance=1 engine.weights.relational_angle=2."
             )
         self.teacher = teacher
 
     def losses_of(self, output: ReIDOutput, batch: Batch, loss: WeightedSum | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """As `ReIDModule`, and the terms of the distillation, with their weighted sum as `distillation`."""
-        total, each = super().losses_of(output, batch, loss)
-        terms = self._distil(output, batch, loss)
+        """Return the losses as `ReIDModule` does, with the distillation terms and their weighted sum `distillation`."""
+        total, losses = super().losses_of(output, batch, loss)
+        terms = self._distillation_terms(output, batch, loss)
         distillation = torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
-        shown = terms if len(terms) > 1 else {}
-        return total + distillation, {**each, **shown, "distillation": distillation}
+        logged_terms = terms if len(terms) > 1 else {}
+        return total + distillation, {**losses, **logged_terms, "distillation": distillation}
 
-    def _distil(self, output: ReIDOutput, batch: Batch, loss: WeightedSum | None) -> dict[str, Tensor]:
-        """Each term by its name, unweighted."""
+    def _distillation_terms(self, output: ReIDOutput, batch: Batch, loss: WeightedSum | None) -> dict[str, Tensor]:
+        """Return the unweighted distillation terms by name."""
         if self.teacher is None:
-            raise ValueError(
-                "The teacher is read when a Trainer starts to fit; without one there is nothing to learn from."
-            )
-        answer = self.teacher(batch)
+            raise ValueError("The teacher is not loaded yet: train with Trainer.fit, which loads it at the start.")
+        target = self.teacher(batch)
         terms = {}
         if "soft_targets" in self.weights:
-            own, target = softmax_logits(output.logits, loss), softmax_logits(answer.logits, self.teacher.loss)
-            terms["soft_targets"] = self.soft_targets(own, target)
+            logits, target_logits = (
+                softmax_logits(output.logits, loss),
+                softmax_logits(target.logits, self.teacher.loss),
+            )
+            terms["soft_targets"] = self.soft_targets(logits, target_logits)
         if relations := {name: term for name, term in self.relations.items() if name in self.weights}:
-            pair = (output, answer)
             if self.gather:
-                pair = (gathered(output, batch["pid"]).output, gathered(answer, batch["pid"]).output)
-            terms |= {name: term(pair[0].embedding, pair[1].embedding) for name, term in relations.items()}
+                output, target = gather(output, batch["pid"]).output, gather(target, batch["pid"]).output
+            terms |= {name: term(output.embedding, target.embedding) for name, term in relations.items()}
         return terms

@@ -1,4 +1,4 @@
-"""The features of all ranks on each rank, with their gradients."""
+"""Gathering of model outputs from all ranks, with gradients."""
 
 from typing import Any, NamedTuple
 
@@ -9,52 +9,52 @@ from reidlit.models.output import ReIDOutput
 
 
 class Gathered(NamedTuple):
-    """A model's output and labels over the batches of all ranks, in the order of the ranks."""
+    """Model output and labels of the batches of all ranks, in rank order."""
 
     output: ReIDOutput
     pid: Tensor
 
 
 def gather(output: ReIDOutput, pid: Tensor) -> Gathered:
-    """Join the batches of all ranks, as losses need them that compare images with each other.
+    """Concatenate the batches of all ranks, for losses that compare images with each other.
 
-    Each rank computes the same loss of the union. The gradient of a rank's own features is the sum of what all ranks
-    hold, and `DistributedDataParallel` averages over the ranks, so that parameters get the gradient of one process that
-    had the whole batch.
+    Each rank then computes the same loss of the complete batch. In the backward pass, the gradients that all ranks have for
+    the features of a rank are summed, and `DistributedDataParallel` averages the gradients of parameters over ranks. So
+    parameters get the same gradient as in a single process with the complete batch.
 
     Args:
-        output: of this rank's batch (B, ...); batches must be of equal size.
-        pid: (B,).
+        output: Model output of the batch of this rank, (B, ...). All ranks must have the same batch size.
+        pid: (B,) labels.
 
     Returns:
-        The same of W * B images; without other ranks, what was given.
+        Output and labels of the W * B images of W ranks; the arguments themselves if there is a single rank.
     """
     if not distributed.is_available() or not distributed.is_initialized() or distributed.get_world_size() == 1:
         return Gathered(output, pid)
-    joined = ReIDOutput(
-        _Joined.apply(output.embedding),
-        tuple(_Joined.apply(features) for features in output.features),
-        tuple(_Joined.apply(logits) for logits in output.logits),
+    gathered = ReIDOutput(
+        _AllGather.apply(output.embedding),
+        tuple(_AllGather.apply(features) for features in output.features),
+        tuple(_AllGather.apply(logits) for logits in output.logits),
     )
-    return Gathered(joined, _join(pid))
+    return Gathered(gathered, _all_gather(pid))
 
 
-def _join(value: Tensor) -> Tensor:
-    joined = value.new_empty(distributed.get_world_size() * len(value), *value.shape[1:])
-    distributed.all_gather_into_tensor(joined, value.contiguous())
-    return joined
+def _all_gather(value: Tensor) -> Tensor:
+    gathered = value.new_empty(distributed.get_world_size() * len(value), *value.shape[1:])
+    distributed.all_gather_into_tensor(gathered, value.contiguous())
+    return gathered
 
 
-class _Joined(torch.autograd.Function):
+class _AllGather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
-        """(B, ...) -> (W * B, ...)."""
+        """Concatenate the (B, ...) tensors of W ranks to (W * B, ...)."""
         ctx.size = len(value)
-        return _join(value)
+        return _all_gather(value)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Tensor:
-        """The sum over ranks, of which this rank takes its own part."""
+        """Sum the gradient over ranks, and return the slice of this rank."""
         total: Tensor = gradients[0].contiguous().clone()
         distributed.all_reduce(total)
         start = distributed.get_rank() * ctx.size

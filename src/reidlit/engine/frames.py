@@ -1,4 +1,4 @@
-"""Training on the frames of clips instead of on clips."""
+"""Training on single frames of clips."""
 
 import torch
 from torch import Tensor
@@ -11,56 +11,53 @@ from reidlit.models.output import ReIDOutput
 
 
 class FramesModule(ReIDModule):
-    """Trains on each frame of a clip as on an image, and evaluates tracklets by pooling the embeddings of their frames.
+    """Trains on each frame of a clip as an image, and evaluates tracklets by pooling the embeddings of their frames.
 
-    Losses that compare images would find the nearest relative of a frame in its own clip and learn nothing from it. So
-    they see S rounds, each with one frame of each clip, drawn by chance and each frame once: two frames of one clip never
-    meet. The loss is the mean over the rounds; for losses of single images, that is the mean over all frames.
+    The frames of a clip are nearly identical, so a loss that compares images would learn little from comparing them. The
+    losses are therefore computed in S rounds. Each round has one random frame of every clip, and each frame is used once.
+    The total is the mean over rounds. For losses on single images, that is the mean over all frames.
 
-    The arguments are those of `ReIDModule`; the model's pooling over time must be one after the neck that has nothing to
-    learn.
+    The arguments are those of `ReIDModule`. The temporal pooling of the model must follow the neck and have no parameters.
 
     Raises:
-        ValueError: if it is another.
+        ValueError: If the model has another temporal pooling.
     """
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """One step over all frames; logs as `ReIDModule`.
+        """Compute the loss of all frames; log as `ReIDModule` does.
 
         Raises:
-            ValueError: if the batch holds images.
+            ValueError: If the batch contains images instead of clips.
         """
         if batch["image"].ndim == 4:
-            raise ValueError("engine=frames is for tracklets: these data are images, which engine=default is for.")
+            raise ValueError("engine=frames requires tracklets, but the dataset has images. Use engine=default.")
         size, length = batch["image"].shape[:2]
-        every = batch.copy()
-        every["pid"] = batch["pid"].repeat_interleave(length)
-        every["camid"] = batch["camid"].repeat_interleave(length)
-        output: ReIDOutput = self.model(batch["image"].flatten(0, 1), every["camid"])
+        frames = batch.copy()
+        frames["pid"] = batch["pid"].repeat_interleave(length)
+        frames["camid"] = batch["camid"].repeat_interleave(length)
+        output: ReIDOutput = self.model(batch["image"].flatten(0, 1), frames["camid"])
         order = torch.rand(size, length, device=self.device).argsort(1)
+        first = torch.arange(size, device=self.device) * length
         rounds = [
-            self.losses_of(
-                _chosen(output, order[:, number] + torch.arange(size, device=self.device) * length), batch, self.loss
-            )
-            for number in range(length)
+            self.losses_of(_select(output, first + order[:, number]), batch, self.loss) for number in range(length)
         ]
         total = torch.stack([total for total, _ in rounds]).mean()
-        each = {name: torch.stack([terms[name] for _, terms in rounds]).mean() for name in rounds[0][1]}
-        self.log_step("train", output, every, total, each)
+        mean_terms = {name: torch.stack([terms[name] for _, terms in rounds]).mean() for name in rounds[0][1]}
+        self.log_step("train", output, frames, total, mean_terms)
         return {"loss": total, "features": output.features[0].detach().reshape(size, length, -1).mean(1)}
 
     def _network(self, spec: Spec) -> ReIDModel:
         network = super()._network(spec)
         if not network.temporal.after_neck or list(network.temporal.parameters()):
             raise ValueError(
-                f"model/temporal is {type(network.temporal).__name__}, which learns from clips or pools before the neck, but "
-                "engine=frames trains on single frames: give model/temporal=frame_average or frame_max, or leave engine=frames out."
+                f"engine=frames trains on single frames, but model/temporal is {type(network.temporal).__name__}, which pools "
+                "before the neck or has parameters. Use model/temporal=frame_average or frame_max, or omit engine=frames."
             )
         return network
 
 
-def _chosen(output: ReIDOutput, rows: Tensor) -> ReIDOutput:
-    """Those rows of a model's output."""
+def _select(output: ReIDOutput, rows: Tensor) -> ReIDOutput:
+    """Return the given rows of a model output."""
     return ReIDOutput(
         output.embedding[rows],
         tuple(feature[rows] for feature in output.features),

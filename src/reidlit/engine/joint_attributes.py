@@ -1,4 +1,4 @@
-"""Joint training: identities, and the attributes that are known of them."""
+"""Joint training on identities and their attributes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,52 +21,53 @@ from reidlit.metrics.attribute_metric import AttributeMetric, AttributeScores
 from reidlit.models.classifier import LinearClassifier
 from reidlit.models.output import ReIDOutput
 
-ATTRIBUTES = "attributes"  # in a checkpoint
-HEAD = "attribute_head."  # how the names of its tensors begin
+ATTRIBUTES = "attributes"  # checkpoint key of the attribute head and the labels
+HEAD = "attribute_head."  # prefix of the tensors of the head
 
 
 class JointScores(Scores):
-    """Scores of a test set whose attributes are known too."""
+    """Retrieval and attribute scores of a test set."""
 
     attributes: dict[str, float]
 
     @classmethod
     def of(cls, scores: Scores, attributes: AttributeScores, names: Sequence[str]) -> "JointScores":
-        """Both together."""
+        """Combine retrieval scores and attribute scores."""
         joint = cls(*scores)
         joint.attributes = attributes.as_dict() | attributes.by_attribute(names)
         return joint
 
     def as_dict(self) -> dict[str, float]:
-        """The metrics of both, and those of each attribute."""
+        """Return the retrieval metrics, the attribute metrics and the metrics of each attribute by name."""
         return super().as_dict() | self.attributes
 
 
 class JointAttributeModule(ReIDModule):
-    """Trains embeddings that tell identities and, through a linear layer of their own, attributes.
+    """Trains embeddings to distinguish identities and, with a linear attribute head, to predict attributes.
+
+    The loss is the loss of the identities plus `weight` times the binary cross entropy of the attributes. The head takes the
+    embedding as input, so stored embeddings are sufficient to predict attributes. Retrieval is evaluated as usual. Attributes
+    are evaluated on the test images of the training dataset whose identities the file contains.
+
+    The `state_dict` of a checkpoint contains only the model, so that `ReIDModule` can load it. The head and the labels of
+    all identities have their own entry, so that a test does not need the file.
 
     Source: Lin et al., "Improving Person Re-identification by Attribute and Identity Learning", Pattern Recognition 2019.
-    The loss is that of the identities plus `weight` times the binary cross entropy of the attributes; the head reads the
-    embedding, so that whoever has an embedding has its attributes. Re-identification is evaluated as usual, and attributes
-    besides on those test images whose identities the file has, if they are of the dataset that was trained on.
-
-    The weights of a checkpoint are those of the model alone, as `ReIDModule` reads them. The head and the labels of all
-    identities lie beside them, so that a test needs no file.
 
     Args:
         model: Spec of the model.
         pids: Training identities.
-        attributes_file: See `read_identity_attributes`; needed for training, not for a checkpoint.
-        weight: Weight of the attributes' loss, above 0.
-        weighting: See `AttributeBCE`; shares count each training identity once.
-        threshold: Probability from which on an attribute counts as predicted, in scores.
+        attributes_file: File for `read_identity_attributes`; required for training, not for loading a checkpoint.
+        weight: Weight of the attribute loss, above 0.
+        weighting: Weighting of the attribute labels; see `AttributeBCE`. Ratios count each training identity once.
+        threshold: Probability from which an attribute counts as predicted in the scores, above 0 and below 1.
         attributes: Names of the attributes of a checkpoint.
-        options: See `ReIDModule`. `optimizer` applies to the model and the head.
+        options: Other arguments of `ReIDModule`. The `optimizer` applies to the model and the head.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if there is neither a file nor a checkpoint, the file has none of the training identities, or a number is
-            out of range; when training starts, if the dataset numbers identities anew.
+        FileNotFoundError: If attributes_file does not exist.
+        ValueError: If there is neither a file nor a checkpoint, the file contains none of the training identities, or a
+            number is out of range; when training starts, if the dataset combines others and renumbers their identities.
     """
 
     def __init__(
@@ -82,57 +83,67 @@ class JointAttributeModule(ReIDModule):
     ) -> None:
         super().__init__(model, pids, **options)
         if not weight > 0:
-            raise ValueError(f"engine.weight={weight} must be above 0; without attributes there is engine=default.")
+            raise ValueError(
+                f"engine.weight={weight} is invalid: must be above 0. Use engine=default to train without attributes."
+            )
         self.weight, self.dataset = weight, None
         self.rows: dict[int, int] = {}
         self.labels: Tensor
-        self.of_class: Tensor
-        for name in ("labels", "of_class"):  # not among the weights, but on their device
+        self.class_rows: Tensor
+        for name in ("labels", "class_rows"):  # buffers move with the model, but are not part of its weights
             self.register_buffer(name, torch.empty(0), persistent=False)
         if attributes is None:
             if attributes_file is None:
                 raise ValueError(
-                    "engine.attributes_file=null: give the file of the identities' attributes, such as market_attribute.mat, or "
-                    "a CSV with the column pid and one of 0 and 1 an attribute."
+                    "engine.attributes_file=null is invalid: pass the attributes of the identities, such as "
+                    "market_attribute.mat, or a CSV file with a column pid and a column of 0 and 1 per attribute."
                 )
             names, labels = read_identity_attributes(attributes_file)
             self.hparams["attributes"] = attributes = names
-            self._know(list(labels), torch.tensor(list(labels.values()), dtype=torch.int8))
+            self._register_labels(list(labels), torch.tensor(list(labels.values()), dtype=torch.int8))
             self._check_coverage(attributes_file)
         self._attribute_metric()
         self.attribute_head = LinearClassifier(self.model.embedding_size, len(attributes))
         self.attribute_metrics: dict[str | None, AttributeMetric] = {}
 
     def attribute_probabilities(self, image: Tensor, camid: Tensor | None = None) -> Tensor:
-        """(B, 3, H, W) images, uint8 or normalised, and for some models cameras (B,) -> (B, A)."""
+        """Predict attributes.
+
+        Args:
+            image: (B, 3, H, W) images, uint8 or normalized.
+            camid: (B,) cameras, for camera-aware models.
+
+        Returns:
+            (B, A) probabilities.
+        """
         probabilities: Tensor = self.attribute_head(self(image, camid)).float().sigmoid()
         return probabilities
 
     def on_fit_start(self) -> None:
-        """Learn what the dataset is called, whose test set the attributes are for.
+        """Record the name of the dataset, as the labels are valid for its test set only.
 
         Raises:
-            ValueError: if it is made of others, which numbers identities anew.
+            ValueError: If the dataset combines several, and so renumbers their identities.
         """
         datamodule: Any = getattr(self.trainer, "datamodule", None)
         if datamodule is None:
             return
         if datamodule.sources != [datamodule]:
             raise ValueError(
-                f"data={datamodule.name} numbers the identities of its sources anew, so engine.attributes_file does not fit "
-                "them. Train on one dataset."
+                f"data={datamodule.name} renumbers the identities of several datasets, so they do not match "
+                f"engine.attributes_file={self.hparams['attributes_file']}. Train on a single dataset."
             )
         self.dataset = datamodule.name
 
     def losses_of(self, output: ReIDOutput, batch: Batch, loss: WeightedSum | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """As `ReIDModule`, and the cross entropy of the attributes as `attributes`."""
-        total, each = super().losses_of(output, batch, loss)
-        heads = output._replace(logits=(self.attribute_head(output.embedding),))
-        term = self.attribute_loss(heads, self.labels[self.of_class[batch["pid"]]])
-        return total + self.weight * term, {**each, "attributes": term}
+        """Return the losses as `ReIDModule` does, with the loss of the attributes as `attributes`."""
+        total, terms = super().losses_of(output, batch, loss)
+        attribute_output = output._replace(logits=(self.attribute_head(output.embedding),))
+        attribute_loss = self.attribute_loss(attribute_output, self.labels[self.class_rows[batch["pid"]]])
+        return total + self.weight * attribute_loss, {**terms, "attributes": attribute_loss}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the head and the labels beside the weights, which are then those of the model alone."""
+        """Store the head and the labels in their own entry, so that the `state_dict` contains only the model."""
         super().on_save_checkpoint(checkpoint)
         weights = checkpoint["state_dict"]
         checkpoint[ATTRIBUTES] = {
@@ -143,33 +154,36 @@ class JointAttributeModule(ReIDModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take them back.
+        """Restore the head and the labels.
 
         Raises:
-            ValueError: if there are none, or they are of other attributes.
+            ValueError: If the checkpoint does not contain them, or has other attributes.
         """
         if ATTRIBUTES not in checkpoint:
             raise ValueError(
-                "The checkpoint knows no attributes, so it was not trained with engine=joint_attributes. Leave that out to test "
-                "it, or start a new run from it with weights=<the same file>."
+                "The checkpoint contains no attributes: it was not trained with engine=joint_attributes. Omit "
+                "engine=joint_attributes to test it, or start a new run from it with weights=<the same file>."
             )
-        then, now = list(checkpoint["hyper_parameters"]["attributes"]), list(self.hparams["attributes"])
-        if then != now:
-            raise ValueError(f"The checkpoint is of the attributes {then}, engine.attributes_file of {now}.")
-        kept = checkpoint[ATTRIBUTES]
-        checkpoint["state_dict"].update(kept["head"])
-        self._know(kept["pids"], kept["labels"])
-        self.dataset = kept["dataset"]
+        saved, current = list(checkpoint["hyper_parameters"]["attributes"]), list(self.hparams["attributes"])
+        if saved != current:
+            raise ValueError(
+                f"The checkpoint has the attributes {saved}, but "
+                f"engine.attributes_file={self.hparams['attributes_file']} has {current}."
+            )
+        entry = checkpoint[ATTRIBUTES]
+        checkpoint["state_dict"].update(entry["head"])
+        self._register_labels(entry["pids"], entry["labels"])
+        self.dataset = entry["dataset"]
 
-    def _know(self, pids: Sequence[int], labels: Tensor) -> None:
-        """Take the labels (P, A) of identities; one more row is of those that are not known."""
+    def _register_labels(self, pids: Sequence[int], labels: Tensor) -> None:
+        """Set the (P, A) labels of P identities, with an additional row of unknown labels for all other identities."""
         self.rows = {int(pid): row for row, pid in enumerate(pids)}
         unknown = torch.full((1, labels.shape[1]), UNKNOWN, dtype=torch.int8)
         self.labels = torch.cat([labels.cpu(), unknown]).to(self.device)
-        self.of_class = self._rows_of(self.hparams["pids"])
-        of_training = self.labels[self.of_class]
-        known = (of_training >= 0).sum(0).clamp(min=1)
-        ratios = ((of_training > 0).sum(0) / known).tolist()
+        self.class_rows = self._rows_of(self.hparams["pids"])
+        training_labels = self.labels[self.class_rows]
+        num_known = (training_labels >= 0).sum(0).clamp(min=1)
+        ratios = ((training_labels > 0).sum(0) / num_known).tolist()
         self.attribute_loss = AttributeBCE(self.hparams["weighting"], ratios).to(self.device)
 
     def _rows_of(self, pids: Sequence[int]) -> Tensor:
@@ -180,13 +194,13 @@ class JointAttributeModule(ReIDModule):
         missing = sum(pid not in self.rows for pid in pids)
         if missing == len(pids):
             raise ValueError(
-                f"engine.attributes_file={file} has none of the {len(pids)} training identities ({pids[0]}, for one). It must "
-                "number them as the dataset does."
+                f"engine.attributes_file={file} contains none of the {len(pids)} training identities (for example "
+                f"{pids[0]}). Its pid values must be those of the dataset."
             )
         if missing:
             rank_zero_warn(
-                f"engine.attributes_file={file} lacks {missing} of {len(pids)} training identities, which are trained on without "
-                "attributes."
+                f"engine.attributes_file={file} does not contain {missing} of {len(pids)} training identities. They are "
+                "trained without attributes."
             )
 
     def _optimizer(self) -> Optimizer:
@@ -198,12 +212,12 @@ class JointAttributeModule(ReIDModule):
         return AttributeMetric(len(self.hparams["attributes"]), self.hparams["threshold"])
 
     def on_validation_epoch_start(self) -> None:
-        """Start an empty metric of the attributes too."""
+        """Create empty metrics for retrieval and attributes."""
         super().on_validation_epoch_start()
         self.attribute_metrics[None] = self._attribute_metric().to(self.device)
 
     def on_test_epoch_start(self) -> None:
-        """Start an empty metric of the attributes for those test sets that the labels are for."""
+        """Create empty metrics for each test set, with attributes if the labels are valid for it."""
         super().on_test_epoch_start()
         for name in self._test_names():
             self.attribute_metrics.pop(name, None)
@@ -214,12 +228,12 @@ class JointAttributeModule(ReIDModule):
         """Embed a batch and predict its attributes; see `NetworkModule`."""
         super().update_metric(metric, batch, dataset)
         if dataset in self.attribute_metrics:
-            embedding = metric.embedding[-1]  # what was just added
+            embedding = metric.embedding[-1]  # of this batch
             labels = self.labels[self._rows_of(batch["pid"].tolist())]
             self.attribute_metrics[dataset].update(self.attribute_head(embedding).float().sigmoid(), labels)
 
     def scores(self, dataset: str | None) -> Scores:
-        """Return the scores of retrieval, with those of the attributes where labels are known; see `NetworkModule`."""
+        """Return the retrieval scores, with attribute scores if there are known labels; see `NetworkModule`."""
         scores = super().scores(dataset)
         if dataset not in self.attribute_metrics:
             return scores

@@ -1,20 +1,20 @@
-"""Memory that a training step on the CPU frees and needs again in the next one."""
+"""Memory allocator settings for training on a CPU."""
 
 import ctypes
 import sys
 
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # from malloc.h of glibc
 PAD = 64 << 20
 
 
 def keep_freed_memory() -> bool:
-    """Keep freed memory in the process instead of giving it back to the system.
+    """Keep freed memory in the process instead of returning it to the system.
 
-    Activations are large, so that glibc maps each from the system and unmaps it when it is freed; at 256 x 128 a step then
-    pays for tens of thousands of page faults. Afterwards the process stays as large as it ever was.
+    Activations are large, so glibc maps memory for each and unmaps it when it is freed. With 256 x 128 images this costs tens
+    of thousands of page faults per step. With these settings, the process keeps its peak memory.
 
     Returns:
-        Whether the C library has such a setting; only glibc's, on Linux, does.
+        True if the settings were accepted. Only glibc on Linux has them.
     """
     if not sys.platform.startswith("linux"):
         return False

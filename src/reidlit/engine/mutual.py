@@ -1,4 +1,4 @@
-"""Deep mutual learning: several networks that learn from the labels and from each other."""
+"""Deep mutual learning: several networks learn from labels and from each other."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,33 +19,34 @@ from reidlit.models.model import ReIDModel
 from reidlit.models.output import ReIDOutput
 from reidlit.models.weights import load_weights
 
-PEERS = "peers"  # in a checkpoint
-OF_PEERS = ("peers.", "peer_losses.")  # how the names of their tensors begin
+PEERS = "peers"  # checkpoint key of the peers' tensors
+PEER_PREFIXES = ("peers.", "peer_losses.")  # prefixes of the names of these tensors
 
 
 class MutualModule(ReIDModule):
-    """Trains `model` together with peers, each on its own losses and towards the predictions of the others.
+    """Trains `model` together with peer networks, which also learn from each other's predictions.
 
-    Source: Zhang, Xiang, Hospedales, Lu, "Deep Mutual Learning", CVPR 2018. The loss of each network is that of its labels
-    plus `weight` times the mean over the other networks of KL(theirs || own); what the others predict is taken as given.
-    All see the same images and take their step at once, where the paper lets them take turns. Each is initialised from
-    other random numbers: equal networks would stay equal.
+    The loss of each network is its loss on the labels, plus `weight` times the mean over all other networks of KL(other ||
+    network). The predictions of the other networks get no gradient. All networks see the same images and are updated in the
+    same step; in the paper they take turns. Their random initializations differ, because equal networks would stay equal.
 
-    After training there is `model` as if it had been trained alone: it is evaluated, and the weights of a checkpoint are
-    its own, which `ReIDModule.load_from_checkpoint` and all else reads. Those of the peers lie beside them, for resuming
-    and for the ensemble.
+    Only `model` is evaluated, unless `ensemble` is set. The `state_dict` of a checkpoint contains only `model`, so that
+    `ReIDModule.load_from_checkpoint` can load it. The peers have their own entry, for resuming and for the ensemble.
+
+    Source: Zhang, Xiang, Hospedales, Lu, "Deep Mutual Learning", CVPR 2018.
 
     Args:
         model: Spec of the network that is deployed.
         pids: Training identities.
-        peers: Specs of the other networks, one or more.
+        peers: Specs of the other networks, at least one.
         weight: Weight of the divergence, 0 or more.
-        temperature: Divisor of the logits before the softmax; see `SoftTargets`.
-        ensemble: Whether to evaluate all networks as one: their embeddings, each of unit length, concatenated.
-        options: See `ReIDModule`. `loss` and `optimizer` apply to each network; `new_layers` must name parts that each has.
+        temperature: Divisor of the logits before the softmax, above 0; see `SoftTargets`.
+        ensemble: Whether to evaluate all networks together, by concatenating their embeddings at unit length.
+        options: Other arguments of `ReIDModule`. `loss` and `optimizer` apply to each network; all networks must have the
+            modules in `new_layers`.
 
     Raises:
-        ValueError: if there is no peer, or a number is out of range.
+        ValueError: If there are no peers, or a number is out of range.
     """
 
     resumed_with: ClassVar[tuple[Resumed, ...]] = (
@@ -66,15 +67,15 @@ class MutualModule(ReIDModule):
         super().__init__(model, pids, **options)
         if not peers:
             raise ValueError(
-                "engine.peers=[]: mutual learning needs one more network, such as [osnet_x0_5]; a checkpoint of one network "
-                "is tested without engine=mutual."
+                "engine.peers=[] is invalid: mutual learning needs at least one other network, such as [osnet_x0_5]. Omit "
+                "engine=mutual to test a checkpoint of a single network."
             )
         if weight < 0:
-            raise ValueError(f"engine.weight={weight} must be 0 or more.")
-        # Each draws on where the one before has stopped, so that no two start alike.
+            raise ValueError(f"engine.weight={weight} is invalid: must be at least 0.")
+        # Each network continues the random number sequence of the previous one, so that no two start equal.
         self.peers = nn.ModuleList(self._network(peer) for peer in peers)
         losses = [self._losses(network) for network in self.networks[1:]]
-        self.peer_losses = nn.ModuleList(each for each in losses if each is not None)
+        self.peer_losses = nn.ModuleList(loss for loss in losses if loss is not None)
         self.mimicry = SoftTargets(temperature)
         self.weight = weight
         self.ensemble = ensemble
@@ -85,65 +86,69 @@ class MutualModule(ReIDModule):
         return [self.model, *(cast("ReIDModel", peer) for peer in self.peers)]
 
     def forward(self, image: Tensor, camid: Tensor | None = None, frame_mask: Tensor | None = None) -> Tensor:
-        """As `ReIDModule`; of an ensemble (B, D), where D is the sum over the networks."""
+        """Embed images as `ReIDModule` does; with `ensemble`, return the concatenated embeddings of all networks."""
         if not self.ensemble:
             return super().forward(image, camid, frame_mask)
-        # Else the network with the longest embeddings would decide alone.
-        return torch.cat([functional.normalize(each.embed(image, camid, frame_mask)) for each in self.networks], dim=1)
+        # Without normalization, the network with the longest embedding vectors would dominate.
+        embeddings = [functional.normalize(network.embed(image, camid, frame_mask)) for network in self.networks]
+        return torch.cat(embeddings, dim=1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """One step of all; logs as `ReIDModule`, the divergence as `train/mutual`, and peers as `train/peer1/...`."""
+        """Compute the loss of all networks; log that of `model`, with `train/mutual`, and of peers as `train/peer1/...`."""
         losses = self._all_losses()
         frame_mask = batch.get("frame_mask")
         outputs: list[ReIDOutput] = [network(batch["image"], batch["camid"], frame_mask) for network in self.networks]
         logits = [softmax_logits(output.logits, loss) for output, loss in zip(outputs, losses, strict=True)]
         totals = []
-        for place, (output, loss) in enumerate(zip(outputs, losses, strict=True)):
-            total, each = self.losses_of(output, batch, loss)
-            others = logits[:place] + logits[place + 1 :]
-            mutual = torch.stack([self.mimicry(logits[place], other) for other in others]).mean()
+        for number, (output, loss) in enumerate(zip(outputs, losses, strict=True)):
+            total, terms = self.losses_of(output, batch, loss)
+            others = logits[:number] + logits[number + 1 :]
+            mutual = torch.stack([self.mimicry(logits[number], other) for other in others]).mean()
             totals.append(total + self.weight * mutual)
-            prefix = f"train/peer{place}" if place else "train"
-            self.log_step(prefix, output, batch, totals[-1], {**each, "mutual": mutual})
+            prefix = f"train/peer{number}" if number else "train"
+            self.log_step(prefix, output, batch, totals[-1], {**terms, "mutual": mutual})
         return {"loss": torch.stack(totals).sum(), "features": outputs[0].features[0].detach()}
 
     def start_from(self, path: str | Path) -> str:
-        """As `ReIDModule`; peers of the same spec start from the file too, but for the classifier, so that they differ."""
+        """Load a weight file into `model` and the peers with the same spec; see `NetworkModule`.
+
+        These peers keep their random classifier, so that the networks differ.
+        """
         lines = [super().start_from(path)]
         for number, (peer, spec) in enumerate(zip(self.networks[1:], self.hparams["peers"], strict=True), start=1):
             if without_pretraining(spec) != without_pretraining(self.hparams["model"]):
-                lines.append(f"peer {number}: is of another spec and starts as that says")
+                lines.append(f"peer {number}: not loaded, because its spec differs from model")
                 continue
-            own = {name: tensor.clone() for name, tensor in peer.classifier.state_dict().items()}
+            classifier = {name: tensor.clone() for name, tensor in peer.classifier.state_dict().items()}
             load_weights(peer, path)
-            peer.classifier.load_state_dict(own)
-            lines.append(f"peer {number}: started alike, with a classifier of its own")
+            peer.classifier.load_state_dict(classifier)
+            lines.append(f"peer {number}: loaded, except for its classifier")
         return "\n".join(lines)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the peers' tensors beside the weights, which are then those of `model` alone."""
+        """Store the peers in their own entry, so that the `state_dict` contains only `model`."""
         super().on_save_checkpoint(checkpoint)
         saved = checkpoint["hyper_parameters"]
         checkpoint["hyper_parameters"] = {**saved, "peers": [without_pretraining(peer) for peer in saved["peers"]]}
         weights = checkpoint["state_dict"]
-        checkpoint[PEERS] = {name: weights.pop(name) for name in list(weights) if name.startswith(OF_PEERS)}
+        checkpoint[PEERS] = {name: weights.pop(name) for name in list(weights) if name.startswith(PEER_PREFIXES)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the peers' tensors back.
+        """Restore the peers.
 
         Raises:
-            ValueError: if there are none.
+            ValueError: If the checkpoint does not contain them.
         """
         if PEERS not in checkpoint:
             raise ValueError(
-                "The checkpoint holds one network, so it was not trained with engine=mutual. Leave engine=mutual out to go "
-                "on with it or to test it, or start a new run from it with weights=<the same file>."
+                "The checkpoint contains a single network: it was not trained with engine=mutual. Omit engine=mutual to "
+                "resume or test it, or start a new run from it with weights=<the same file>."
             )
         checkpoint["state_dict"].update(checkpoint[PEERS])
 
     def _all_losses(self) -> list[WeightedSum | None]:
-        own = [cast("WeightedSum", each) for each in self.peer_losses]
-        return [self.loss, *own] if own else [None for _ in self.networks]
+        peer_losses = [cast("WeightedSum", loss) for loss in self.peer_losses]
+        return [self.loss, *peer_losses] if peer_losses else [None for _ in self.networks]
 
     def _optimizer(self) -> Optimizer:
         spec = self.hparams["optimizer"]

@@ -1,4 +1,4 @@
-"""Optimisers from specs."""
+"""Optimizers and parameter groups, built from specs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,20 +12,23 @@ from reidlit.spec import build
 
 
 def build_optimizer(model: nn.Module, spec: Mapping[str, Any], loss: nn.Module | None = None) -> Optimizer:
-    """Build the optimiser over all parameters of a model and of its losses.
+    """Build the optimizer of a model and its losses.
 
     Args:
-        model: whose parameters are trained.
-        spec: of a `torch.optim` class, and four keys of ours. `new_layers` names the parts that train at the full `lr`;
-            all others then train at `lr * base_lr_mult`, since they start from trained weights. `layer_decay` lets each
-            layer of a timm network train at that share of the rate of the layer above it, and what lies above the network
-            at the full `lr`. Without them all train alike. `decay_norms: false` takes weight decay from biases and from the
-            weights of norms, which are the parameters with one dimension.
-        loss: whose parameters, such as proxies, if it has any, train at the full `lr` without weight decay.
+        model: Model to train.
+        spec: Spec of a `torch.optim` class, with up to five additional keys:
+
+            - `new_layers`: Dotted names of modules that train with the full `lr`. All others, which start from trained
+              weights, train with `lr * base_lr_mult`.
+            - `base_lr_mult`: Factor of the learning rate for `new_layers`, 0.1 by default.
+            - `layer_decay`: Factor between the learning rates of consecutive layers of a timm network. Modules after the
+              network train with the full `lr`. It cannot be combined with `new_layers`.
+            - `decay_norms`: False to exclude parameters with one dimension, biases and norm weights, from weight decay.
+        loss: Losses of the model. Their parameters, such as proxies, train with the full `lr` and without weight decay.
 
     Raises:
-        ValueError: if a name is no part of the model, `layer_decay` is out of range, goes with `new_layers` or the
-            backbone has no order of layers, or the spec does not fit.
+        ValueError: If a module in `new_layers` does not exist, `layer_decay` is out of range, combined with `new_layers` or
+            not supported by the backbone, or the optimizer does not accept the spec.
     """
     arguments = dict(spec)
     new_layers, base_lr_mult = arguments.pop("new_layers", ()), arguments.pop("base_lr_mult", 0.1)
@@ -34,10 +37,10 @@ def build_optimizer(model: nn.Module, spec: Mapping[str, Any], loss: nn.Module |
     if layer_decay not in (None, 1):
         if new_layers:
             raise ValueError(
-                f"optimizer.layer_decay={layer_decay} and optimizer.new_layers={list(new_layers)} both say at which rate "
-                "the backbone trains; set one of them, and layer_decay=null or new_layers=[]."
+                f"optimizer.layer_decay={layer_decay} and optimizer.new_layers={list(new_layers)} cannot be combined, as "
+                "both set the learning rate of the backbone. Set layer_decay=null or new_layers=[]."
             )
-        groups = _decayed(model, layer_decay, arguments["lr"])
+        groups = _layer_groups(model, layer_decay, arguments["lr"])
     elif new_layers:
         new = {id(p) for layer in named_modules(model, new_layers, "optimizer.new_layers") for p in layer.parameters()}
         groups = [
@@ -45,22 +48,22 @@ def build_optimizer(model: nn.Module, spec: Mapping[str, Any], loss: nn.Module |
             {"params": [p for p in model.parameters() if id(p) in new], "lr": arguments["lr"]},
         ]
     if not decay_norms:
-        groups = [part for group in groups for part in _apart(group)]
-    if loss is not None and (proxies := list(loss.parameters())):
-        groups.append({"params": proxies, "weight_decay": 0.0})
-    built: Optimizer = build(arguments, params=groups)
-    return built
+        groups = [subgroup for group in groups for subgroup in _split_norms(group)]
+    if loss is not None and (loss_parameters := list(loss.parameters())):
+        groups.append({"params": loss_parameters, "weight_decay": 0.0})
+    optimizer: Optimizer = build(arguments, params=groups)
+    return optimizer
 
 
-def _apart(group: dict[str, Any]) -> list[dict[str, Any]]:
-    """A group as two: what is decayed, and biases and norms, which are not.
+def _split_norms(group: dict[str, Any]) -> list[dict[str, Any]]:
+    """Split a group into parameters with weight decay, and biases and norm weights without.
 
     Source: He et al., "Bag of Tricks for Image Classification with Convolutional Neural Networks", CVPR 2019.
     """
-    decayed = [parameter for parameter in group["params"] if parameter.ndim > 1]
-    others = [parameter for parameter in group["params"] if parameter.ndim <= 1]
-    parts = [{**group, "params": decayed}, {**group, "params": others, "weight_decay": 0.0}]
-    return [part for part in parts if part["params"]]
+    weights = [parameter for parameter in group["params"] if parameter.ndim > 1]
+    norms = [parameter for parameter in group["params"] if parameter.ndim <= 1]
+    groups = [{**group, "params": weights}, {**group, "params": norms, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
 
 
 def timm_optimizer(
@@ -71,65 +74,74 @@ def timm_optimizer(
     momentum: float = 0.9,
     options: Mapping[str, Any] | None = None,
 ) -> Optimizer:
-    """An optimiser of timm by its name.
+    """Build a timm optimizer by its name.
 
     Args:
-        params: parameters, or groups of them.
-        opt: e.g. `lamb`, `lion`, `adan`, `muon`; `timm.optim.list_optimizers()` lists them.
-        lr: learning rate.
-        weight_decay: of all groups that set none.
-        momentum: of those that have one.
-        options: whatever else the optimiser takes.
+        params: Parameters, or parameter groups.
+        opt: Name of the optimizer, such as `lamb`, `lion`, `adan` or `muon`; see `timm.optim.list_optimizers()`.
+        lr: Learning rate.
+        weight_decay: Weight decay of all groups that do not set their own.
+        momentum: Momentum, for optimizers that have one.
+        options: Other keyword arguments of the optimizer.
 
     Raises:
-        ValueError: if timm has none of that name, or it does not take the options.
+        ValueError: If timm does not have the optimizer, or the optimizer does not accept the options.
     """
-    if opt not in (known := [str(name) for name in list_optimizers()]):
-        raise ValueError(f"optimizer.opt={opt!r} is unknown to timm; it has {', '.join(known)}.")
-    built: Optimizer = create_optimizer_v2(
+    if opt not in (supported := [str(name) for name in list_optimizers()]):
+        raise ValueError(f"optimizer.opt={opt!r} is invalid: timm has {', '.join(supported)}.")
+    optimizer: Optimizer = create_optimizer_v2(
         params, opt, lr=lr, weight_decay=weight_decay, momentum=momentum, **(options or {})
     )
-    return built
+    return optimizer
 
 
-def _decayed(model: nn.Module, layer_decay: float, lr: float) -> list[dict[str, Any]]:
-    """A group for each layer of the network of timm in a model, and one for the rest.
+def _layer_groups(model: nn.Module, layer_decay: float, lr: float) -> list[dict[str, Any]]:
+    """Return a parameter group for each layer of the timm network in a model, and one for all other parameters.
 
     Source: Clark, Luong, Le, Manning, "ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators",
     ICLR 2020.
 
     Raises:
-        ValueError: if the share is out of range, or the backbone has no order of layers.
+        ValueError: If layer_decay is out of range, or the backbone is not a timm network.
     """
     if not 0 < layer_decay < 1:
-        raise ValueError(f"optimizer.layer_decay={layer_decay} must be above 0 and at most 1, or null.")
+        raise ValueError(f"optimizer.layer_decay={layer_decay} is invalid: must be above 0 and at most 1, or null.")
     network: Any = getattr(getattr(model, "backbone", None), "network", None)
     if not hasattr(network, "group_matcher"):
         raise ValueError(
-            f"optimizer.layer_decay={layer_decay}: the backbone tells no order of its layers, which only networks of timm "
-            "do. Set it to null, or name the parts that train at the full rate with new_layers."
+            f"optimizer.layer_decay={layer_decay} is not supported by this backbone: only timm networks define the order of "
+            "their layers. Set optimizer.layer_decay=null, or use optimizer.new_layers."
         )
-    named = dict(network.named_parameters())
+    parameters = dict(network.named_parameters())
     layers = group_parameters(network, network.group_matcher(coarse=False), reverse=True)
-    top = max(layers.values()) + 1  # what lies above the network counts as one layer more
+    top = max(layers.values()) + 1  # modules after the network count as one more layer
     groups = [
-        {"params": [named[name] for name, at in layers.items() if at == layer], "lr": lr * layer_decay ** (top - layer)}
+        {
+            "params": [parameters[name] for name, number in layers.items() if number == layer],
+            "lr": lr * layer_decay ** (top - layer),
+        }
         for layer in range(top)
     ]
-    inside = {id(p) for p in named.values()}
-    return [*groups, {"params": [p for p in model.parameters() if id(p) not in inside], "lr": lr}]
+    network_ids = {id(p) for p in parameters.values()}
+    return [*groups, {"params": [p for p in model.parameters() if id(p) not in network_ids], "lr": lr}]
 
 
 def named_modules(model: nn.Module, names: Sequence[str], argument: str) -> list[nn.Module]:
-    """The modules of a model that dotted names name, e.g. `classifier` or `backbone.conv5`.
+    """Return the modules of a model with the given dotted names.
+
+    Args:
+        model: Model that contains the modules.
+        names: Dotted names, such as `classifier` or `backbone.conv5`.
+        argument: Argument that the names come from, for the error message.
 
     Raises:
-        ValueError: if a name names none.
+        ValueError: If the model does not have one of the modules.
     """
     modules = dict(model.named_modules())
     if unknown := [name for name in names if name not in modules or not name]:
-        known = ", ".join(name for name, _ in model.named_children())
+        children = ", ".join(name for name, _ in model.named_children())
         raise ValueError(
-            f"{argument}={list(names)}: the model has no part {unknown}. Its parts are {known}, and theirs."
+            f"{argument}={list(names)} is invalid: the model has no modules {unknown}. Choose among {children} and their "
+            "submodules."
         )
     return [modules[name] for name in names]

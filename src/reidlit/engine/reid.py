@@ -1,4 +1,4 @@
-"""The pairing of a model and its losses as a LightningModule."""
+"""Training and evaluation of a person re-identification model."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -9,7 +9,7 @@ from reidlit.data.attribute_data import AttributeDataModule
 from reidlit.data.datamodule import ReIDDataModule
 from reidlit.data.sample import Batch
 from reidlit.engine.base import NetworkModule, Resumed, Spec
-from reidlit.engine.distributed import gather as gathered
+from reidlit.engine.distributed import gather
 from reidlit.losses import WeightedSum
 from reidlit.metrics import ReIDMetric, Scores
 from reidlit.models.output import ReIDOutput
@@ -18,28 +18,43 @@ from reidlit.runs.metric_values import protocol_line, retrieval_metrics
 from reidlit.runs.result import Stage, TestResult
 from reidlit.spec import build
 
-NOT_VALIDATED = {"verification": False, "camera_pairs": False, "top_k": 0}  # nobody reads these every epoch
+NOT_VALIDATED = {"verification": False, "camera_pairs": False, "top_k": 0}  # too slow to compute every epoch
 
 
 class ReIDModule(NetworkModule[ReIDMetric, Batch]):
     """Trains and evaluates a `ReIDModel`.
 
-    Its arguments are plain values and dicts that name what to build, so that a checkpoint is weights and the dict that
-    builds them: `ReIDModule.load_from_checkpoint(path)` needs nothing else.
+    The arguments are plain values and specs, dicts that describe an object to build. Checkpoints contain them, so
+    `ReIDModule.load_from_checkpoint(path)` needs no other arguments.
 
     Args:
-        model: Spec of the model; is given `num_classes`.
-        pids: Training identities; a class label is the position in this list.
-        loss: `losses`, a spec each by name, `weights`, a number each, and `starts`, the epoch from which each counts; needed
-            for training only, as the next two.
+        model: Spec of the model, built with `num_classes` set to the number of identities.
+        pids: Training identities. The class label of an identity is its position in this sequence.
+        loss: Specs of the losses by name (`losses`), their weights (`weights`) and the first epoch of each (`starts`); see
+            `WeightedSum`. Required for training only, like `optimizer` and `scheduler`.
         optimizer: Spec for `build_optimizer`.
         scheduler: Spec for `build_scheduler`.
-        image_size: Height and width in pixels of the images that the model is for.
-        evaluation: Options of `reidlit.evaluate`, `postprocess` as a list of specs; and `flip`, whether to average the
-            embeddings of an image and of its mirror image.
-        channels_last: Whether to keep feature maps with channels last in memory, which is faster.
-        compile_model: Whether to compile the model with `torch.compile`; needs a C++ compiler on the machine.
-        gather: Whether losses that compare images see those of all devices, so that a batch on eight is a batch on one.
+        image_size: Height and width of the input images in pixels.
+        evaluation: Options of `reidlit.evaluate`, with specs in `postprocess`. An additional option `flip` averages the
+            embeddings of an image and its mirror image.
+        channels_last: Whether to store feature maps with channels last, which is faster for convolutions.
+        compile_model: Whether to compile the model with `torch.compile`, which requires a C++ compiler.
+        gather: Whether losses that compare images see the batch of all devices, which makes training on several devices
+            equivalent to one device with the complete batch.
+
+    Raises:
+        ValueError: If a spec or an option of the evaluation is invalid.
+
+    Example:
+        >>> import torch
+        >>> from reidlit import ReIDModule
+        >>> module = ReIDModule.load_from_checkpoint("last.ckpt", map_location="cpu").eval()
+        >>> height, width = module.hparams["image_size"]
+        >>> image = torch.zeros(4, 3, height, width, dtype=torch.uint8)
+        >>> with torch.inference_mode():
+        ...     embedding = module(image)
+        >>> embedding.shape == (4, module.model.embedding_size)
+        True
     """
 
     resumed_with: ClassVar[tuple[Resumed, ...]] = (
@@ -73,9 +88,9 @@ class ReIDModule(NetworkModule[ReIDMetric, Batch]):
 
     @classmethod
     def check_data(cls, datamodule: ReIDDataModule) -> None:
-        """Refuse data of attributes alone; see `NetworkModule`."""
+        """Check that the dataset has identities; see `NetworkModule`."""
         if isinstance(datamodule, AttributeDataModule):
-            raise ValueError(f"data={datamodule.name} has attributes and no identities: add engine=attributes.")
+            raise ValueError(f"data={datamodule.name} has no identities, only attributes. Add engine=attributes.")
 
     @property
     def num_classes(self) -> int:
@@ -112,20 +127,25 @@ class ReIDModule(NetworkModule[ReIDMetric, Batch]):
         return {"loss": total, "features": output.features[0].detach()}
 
     def losses_of(self, output: ReIDOutput, batch: Batch, loss: WeightedSum | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return what is minimized for one network, and its terms by name.
+        """Return the loss of one network, and its terms by name.
+
+        Args:
+            output: Model output of the batch.
+            batch: Batch of this device.
+            loss: Losses of the network.
 
         Raises:
-            ValueError: If there is no loss.
+            ValueError: If `loss` is None.
         """
-        everyone = gathered(output, batch["pid"]) if self.gather else None
+        gathered = gather(output, batch["pid"]) if self.gather else None
         total: Tensor
-        total, terms = self.required_loss(loss)(output, batch["pid"], everyone, self.current_epoch)
+        total, terms = self.required_loss(loss)(output, batch["pid"], gathered, self.current_epoch)
         return total, terms
 
     def log_step(
         self, prefix: str, output: ReIDOutput, batch: Batch, total: Tensor, terms: Mapping[str, Tensor]
     ) -> None:
-        """Log the loss, its terms if there are several, and the accuracy, of one network in a step."""
+        """Log the loss of one network, its terms if there are several, and the accuracy."""
         size = len(batch["pid"])
         self.log_losses(total, terms, size, prefix)
         accuracy = (output.logits[0].detach().argmax(1) == batch["pid"]).float().mean()
@@ -139,7 +159,7 @@ class ReIDModule(NetworkModule[ReIDMetric, Batch]):
         return ReIDMetric(**options)
 
     def update_metric(self, metric: ReIDMetric, batch: Batch, dataset: str | None) -> None:
-        """Embed a batch, averaged with its mirror image if asked for; see `NetworkModule`."""
+        """Embed a batch, with `flip` averaged with its mirror image; see `NetworkModule`."""
         embedding = self._embedding(batch, batch["image"])
         if self.evaluation.get("flip"):
             embedding = (embedding + self._embedding(batch, batch["image"].flip(-1))) / 2
@@ -156,7 +176,7 @@ class ReIDModule(NetworkModule[ReIDMetric, Batch]):
         return TestResult(stage, dataset, retrieval_metrics(self.scores(dataset), protocol))
 
     def _embedding(self, batch: Batch, image: Tensor) -> Tensor:
-        """(B, D) of the images, or of the tracklets, of a batch."""
+        """Return the (B, D) embeddings of the images or tracklets of a batch."""
         if "tracklet" not in batch:
             embedding: Tensor = self(image, batch["camid"])
             return embedding

@@ -1,6 +1,7 @@
-"""Learning-rate schedules: what share of the full rate holds at a time, counted in epochs and their fractions.
+"""Learning-rate schedules.
 
-As plain functions of time they serve alike for steps once an epoch and once a batch.
+A schedule maps the time in epochs, including fractions, to a fraction of the base learning rate. The rate can therefore be
+updated once per epoch or once per step.
 """
 
 import math
@@ -16,14 +17,14 @@ INTERVALS = ("epoch", "step")
 
 
 class Schedule(Protocol):
-    """A schedule."""
+    """Interface of learning-rate schedules."""
 
     def __call__(self, epoch: float) -> float:
-        """The share of the full rate after `epoch` epochs, 0 or more."""
+        """Return the fraction of the base learning rate after `epoch` epochs, 0 or more."""
 
 
 class Constant:
-    """The full rate throughout."""
+    """Constant learning rate."""
 
     def __call__(self, epoch: float) -> float:
         """See `Schedule`."""
@@ -31,15 +32,21 @@ class Constant:
 
 
 class Step:
-    """The rate times `gamma` every `step_size` epochs.
+    """Step decay: the learning rate is multiplied by `gamma` every `step_size` epochs.
+
+    Args:
+        step_size: Number of epochs between two decays, at least 1.
+        gamma: Factor of a decay, above 0.
 
     Raises:
-        ValueError: if a number is not positive.
+        ValueError: If a number is out of range.
     """
 
     def __init__(self, step_size: int, gamma: float = 0.1) -> None:
         if step_size < 1 or gamma <= 0:
-            raise ValueError(f"scheduler.step_size={step_size} must be 1 or more, scheduler.gamma={gamma} positive.")
+            raise ValueError(
+                f"scheduler.step_size={step_size} must be at least 1, and scheduler.gamma={gamma} must be above 0."
+            )
         self.step_size = step_size
         self.gamma = gamma
 
@@ -49,16 +56,21 @@ class Step:
 
 
 class MultiStep:
-    """The rate times `gamma` at each milestone, an epoch.
+    """Step decay at milestones: the learning rate is multiplied by `gamma` at each milestone.
+
+    Args:
+        milestones: Epochs in ascending order.
+        gamma: Factor of a decay, above 0.
 
     Raises:
-        ValueError: if the milestones do not ascend, or `gamma` is not positive.
+        ValueError: If the milestones are not in ascending order, or gamma is not positive.
     """
 
     def __init__(self, milestones: Sequence[int], gamma: float = 0.1) -> None:
         if sorted(set(milestones)) != list(milestones) or gamma <= 0:
             raise ValueError(
-                f"scheduler.milestones={list(milestones)} must ascend, scheduler.gamma={gamma} be positive."
+                f"scheduler.milestones={list(milestones)} must be in ascending order without repetitions, and "
+                f"scheduler.gamma={gamma} must be above 0."
             )
         self.milestones = list(milestones)
         self.gamma = gamma
@@ -69,25 +81,25 @@ class MultiStep:
 
 
 class Cosine:
-    """A part of the time at the full rate, then half a cosine down to the share `final` at `max_epochs`.
+    """Cosine annealing, after an optional phase at the base learning rate.
 
-    Source: Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017; with a flat part as in
-    He et al., "FastReID: A Pytorch Toolbox for General Instance Re-identification", ACM Multimedia 2023.
+    Sources: Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017; He et al., "FastReID: A
+    Pytorch Toolbox for General Instance Re-identification", ACM Multimedia 2023 (flat phase).
 
     Args:
-        max_epochs: when the rate reaches its end.
-        flat: share of that time in which the full rate is kept, below 1.
-        final: share of the full rate at the end.
+        max_epochs: Epoch in which the schedule ends.
+        flat: Fraction of `max_epochs` that the learning rate stays constant before it decreases, at least 0 and below 1.
+        final: Fraction of the base learning rate at the end, between 0 and 1.
 
     Raises:
-        ValueError: if a number is out of range.
+        ValueError: If a number is out of range.
     """
 
     def __init__(self, max_epochs: float, flat: float = 0.0, final: float = 0.0) -> None:
         if max_epochs <= 0 or not 0 <= flat < 1 or not 0 <= final <= 1:
             raise ValueError(
-                f"scheduler.flat={flat} must be 0 or more and below 1, scheduler.final={final} lie in 0 to 1, and some "
-                f"epochs be left, not {max_epochs}."
+                f"scheduler.flat={flat} must be at least 0 and below 1, scheduler.final={final} must be between 0 and 1, and "
+                f"max_epochs={max_epochs} (after warm-up) must be above 0."
             )
         self.max_epochs = max_epochs
         self.flat_epochs = flat * max_epochs
@@ -95,60 +107,61 @@ class Cosine:
 
     def __call__(self, epoch: float) -> float:
         """See `Schedule`."""
-        share = min(max(epoch - self.flat_epochs, 0) / (self.max_epochs - self.flat_epochs), 1)
-        return self.final + (1 - self.final) * (1 + math.cos(math.pi * share)) / 2
+        progress = min(max(epoch - self.flat_epochs, 0) / (self.max_epochs - self.flat_epochs), 1)
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * progress)) / 2
 
 
 class OneCycle:
-    """Up to the full rate along half a cosine, then down along another.
+    """One-cycle schedule: the learning rate rises to its base value and then decreases, each along half a cosine.
 
-    Source: Smith, Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates", 2018;
-    the momentum stays as it is.
+    Unlike in the paper, the momentum is constant.
+
+    Source: Smith, Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates", 2018.
 
     Args:
-        max_epochs: when the cycle ends.
-        rise: share of the time in which the rate rises, above 0 and below 1.
-        first: share of the full rate at the start.
-        final: likewise at the end.
+        max_epochs: Epoch in which the schedule ends.
+        rise: Fraction of `max_epochs` in which the learning rate rises, above 0 and below 1.
+        first: Fraction of the base learning rate at the start, between 0 and 1.
+        final: Fraction of the base learning rate at the end, between 0 and 1.
 
     Raises:
-        ValueError: if a number is out of range.
+        ValueError: If a number is out of range.
     """
 
     def __init__(self, max_epochs: float, rise: float = 0.3, first: float = 0.04, final: float = 4e-6) -> None:
         if max_epochs <= 0 or not 0 < rise < 1 or not 0 <= first <= 1 or not 0 <= final <= 1:
             raise ValueError(
-                f"scheduler.rise={rise} must lie between 0 and 1, scheduler.first={first} and scheduler.final={final} in "
-                f"0 to 1, and some epochs must be left, not {max_epochs}."
+                f"scheduler.rise={rise} must be above 0 and below 1, scheduler.first={first} and scheduler.final={final} must "
+                f"be between 0 and 1, and max_epochs={max_epochs} (after warm-up) must be above 0."
             )
-        self.top = rise * max_epochs
-        self.up = Cosine(self.top, final=first)
-        self.down = Cosine(max_epochs - self.top, final=final)
+        self.peak_epoch = rise * max_epochs
+        self.up = Cosine(self.peak_epoch, final=first)
+        self.down = Cosine(max_epochs - self.peak_epoch, final=final)
 
     def __call__(self, epoch: float) -> float:
         """See `Schedule`."""
-        return self.up(self.top - epoch) if epoch < self.top else self.down(epoch - self.top)
+        return self.up(self.peak_epoch - epoch) if epoch < self.peak_epoch else self.down(epoch - self.peak_epoch)
 
 
 class WarmUp:
-    """A linear rise from the share `factor` over the first epochs, and then a schedule that starts there.
+    """Linear warm-up, followed by another schedule.
 
     Source: Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour", 2017.
 
     Args:
-        schedule: what follows.
-        epochs: of the rise; 0 for none.
-        factor: share of the full rate at the start.
+        schedule: Schedule that starts after the warm-up.
+        epochs: Length of the warm-up in epochs; 0 for no warm-up.
+        factor: Fraction of the base learning rate at the start, above 0 and at most 1.
 
     Raises:
-        ValueError: if a number is out of range.
+        ValueError: If a number is out of range.
     """
 
     def __init__(self, schedule: Schedule, epochs: float, factor: float) -> None:
         if epochs < 0 or not 0 < factor <= 1:
             raise ValueError(
-                f"scheduler.warmup_epochs={epochs} must be 0 or more, scheduler.warmup_factor={factor} above 0 and at "
-                "most 1."
+                f"scheduler.warmup_epochs={epochs} must be at least 0, and scheduler.warmup_factor={factor} must be above 0 "
+                "and at most 1."
             )
         self.schedule = schedule
         self.epochs = epochs
@@ -164,30 +177,35 @@ class WarmUp:
 def build_scheduler(
     optimizer: Optimizer, spec: Mapping[str, Any], steps_per_epoch: Callable[[], float] = lambda: 1
 ) -> LambdaLR:
-    """Build what sets the rates of an optimiser.
+    """Build the learning-rate scheduler of an optimizer.
 
     Args:
-        optimizer: whose rates it sets.
-        spec: of a `Schedule`, and three keys of ours: over `warmup_epochs` the rate first rises linearly from the share
-            `warmup_factor`, and the schedule proper starts after that; `max_epochs`, if it has one, counts both.
-            `interval` is how often the rate changes: once an `epoch` or at every `step`.
-        steps_per_epoch: of the optimiser; asked with `interval: step`, at every step, as it need not be known yet.
+        optimizer: Optimizer with base learning rates.
+        spec: Spec of a `Schedule`, with up to three additional keys:
+
+            - `warmup_epochs`: Length of a linear warm-up before the schedule, 0 by default. `max_epochs` of the schedule
+              includes it.
+            - `warmup_factor`: Fraction of the base learning rate at the start of the warm-up, 0.01 by default.
+            - `interval`: "epoch" to update the rate once per epoch, the default, or "step" for every optimizer step.
+        steps_per_epoch: Function that returns the number of optimizer steps per epoch. It is called at every step, because
+            the number may not be known at first; not used with `interval: epoch`.
 
     Raises:
-        ValueError: if a number is out of range or the spec does not fit.
+        ValueError: If a number is out of range, the interval is unknown, or the schedule does not accept the spec.
     """
     arguments = dict(spec)
     epochs, factor = arguments.pop("warmup_epochs", 0), arguments.pop("warmup_factor", 0.01)
     interval = arguments.pop("interval", "epoch")
     if interval not in INTERVALS:
-        raise ValueError(f"scheduler.interval={interval!r} must be one of {', '.join(INTERVALS)}.")
+        raise ValueError(f"scheduler.interval={interval!r} is invalid: must be one of {', '.join(INTERVALS)}.")
     if "max_epochs" in arguments:
         if epochs >= arguments["max_epochs"]:
             raise ValueError(
-                f"scheduler.warmup_epochs={epochs} must be below trainer.max_epochs={arguments['max_epochs']}."
+                f"scheduler.warmup_epochs={epochs} is invalid: must be below "
+                f"trainer.max_epochs={arguments['max_epochs']}."
             )
         arguments["max_epochs"] -= epochs
     schedule = WarmUp(build(arguments), epochs, factor)
     by_step = interval == "step"
-    # A function, whose state is empty: a checkpoint of the schedule's own objects could not be read safely.
+    # LambdaLR stores the attributes of a callable object in checkpoints, which could not be loaded safely, but not of a lambda.
     return LambdaLR(optimizer, lambda count: schedule(count / steps_per_epoch() if by_step else count))

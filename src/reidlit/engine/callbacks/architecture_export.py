@@ -1,4 +1,4 @@
-"""The architecture that a search has found, as a file that trains."""
+"""Export of the architecture found by a search as a model configuration."""
 
 import math
 from collections.abc import Mapping
@@ -18,17 +18,17 @@ from reidlit.models.backbones.osnet_ain import CANDIDATES, OSNetAIN
 from reidlit.spec import TARGET
 
 NAME = "osnet_ain_found"
-PARTS = ("pool", "temporal", "neck", "classifier")
+COMPONENTS = ("pool", "temporal", "neck", "classifier")
 
 
 class FoundArchitecture(pl.Callback):
-    """Writes the most probable architecture after each epoch, as `<folder>/model/osnet_ain_found.yaml`.
+    """Writes the most probable architecture to `<folder>/model/osnet_ain_found.yaml` after each epoch.
 
-    That is the model of the search, with an `OSNetAIN` of the layout found in the place of its backbone:
+    The file contains the model of the search, with an `OSNetAIN` of the layout found as its backbone. Train it with
     `reidlit train --config-dir <folder> model=osnet_ain_found`.
 
     Args:
-        folder: becomes a folder of configuration.
+        folder: Folder that becomes a configuration folder.
     """
 
     def __init__(self, folder: str) -> None:
@@ -36,68 +36,69 @@ class FoundArchitecture(pl.Callback):
 
     @property
     def path(self) -> Path:
-        """Of the file."""
+        """Path of the file."""
         return self.folder / "model" / f"{NAME}.yaml"
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write, whole."""
+        """Write the file atomically."""
         module = cast("ArchitectureSearchModule", pl_module)
         datamodule = cast("ReIDDataModule", getattr(trainer, "datamodule", None))
         epoch = trainer.current_epoch
-        told = (
+        comment = (
             f"Found on {datamodule.name}; epochs: {epoch + 1}, temperature: {module.temperature_of(epoch):g}, mean entropy of "
-            f"the choices: {module.space.entropy.mean():.3f} nats, of {math.log(len(CANDIDATES)):.3f} before the search."
+            f"the choices: {module.space.entropy.mean():.3f} nats ({math.log(len(CANDIDATES)):.3f} before the search)."
         )
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(self.path, as_option(module, told).encode())
+        atomic_write(self.path, as_option(module, comment).encode())
 
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say what was found, and how to train it."""
+        """Print the architecture and the command that trains it."""
         layout = cast("ArchitectureSearchModule", pl_module).space.layout
         Console().print(
-            f"found: [{', '.join(layout)}]; train it by reidlit train --config-dir {self.folder} model={NAME}",
+            f"architecture: [{', '.join(layout)}]; train it with: reidlit train --config-dir {self.folder} model={NAME}",
             highlight=False,
             soft_wrap=True,
             markup=False,
         )
 
 
-def as_option(module: ArchitectureSearchModule, told: str) -> str:
-    """The model found, as YAML for a folder `model`.
+def as_option(module: ArchitectureSearchModule, comment: str) -> str:
+    """Return the model found as the YAML of a choice in the configuration group `model`.
 
     Args:
-        module: of the search.
-        told: a comment.
+        module: Module of the search.
+        comment: Line of text for the head of the file.
     """
     model, space = module.hparams["model"], module.space
-    chosen = {part: _option(part, model[part]) for part in PARTS if model.get(part)}
+    choices = {component: _choice(component, model[component]) for component in COMPONENTS if model.get(component)}
     backbone = {TARGET: f"{OSNetAIN.__module__}.{OSNetAIN.__name__}", "width": space.width, "layout": space.layout}
     content = {
-        # So that model/neck=... can be given for it as for other models.
-        "defaults": [*({part: name} for part, name in chosen.items() if name), "_self_"],
+        # The defaults list makes overrides such as model/neck=... work as for other models.
+        "defaults": [*({component: name} for component, name in choices.items() if name), "_self_"],
         **model,
         "backbone": backbone,
     }
-    for part, name in chosen.items():
-        if name and option(f"model/{part}", name) == model[part]:
-            del content[part]
+    for component, name in choices.items():
+        if name and option(f"model/{component}", name) == model[component]:
+            del content[component]
     rows = zip(space.positions, space.probabilities.tolist(), strict=True)
-    shares = [
-        f"#   {name}: " + ", ".join(f"{word} {share:.3f}" for word, share in zip(CANDIDATES, row, strict=True))
+    probabilities = [
+        f"#   {name}: "
+        + ", ".join(f"{candidate} {value:.3f}" for candidate, value in zip(CANDIDATES, row, strict=True))
         for name, row in rows
     ]
     title = (
-        '# OSNet-AIN of a layout found. Zhou, Yang, Cavallaro, Xiang, "Learning Generalisable Omni-Scale Representations for '
-        'Person Re-Identification", TPAMI 2021.'
+        "# OSNet-AIN with a layout found by architecture search. Zhou, Yang, Cavallaro, Xiang, "
+        '"Learning Generalisable Omni-Scale Representations for Person Re-Identification", TPAMI 2021.'
     )
-    return "\n".join([title, f"# {told}", *shares, OmegaConf.to_yaml(OmegaConf.create(content))])
+    return "\n".join([title, f"# {comment}", *probabilities, OmegaConf.to_yaml(OmegaConf.create(content))])
 
 
-def _option(part: str, spec: Mapping[str, Any]) -> str | None:
-    """The option of conf/model/<part> that a spec is, else one with the same keys, of which it changes values."""
-    known = {name: option(f"model/{part}", name) for name in options(f"model/{part}")}
-    alike = [name for name, own in known.items() if own.keys() == spec.keys() and own[TARGET] == spec[TARGET]]
-    same = [name for name in alike if known[name] == spec]
-    return next(iter([*same, *alike]), None)
+def _choice(component: str, spec: Mapping[str, Any]) -> str | None:
+    """Return the choice in conf/model/<component> that equals a spec, or else one that differs in values only."""
+    specs = {name: option(f"model/{component}", name) for name in options(f"model/{component}")}
+    similar = [name for name, own in specs.items() if own.keys() == spec.keys() and own[TARGET] == spec[TARGET]]
+    equal = [name for name in similar if specs[name] == spec]
+    return next(iter([*equal, *similar]), None)

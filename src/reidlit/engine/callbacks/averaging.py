@@ -92,10 +92,10 @@ class EMA(_Averaging):
 
     def __init__(self, decay: float = 0.999, every_n_steps: int = 1, start_step: int = 0) -> None:
         if not 0 <= decay < 1:
-            raise ValueError(f"ema.decay={decay} must be 0 or more and below 1.")
+            raise ValueError(f"ema.decay={decay} is invalid: must be at least 0 and below 1.")
         if every_n_steps < 1 or start_step < 0:
             raise ValueError(
-                f"ema.every_n_steps={every_n_steps} must be 1 or more, ema.start_step={start_step} 0 or more."
+                f"ema.every_n_steps={every_n_steps} must be at least 1, and ema.start_step={start_step} at least 0."
             )
         self.every_n_steps = every_n_steps
         self.start_step = start_step
@@ -124,7 +124,7 @@ class SWA(_Averaging):
 
     def __init__(self, start: float = 0.75) -> None:
         if not 0 <= start < 1:
-            raise ValueError(f"swa.start={start} must be 0 or more and below 1.")
+            raise ValueError(f"swa.start={start} is invalid: must be at least 0 and below 1.")
         self.start = start
         self._start_epoch = 0
         super().__init__(swa_update())
@@ -134,8 +134,8 @@ class SWA(_Averaging):
         if stage == "fit":
             if trainer.max_epochs is None or trainer.max_epochs < 0:
                 raise ValueError(
-                    f"trainer.max_epochs={trainer.max_epochs} must be a number of epochs: swa.start={self.start} is a "
-                    "fraction of it."
+                    f"trainer.max_epochs={trainer.max_epochs} is invalid with SWA: must be limited, because "
+                    f"swa.start={self.start} is a fraction of it."
                 )
             self._start_epoch = int(trainer.max_epochs * self.start)
         super().setup(trainer, pl_module, stage)
@@ -165,13 +165,13 @@ def _recompute_statistics(model: nn.Module, trainer: pl.Trainer) -> None:
     if math.isfinite(trainer.num_training_batches):
         batches = islice(batches, int(trainer.num_training_batches))
     with trainer.precision_plugin.forward_context():
-        update_bn((trainer.strategy.batch_to_device(batch) for batch in batches), _OfBatch(model))
+        update_bn((trainer.strategy.batch_to_device(batch) for batch in batches), _BatchAdapter(model))
     for name, buffer in model.named_buffers():
-        if name.endswith(("running_mean", "running_var")):  # each rank has seen only its own batches
+        if name.endswith(("running_mean", "running_var")):  # each rank has statistics of its own batches only
             buffer.copy_(trainer.strategy.reduce(buffer, reduce_op="mean"))
 
 
-class _OfBatch(nn.Module):
+class _BatchAdapter(nn.Module):
     """Adapter that calls a model with a batch."""
 
     def __init__(self, model: nn.Module) -> None:

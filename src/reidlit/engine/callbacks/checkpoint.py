@@ -22,7 +22,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write `checkpoint` to `path`.
 
         Raises:
-            OSError: If it cannot be written; the message says what remains.
+            OSError: If the file cannot be written; the message says which checkpoints remain.
         """
         target = Path(path)
         buffer = io.BytesIO()
@@ -36,9 +36,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except OSError as error:
             raise OSError(
                 error.errno,
-                f"the checkpoint {target} ({buffer.getbuffer().nbytes / 1e6:.1f} MB) cannot be written: "
-                f"{error.strerror}. Earlier checkpoints are intact: free space, or choose another hydra.run.dir, "
-                "and resume with ckpt_path=last",
+                f"Checkpoint {target} ({buffer.getbuffer().nbytes / 1e6:.1f} MB) cannot be written: {error.strerror}. "
+                "Earlier checkpoints are intact. Free space or choose another hydra.run.dir, and resume with ckpt_path=last",
             ) from error
 
     def load_checkpoint(
@@ -72,8 +71,8 @@ def _end_epoch(loop: dict[str, Any]) -> None:
 class SaveOnStop(pl.Callback):
     """Saves a checkpoint on SIGTERM, which schedulers send before they kill a run.
 
-    Lightning first finishes the current batch. A step that accumulates the gradients of several batches cannot be resumed in
-    its middle; in that case the previous checkpoint is kept.
+    Lightning first finishes the current batch. A partially accumulated step cannot be resumed, so the previous checkpoint is
+    kept in that case.
 
     Args:
         path: Checkpoint file, the same as at the end of an epoch.

@@ -10,24 +10,24 @@ from torch import Tensor
 
 from reidlit.engine.callbacks.lightning_internals import is_logged
 
-ROUNDING = 1e-6  # a spread below it means equal embeddings
+ROUNDING = 1e-6  # embeddings with a smaller spread are equal up to rounding
 
 
 class CollapseMonitor(pl.Callback):
     """Logs the spread of a batch's embeddings, and warns once when they collapse to one point.
 
-    It measures at the first step and at every step that the loggers record, on the features that metric losses read, from the
-    first branch and the first rank. It logs `train/positive_distance` and `train/negative_distance`, the mean Euclidean
-    distances within and between identities, if the batch has such pairs, and `train/spread`, see `spread`.
+    It measures the features of the first branch, on the first rank, at the first step and at every step that the loggers
+    record. It logs `train/spread` (see `spread`) and, if the batch has such pairs, the mean Euclidean distances within and
+    between identities as `train/positive_distance` and `train/negative_distance`.
 
     Training from scratch with a high learning rate may find that equal embeddings, often zero, are the cheapest solution
     (Hermans, Beyer, Leibe, "In Defense of the Triplet Loss for Person Re-Identification", arXiv 2017, section 3.2). The
-    gradient is zero there, so the loss never recovers. A collapse is a fall of the spread, not a small spread: some networks,
-    for example those with a small layer scale, start with a tiny one.
+    gradient is zero there, so the loss never recovers. A collapse is a drop of the spread, not a small spread: some networks,
+    for example those with a small layer scale, start with a tiny spread.
 
     Args:
-        fall: Fraction of the widest spread so far below which the embeddings count as equal.
-        looks: Number of consecutive measurements that must be below it.
+        fall: Fraction of the largest spread so far below which the embeddings count as equal, above 0 and below 1.
+        looks: Number of consecutive measurements that must be below it, at least 1.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -35,9 +35,9 @@ class CollapseMonitor(pl.Callback):
 
     def __init__(self, fall: float = 1e-3, looks: int = 5) -> None:
         if not 0 < fall < 1:
-            raise ValueError(f"spread.fall={fall} must lie between 0 and 1.")
+            raise ValueError(f"spread.fall={fall} is invalid: must be above 0 and below 1.")
         if looks < 1:
-            raise ValueError(f"spread.looks={looks} must be 1 or more.")
+            raise ValueError(f"spread.looks={looks} is invalid: must be at least 1.")
         self.fall = fall
         self.looks = looks
         self.widest = 0.0
@@ -47,15 +47,15 @@ class CollapseMonitor(pl.Callback):
 
     @property
     def state_key(self) -> str:
-        """Key of the state in checkpoints: the first name of this class, which existing checkpoints contain."""
+        """Key of the state in checkpoints, the original name of this class, so that existing checkpoints can be loaded."""
         return "SpreadWatch"
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the widest spread so far."""
+        """Return the largest spread so far."""
         return {"widest": self.widest}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the widest spread so far."""
+        """Restore the largest spread so far."""
         self.widest = state_dict["widest"]
 
     def on_train_batch_end(
@@ -69,7 +69,7 @@ class CollapseMonitor(pl.Callback):
         """Log the spread and the distances of a batch of several images if the step is logged."""
         step = trainer.global_step
         features, pid = (outputs or {}).get("features"), batch["pid"]
-        is_new = step != self._step  # several batches may belong to a step
+        is_new = step != self._step  # several batches may accumulate to one step
         if features is None or len(features) < 2 or not is_new or not is_logged(trainer, step, first=True):
             return
         self._step = step
@@ -89,19 +89,18 @@ class CollapseMonitor(pl.Callback):
         if self._in_a_row == self.looks and not self._warned:
             self._warned = True
             rank_zero_warn(
-                f"The embeddings have collapsed to one point: up to step {step}, {self.looks} consecutive measurements "
-                f"of train/spread were at most {measured:.2g}, and it was {self.widest:.2g} before. The model no longer "
-                "distinguishes identities, and the loss will stay constant (a soft-margin triplet loss at ln 2, a hard one at "
-                "its margin, softmax at ln(classes)). Restart with a lower optimizer.lr, with scheduler.warmup_epochs=5, with "
-                "the hard margin loss.losses.triplet.margin=0.3, or with softmax first: loss=softmax_triplet "
-                "+loss.starts.triplet=10."
+                f"The embeddings have collapsed to one point: train/spread fell from {self.widest:.2g} to {measured:.2g} and "
+                f"stayed low for {self.looks} measurements, up to step {step}. The model no longer distinguishes identities, "
+                "and the loss will stay constant (ln 2 for a soft-margin triplet loss, its margin for a hard one, ln(classes) "
+                "for softmax). Restart with a lower optimizer.lr, scheduler.warmup_epochs=5, the hard margin "
+                "loss.losses.triplet.margin=0.3, or softmax first: loss=softmax_triplet +loss.starts.triplet=10."
             )
 
 
 def spread(features: Tensor) -> Tensor:
-    """Return the spread of (N, D) embeddings relative to their size: 0 if all are equal or zero, 1 if their mean is zero.
+    """Return the relative spread of (N, D) embeddings: 0 if all are equal or zero, 1 if their mean is zero.
 
-    The root mean squared deviation from their mean, divided by their root mean square norm.
+    The spread is the root mean square distance to the mean embedding, divided by the root mean square norm.
     """
     features = features.float()
     deviation = (features - features.mean(0)).square().sum(1).mean()
@@ -117,9 +116,9 @@ def distances(features: Tensor, pid: Tensor) -> dict[str, Tensor]:
         pid: (N,) identities.
 
     Returns:
-        `positive_distance` and `negative_distance`, each only if there is such a pair.
+        `positive_distance` and `negative_distance`, each only if the batch has such pairs.
     """
-    # Matrix products would round the distances of nearly equal embeddings to zero.
+    # Computing distances by matrix products would round those of nearly equal embeddings to zero.
     distance = torch.cdist(features.float(), features.float(), compute_mode="donot_use_mm_for_euclid_dist")
     same = pid[:, None] == pid[None, :]
     pairs = {"positive": same & ~torch.eye(len(pid), dtype=torch.bool, device=pid.device), "negative": ~same}

@@ -1,4 +1,4 @@
-"""Two-step training: first the new layers alone, then everything."""
+"""Two-step training: first only the new layers, then all layers."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -11,32 +11,33 @@ from reidlit.engine.reid import ReIDModule
 
 
 class Freeze(pl.Callback):
-    """For the first epochs train only the named parts; the others keep their weights and batch-norm statistics.
+    """Trains only some layers for the first epochs; all others keep their weights and batch-norm statistics.
 
-    Source: Geng et al., "Deep Transfer Learning for Person Re-identification", arXiv 2016. The learning-rate schedule
-    keeps running. What was frozen before the run stays frozen after it.
+    The learning-rate schedule is not affected. Parameters that were frozen before training stay frozen.
+
+    Source: Geng et al., "Deep Transfer Learning for Person Re-identification", arXiv 2016.
 
     Args:
-        epochs: how many; 0 freezes nothing.
-        open_layers: dotted names of the parts that train, e.g. `classifier`, `neck`, `backbone.conv5`.
+        epochs: Number of epochs with frozen layers; 0 freezes nothing.
+        open_layers: Dotted names of the modules that train, such as `classifier`, `neck` or `backbone.conv5`.
 
     Raises:
-        ValueError: if epochs is negative.
+        ValueError: If epochs is negative; during training, if a module does not exist.
     """
 
     def __init__(self, epochs: int, open_layers: Sequence[str] = ("classifier",)) -> None:
         if epochs < 0:
-            raise ValueError(f"freeze.epochs={epochs} must be 0 or more.")
+            raise ValueError(f"freeze.epochs={epochs} is invalid: must be at least 0.")
         self.epochs = epochs
         self.open_layers = tuple(open_layers)
         self._frozen: list[nn.Parameter] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Likewise where a run goes on within an epoch."""
+        """Freeze layers if training resumes within an epoch."""
         self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Freeze or release, by the epoch alone, so that a resumed run does as the unbroken one."""
+        """Freeze or unfreeze layers, depending on the epoch only, so that a resumed run behaves the same."""
         networks = cast("ReIDModule", pl_module).networks
         if trainer.current_epoch >= self.epochs:
             if self._frozen:
@@ -49,12 +50,12 @@ class Freeze(pl.Callback):
             self._freeze(network)
 
     def _freeze(self, model: nn.Module) -> None:
-        opened = named_modules(model, self.open_layers, "freeze.open_layers")
-        trained = {id(parameter) for layer in opened for parameter in layer.parameters()}
+        open_layers = named_modules(model, self.open_layers, "freeze.open_layers")
+        trained_ids = {id(parameter) for layer in open_layers for parameter in layer.parameters()}
         model.eval()
-        for layer in opened:
+        for layer in open_layers:
             layer.train()
         for parameter in model.parameters():
-            if parameter.requires_grad and id(parameter) not in trained:
+            if parameter.requires_grad and id(parameter) not in trained_ids:
                 parameter.requires_grad_(False)
                 self._frozen.append(parameter)

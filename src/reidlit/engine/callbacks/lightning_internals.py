@@ -22,7 +22,7 @@ def is_logged(trainer: pl.Trainer, step: int, first: bool = False) -> bool:
     Args:
         trainer: Trainer, whose `log_every_n_steps` decides.
         step: Number of the step, from 1.
-        first: Whether the first step counts as recorded if there are loggers at all.
+        first: Whether the first step counts as recorded if logging is enabled.
     """
     every = getattr(trainer, "log_every_n_steps", 0)
     return bool(every) and (step % every == 0 or (first and step == 1))

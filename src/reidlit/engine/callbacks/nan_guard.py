@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 from reidlit.engine.callbacks.lightning_internals import pending_scaler
 
 ON_NAN = ("stop", "skip")
-MAX_PATHS = 8  # in a message
-MAX_SKIPPED_IN_A_ROW = 20  # beyond that, skipping batches will not help
+MAX_PATHS = 8  # listed in an error message
+MAX_SKIPPED_IN_A_ROW = 20  # after more, skipping batches will not help
 DEVICE_CHECK_INTERVAL = 20  # batches, on a device that runs asynchronously
 REMEDY = (
     "Try a lower optimizer.lr, scheduler.warmup_epochs=5, trainer.gradient_clip_val=1 or trainer.precision=32-true."
@@ -21,18 +21,18 @@ REMEDY = (
 
 
 class NaNGuard(pl.Callback):
-    """Acts on a NaN or infinite loss, and prevents checkpoints with NaN or infinite weights.
+    """Stops training on a NaN or infinite loss or skips the step, and prevents checkpoints with NaN or infinite weights.
 
     Reading a loss synchronizes with the device. With `stop`, losses on a GPU are therefore checked every few steps and before
-    each validation and checkpoint; losses on a CPU at every step, before they reach the weights. The losses of all ranks
-    count, and all ranks stop. A step that a gradient scaler skips is not an error: its loss is finite.
+    each validation and checkpoint. Losses on a CPU are checked at every step, before they affect the weights. If the loss of
+    any rank is bad, all ranks stop. A step that a gradient scaler skips is not an error, because its loss is finite.
 
     Args:
-        on_nan: `stop` raises an error that names the images. `skip` restores the weights, the optimizer state and the
-            buffers (such as batch-norm statistics) to their values before the step, for all of its batches if gradients
-            accumulate, continues, and logs the number of such steps as `train/skipped`. It checks every step and copies the
-            buffers, which is slightly slower; after 20 consecutive steps it stops too.
-        every_n_steps: Number of batches between two checks with `stop`; `None` means 1 on a CPU and 20 elsewhere.
+        on_nan: "stop" raises an error that lists the images of the batch. "skip" leaves the weights, the optimizer state and
+            the buffers (such as batch-norm statistics) as they were before the step, continues, and logs the number of skipped
+            steps as `train/skipped`. With gradient accumulation it skips all batches of the step. It is slightly slower,
+            because it checks every step and copies the buffers. After 20 consecutive skipped steps, training stops.
+        every_n_steps: Number of batches between two checks with "stop"; None for 1 on a CPU and 20 elsewhere.
 
     Raises:
         ValueError: If an argument is out of range; during training, if a loss or a weight is NaN or infinite.
@@ -40,9 +40,9 @@ class NaNGuard(pl.Callback):
 
     def __init__(self, on_nan: str = "stop", every_n_steps: int | None = None) -> None:
         if on_nan not in ON_NAN:
-            raise ValueError(f"watch.on_nan={on_nan!r} must be one of {', '.join(ON_NAN)}.")
+            raise ValueError(f"watch.on_nan={on_nan!r} is invalid: must be one of {', '.join(ON_NAN)}.")
         if every_n_steps is not None and every_n_steps < 1:
-            raise ValueError(f"watch.every_n_steps={every_n_steps} must be 1 or more, or null.")
+            raise ValueError(f"watch.every_n_steps={every_n_steps} is invalid: must be at least 1, or null.")
         self.skip = on_nan == "skip"
         self.every_n_steps = every_n_steps
         self.skipped = 0
@@ -55,7 +55,7 @@ class NaNGuard(pl.Callback):
 
     @property
     def state_key(self) -> str:
-        """Key of the state in checkpoints: the first name of this class, which existing checkpoints contain."""
+        """Key of the state in checkpoints, the original name of this class, so that existing checkpoints can be loaded."""
         return "LossWatch"
 
     def state_dict(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class NaNGuard(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Mapping[str, Tensor], batch_idx: int
     ) -> None:
-        """Remember the images and the buffers that the forward pass will change."""
+        """Store the image indices, and the buffers, which the forward pass will change."""
         self._images = batch["index"]
         if self.skip:
             self._buffers = {name: buffer.clone() for name, buffer in pl_module.named_buffers()}
@@ -103,13 +103,13 @@ class NaNGuard(pl.Callback):
             raise _error(trainer, bad, f"The {MAX_SKIPPED_IN_A_ROW} steps before it were skipped for the same reason.")
         scaler = pending_scaler(trainer, optimizer)
         if scaler is not None:
-            scaler.unscale_(optimizer)  # a fused optimizer would do so in its step, and then miss the gradients
+            scaler.unscale_(optimizer)  # a fused optimizer would unscale in its step, and fail without gradients
         optimizer.zero_grad(set_to_none=True)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Restore the buffers that a bad batch changed; not earlier, since the backward pass reads them."""
+        """Restore the buffers that a bad batch changed. The backward pass needs them, so it cannot be done earlier."""
         if self.skip:
             if self._bad_batch is not None:
                 for name, buffer in pl_module.named_buffers():
@@ -117,17 +117,17 @@ class NaNGuard(pl.Callback):
             pl_module.log("train/skipped", float(self.skipped))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Check the recorded losses: scores of broken weights are meaningless."""
+        """Check the recorded losses before validation, as scores of broken weights are meaningless."""
         self._check(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Check the losses that remain."""
+        """Check the remaining losses."""
         self._check(trainer)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Check losses and weights before the file is touched: a gradient can be NaN while the loss is finite.
+        """Check losses and weights before the file is written: a gradient can be NaN although the loss is finite.
 
         Raises:
             ValueError: If a loss or a weight is NaN or infinite.
@@ -136,17 +136,17 @@ class NaNGuard(pl.Callback):
         finite = torch.stack([parameter.detach().isfinite().all() for parameter in pl_module.parameters()]).all()
         if trainer.strategy.reduce((~finite).float(), reduce_op="max"):
             raise ValueError(
-                f"Weights are NaN or infinite after step {trainer.global_step} in epoch {trainer.current_epoch}, although the "
-                f"losses were finite: a gradient was not. {_last_checkpoint(trainer)} {REMEDY}"
+                f"Weights are NaN or infinite after step {trainer.global_step} in epoch {trainer.current_epoch}. The losses "
+                f"were finite, but a gradient was not. {_last_checkpoint(trainer)} {REMEDY}"
             )
 
     def _check(self, trainer: pl.Trainer) -> None:
         bad = self._first_bad(trainer)
         if bad is not None:
-            raise _error(trainer, bad, "callbacks.watch.on_nan=skip skips such batches.")
+            raise _error(trainer, bad, "Set callbacks.watch.on_nan=skip to skip such batches.")
 
     def _first_bad(self, trainer: pl.Trainer) -> "_Step | None":
-        """Return the first unchecked step whose loss was bad on any rank, so that all ranks act alike."""
+        """Return the first unchecked step with a bad loss on any rank, the same step on all ranks."""
         steps, self._unchecked = self._unchecked, []
         if not steps:
             return None
@@ -165,17 +165,17 @@ class _Step(NamedTuple):
 
 
 def _error(trainer: pl.Trainer, bad: _Step, hint: str) -> ValueError:
-    """Return the error for a bad loss; must be called on all ranks, since each knows only the images of its batch."""
-    own = [] if bool(bad.loss.isfinite()) else bad.images.tolist()
-    ranks: list[Any] = [own]
+    """Return the error for a bad loss. All ranks must call this, because it gathers the image indices of all ranks."""
+    rank_indices = [] if bool(bad.loss.isfinite()) else bad.images.tolist()
+    all_indices: list[Any] = [rank_indices]
     if trainer.world_size > 1:
-        ranks = [None] * trainer.world_size
-        torch.distributed.all_gather_object(ranks, own)
-    paths = _paths(trainer, dict.fromkeys(index for each in ranks for index in each))
+        all_indices = [None] * trainer.world_size
+        torch.distributed.all_gather_object(all_indices, rank_indices)
+    paths = _paths(trainer, dict.fromkeys(index for indices in all_indices for index in indices))
     rest = f" and {len(paths) - MAX_PATHS} more" if len(paths) > MAX_PATHS else ""
     return ValueError(
-        f"The loss is NaN or infinite in epoch {bad.epoch}, at step {bad.step}, as counted by the loggers. Images of the "
-        f"batch: {', '.join(paths[:MAX_PATHS])}{rest}. {_last_checkpoint(trainer)} {REMEDY} {hint}"
+        f"The loss is NaN or infinite in epoch {bad.epoch}, at step {bad.step} (as logged). Images of the batch: "
+        f"{', '.join(paths[:MAX_PATHS])}{rest}. {_last_checkpoint(trainer)} {REMEDY} {hint}"
     )
 
 
@@ -188,14 +188,12 @@ def _paths(trainer: pl.Trainer, indices: Iterable[int]) -> list[str]:
 
 
 def _last_checkpoint(trainer: pl.Trainer) -> str:
-    """Return a sentence that names the newest checkpoint of this run, or else the one that it was resumed from."""
+    """Return a sentence with the newest checkpoint of this run, or else the one that it was resumed from."""
     paths = [trainer.ckpt_path]
     for callback in trainer.checkpoint_callbacks:
         paths += [getattr(callback, name, None) for name in ("best_model_path", "last_model_path")]
     existing = [Path(path) for path in paths if path and Path(path).is_file()]
     if not existing:
-        return "No checkpoint was written before it."
+        return "No earlier checkpoint exists."
     last = max(existing, key=lambda path: path.stat().st_mtime)
-    return (
-        f"The last good checkpoint is {last}: resume from it with ckpt_path, or start a new run from it with weights."
-    )
+    return f"The last good checkpoint is {last}. Resume it with ckpt_path, or start a new run from it with weights."

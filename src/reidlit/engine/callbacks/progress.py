@@ -1,4 +1,4 @@
-"""The progress bar: loss, accuracy, images a second, time left."""
+"""Progress bar with loss, accuracy, images per second and remaining time."""
 
 import time
 from typing import Any
@@ -8,7 +8,11 @@ from pytorch_lightning.callbacks import RichProgressBar
 
 
 class Progress(RichProgressBar):
-    """Lightning's rich progress bar with the rate of images and the time left of the whole run."""
+    """Lightning's rich progress bar, with images per second and the remaining time of the run.
+
+    Args:
+        refresh_rate: Number of batches between two updates of the bar.
+    """
 
     def __init__(self, refresh_rate: int = 10) -> None:
         super().__init__(refresh_rate=refresh_rate)
@@ -17,23 +21,22 @@ class Progress(RichProgressBar):
         self._steps = 0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure each epoch anew: the first one may compile and fill caches."""
+        """Restart the measurement, because compilation and cold caches may slow down the first epoch."""
         super().on_train_epoch_start(trainer, pl_module)
         self._since, self._images, self._steps = time.perf_counter(), 0, 0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the batch's images on all devices."""
+        """Count the images of the batch on all devices."""
         self._images += len(batch["index"]) * trainer.world_size
         self._steps += 1
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """Lightning's, without the version number, and ours."""
-        metrics = {
-            k.removeprefix("train/"): v for k, v in super().get_metrics(trainer, pl_module).items() if k != "v_num"
-        }
+        """Return Lightning's metrics without the version number, with `img/s` and the time `left`."""
+        logged = super().get_metrics(trainer, pl_module).items()
+        metrics = {name.removeprefix("train/"): value for name, value in logged if name != "v_num"}
         elapsed = time.perf_counter() - self._since
         if self._steps and trainer.training:
             metrics["img/s"] = f"{self._images / elapsed:.0f}"

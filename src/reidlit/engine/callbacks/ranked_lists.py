@@ -1,4 +1,4 @@
-"""Ranked lists drawn after a test."""
+"""Drawing of ranked lists after a test."""
 
 import math
 from collections.abc import Sequence
@@ -23,18 +23,18 @@ from reidlit.visualize.faces import blurring
 from reidlit.visualize.ranked_list import ListedImage, RankedList, draw_ranked_lists
 
 CHOICES = ("random", "worst", "best", "all")
-SHEET = 100  # rows; a longer picture opens nowhere
+MAX_ROWS = 100  # of a picture; image viewers fail to open longer ones
 
 
-class Drawn(NamedTuple):
-    """The lists of a test set that were drawn.
+class DrawnLists(NamedTuple):
+    """Ranked lists of a test set that were drawn.
 
     Attributes:
-        title: over the picture.
-        lists: (R,) in the order in which they are drawn.
+        title: Title of the picture.
+        lists: (R,) ranked lists in drawing order.
         ap: (R,) average precision of each query, NaN without a match.
-        first_match: (R,) rank of each query's first match, 0 without a match.
-        read: path -> (H, W, 3) uint8 RGB, of their images.
+        first_match: (R,) rank of the first match of each query, 0 without a match.
+        read: Function from a path to an image (H, W, 3) uint8 RGB.
     """
 
     title: str
@@ -43,29 +43,30 @@ class Drawn(NamedTuple):
     first_match: NDArray[np.int64]
     read: Read
 
-    def first(self, number: int) -> "Drawn":
-        """The first lists only."""
-        few = slice(number)
-        return self._replace(lists=self.lists[few], ap=self.ap[few], first_match=self.first_match[few])
+    def first(self, number: int) -> "DrawnLists":
+        """Return only the first lists."""
+        first = slice(number)
+        return self._replace(lists=self.lists[first], ap=self.ap[first], first_match=self.first_match[first])
 
 
 class RankedLists(pl.Callback):
-    """Draws, for each test set, some queries with the gallery images nearest to them, and writes the lists as a table.
+    """Draws ranked lists of some queries of each test set, and writes them as a table.
 
-    They stay in `drawn`, by test set, for callbacks that come later.
+    The attribute `drawn` contains the lists by test set, for callbacks that run later.
 
     Args:
-        folder: where `<dataset>.png` and `<dataset>.csv` go, and with `each` a folder `<dataset>`.
-        queries: how many; 0 draws none.
-        top_k: how many gallery images each, no more than eval.top_k.
-        choose: `random` with a fixed seed, `worst` and `best` by AP, `all`, or a list of file names or of numbers from 0.
-        each: whether to draw a picture for each query too.
-        junk: whether to show what the protocol leaves out, marked as junk: images of the query's identity from its own
-            camera. Not after post-processing, which knows no distances to them.
-        blur_faces: whether to make heads unrecognisable.
+        folder: Output folder for `<dataset>.png` and `<dataset>.csv`, and with `each` for the folder `<dataset>`.
+        queries: Number of queries; 0 to draw nothing.
+        top_k: Number of gallery images per query, at most `eval.top_k`.
+        choose: Selection of queries: "random" with a fixed seed, "worst" or "best" by AP, "all", or a list of file names or
+            of query numbers, counted from 0.
+        each: Whether to also draw a picture for each query.
+        junk: Whether to show junk images, which the protocol ignores: images of the query's identity from the query's
+            camera. It has no effect after post-processing, which does not return their distances.
+        blur_faces: Whether to make heads unrecognizable.
 
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: If an argument is out of range; after a test, if `choose` contains an unknown query.
     """
 
     def __init__(
@@ -79,16 +80,20 @@ class RankedLists(pl.Callback):
         blur_faces: bool = False,
     ) -> None:
         if queries < 0 or top_k < 1:
-            raise ValueError(f"ranked_lists.queries={queries} must be 0 or more, ranked_lists.top_k={top_k} 1 or more.")
+            raise ValueError(
+                f"ranked_lists.queries={queries} must be at least 0, and ranked_lists.top_k={top_k} at least 1."
+            )
         if isinstance(choose, str) and choose not in CHOICES:
-            raise ValueError(f"ranked_lists.choose={choose} must be one of {', '.join(CHOICES)}, or a list of queries.")
+            raise ValueError(
+                f"ranked_lists.choose={choose} is invalid: must be one of {', '.join(CHOICES)}, or a list of queries."
+            )
         self.folder = Path(folder)
         self.queries, self.top_k, self.choose, self.each, self.junk = queries, top_k, choose, each, junk
         self.read = blurring(decode) if blur_faces else decode
-        self.drawn: dict[str, Drawn] = {}
+        self.drawn: dict[str, DrawnLists] = {}
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw, on the main process."""
+        """Draw the lists on the main process."""
         self.drawn = {}
         if not self.queries or not trainer.is_global_zero:
             return
@@ -99,71 +104,71 @@ class RankedLists(pl.Callback):
         for name, sets in datamodule.test_sets.items():
             metric = module.metrics[name]
             if not isinstance(metric, ReIDMetric):
-                continue  # nothing was searched for
+                continue  # not a retrieval test
             scores: Scores = metric.compute()
             samples = [*sets.query, *sets.gallery]
             if scores.nearest is None or scores.num_queries != len(metric.collected[0].index):
-                continue  # no lists were asked for, or the queries are no images
-            rows = self._chosen(scores, metric, samples)
+                continue  # eval.top_k=0, or the queries are not images
+            rows = self._select_queries(scores, metric, samples)
             lists = self._lists(rows, scores, metric, samples)
             title = _title(name, scores)
             self._write(name, title, rows, lists)
-            self.drawn[name] = Drawn(title, lists, scores.ap[rows], scores.first_match[rows], self.read)
+            self.drawn[name] = DrawnLists(title, lists, scores.ap[rows], scores.first_match[rows], self.read)
 
-    def _chosen(self, scores: Scores, metric: ReIDMetric, samples: Sequence[Sample]) -> list[int]:
-        """The numbers of the queries, in the order in which they are drawn."""
+    def _select_queries(self, scores: Scores, metric: ReIDMetric, samples: Sequence[Sample]) -> list[int]:
+        """Return the query numbers in drawing order."""
         if not isinstance(self.choose, str):
-            return [_row(asked, metric, samples) for asked in self.choose]
+            return [_find_query(query, metric, samples) for query in self.choose]
         if self.choose == "all":
             return list(range(scores.num_queries))
         if self.choose == "random":
             return sorted(np.random.default_rng(0).permutation(scores.num_queries)[: self.queries].tolist())
-        order = scores.ap.argsort(kind="stable")  # those without a match, which are NaN, come last
+        order = scores.ap.argsort(kind="stable")  # queries without a match, with AP NaN, come last
         order = order[: int(np.isfinite(scores.ap).sum())]
         return [int(row) for row in (order if self.choose == "worst" else order[::-1])[: self.queries]]
 
     def _lists(
         self, rows: Sequence[int], scores: Scores, metric: ReIDMetric, samples: Sequence[Sample]
     ) -> list[RankedList]:
-        """The lists of some queries."""
+        """Return the ranked lists of some queries."""
         query, gallery = metric.collected
-        indices, distances = self._nearest(rows, scores, metric)
-        is_root = metric.options.get("metric", "euclidean") == "euclidean" and not metric.options.get("postprocess")
+        all_indices, all_distances = self._nearest(rows, scores, metric)
+        is_squared = metric.options.get("metric", "euclidean") == "euclidean" and not metric.options.get("postprocess")
         lists = []
-        for row, listed, far in zip(rows, indices, distances, strict=True):
-            asked = samples[int(query.index[row])]
+        for row, indices, distances in zip(rows, all_indices, all_distances, strict=True):
+            query_sample = samples[int(query.index[row])]
             entries = []
-            for index, distance in zip(listed.tolist(), far.tolist(), strict=True):
+            for index, distance in zip(indices.tolist(), distances.tolist(), strict=True):
                 if index < 0:
                     break
-                found = samples[int(gallery.index[index])]
-                # The square is enough for a ranking, but not for a reader.
-                shown = math.sqrt(max(distance, 0)) if is_root else distance
-                same = found.pid == asked.pid
-                own_camera = same and found.camid == asked.camid and found.camid >= 0
-                entries.append(_shown(found, shown, same, self.junk and own_camera))
-            lists.append(RankedList(_shown(asked), entries))
+                sample = samples[int(gallery.index[index])]
+                # Squared distances are sufficient for ranking, but people expect distances.
+                shown_distance = math.sqrt(max(distance, 0)) if is_squared else distance
+                match = sample.pid == query_sample.pid
+                is_junk = match and sample.camid == query_sample.camid and sample.camid >= 0
+                entries.append(_listed_image(sample, shown_distance, match, self.junk and is_junk))
+            lists.append(RankedList(_listed_image(query_sample), entries))
         return lists
 
     def _nearest(
         self, rows: Sequence[int], scores: Scores, metric: ReIDMetric
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Positions in the gallery and distances (R, k); without what the protocol leaves out, unless that is asked for."""
+        """Return the (R, k) gallery indices and distances of some queries, without junk images unless `junk` is set."""
         if not self.junk or metric.options.get("postprocess"):
             if scores.nearest is None:
-                raise ValueError("eval.top_k=0 keeps no ranked lists.")
+                raise ValueError("eval.top_k=0 is invalid: ranked lists need at least 1.")
             return scores.nearest.indices[rows, : self.top_k], scores.nearest.distance[rows, : self.top_k]
-        query, gallery = (part.embedding for part in metric.collected)
+        query, gallery = (collected.embedding for collected in metric.collected)
         query = query[torch.tensor(rows, dtype=torch.long, device=query.device)]
         if metric.options.get("normalize"):
             query, gallery = functional.normalize(query), functional.normalize(gallery)
-        found = nearest(query, gallery, self.top_k, metric.options.get("metric", "euclidean"))
-        return found.indices, found.distance
+        result = nearest(query, gallery, self.top_k, metric.options.get("metric", "euclidean"))
+        return result.indices, result.distance
 
     def _write(self, name: str, title: str, rows: Sequence[int], lists: Sequence[RankedList]) -> None:
         if not lists:
             return
-        draw_ranked_lists(lists[:SHEET], self.folder / f"{name}.png", title, self.read)
+        draw_ranked_lists(lists[:MAX_ROWS], self.folder / f"{name}.png", title, self.read)
         if self.each:
             for row, ranked in zip(rows, lists, strict=True):
                 stem = Path(ranked.query.path).stem
@@ -175,33 +180,35 @@ def _title(name: str, scores: Scores) -> str:
     return f"{name}: mAP {100 * scores.mAP:.1f}, rank-1 {100 * scores.rank(1):.1f}"
 
 
-def _row(asked: str | int, metric: ReIDMetric, samples: Sequence[Sample]) -> int:
-    """The number of a query that is named by its file or its number.
+def _find_query(query: str | int, metric: ReIDMetric, samples: Sequence[Sample]) -> int:
+    """Return the number of a query, given its number, path or file name.
 
     Raises:
-        ValueError: if there is no such query, or several have the name.
+        ValueError: If there is no such query, or several have the file name.
     """
     index = metric.collected[0].index.tolist()
-    if isinstance(asked, int):
-        if not 0 <= asked < len(index):
-            raise ValueError(f"ranked_lists.choose has {asked}, but queries are numbered from 0 to {len(index) - 1}.")
-        return asked
+    if isinstance(query, int):
+        if not 0 <= query < len(index):
+            raise ValueError(
+                f"ranked_lists.choose={query} is invalid: queries are numbered from 0 to {len(index) - 1}."
+            )
+        return query
     paths = [Path(first_frame(samples[number].path)) for number in index]
-    found = [row for row, path in enumerate(paths) if asked in (str(path), path.name)]
-    if len(found) != 1:
-        raise ValueError(
-            f"ranked_lists.choose has {asked!r}, which {len(found)} queries are called; give a whole path."
-        )
-    return found[0]
+    rows = [row for row, path in enumerate(paths) if query in (str(path), path.name)]
+    if len(rows) != 1:
+        raise ValueError(f"ranked_lists.choose={query!r} matches {len(rows)} queries: must match one. Use a full path.")
+    return rows[0]
 
 
-def _shown(sample: Sample, distance: float | None = None, match: bool | None = None, junk: bool = False) -> ListedImage:
+def _listed_image(
+    sample: Sample, distance: float | None = None, match: bool | None = None, junk: bool = False
+) -> ListedImage:
     frames = () if isinstance(sample.path, str) else sample.path
     return ListedImage(first_frame(sample.path), sample.pid, sample.camid, distance, match, junk, frames)
 
 
 def _columns(lists: Sequence[RankedList]) -> dict[str, NDArray[np.generic]]:
-    """A row for each query and rank."""
+    """Return table columns with a row for each query and rank."""
     rows = [(ranked.query, rank, entry) for ranked in lists for rank, entry in enumerate(ranked.entries, start=1)]
     return {
         "query": np.array([readable(query.path) for query, _, _ in rows], np.str_),

@@ -1,4 +1,4 @@
-"""Small images first, which cost less."""
+"""Training on smaller images in the first epochs."""
 
 from typing import Any
 
@@ -9,40 +9,42 @@ from torch.nn import functional
 
 
 class ResolutionSchedule(pl.Callback):
-    """For the first epochs train on smaller images; the last ones, and all tests, have the full size.
+    """Trains on smaller images in the first epochs.
 
-    A convolution costs what the area costs, and most of what a network learns does not need the full size. Sources:
-    Touvron, Vedaldi, Douze, Jegou, "Fixing the train-test resolution discrepancy", NeurIPS 2019; Tan, Le,
+    The remaining epochs, validation and tests use the full size. The cost of a convolution is proportional to the image area,
+    and networks learn most features without the full resolution.
+
+    Sources: Touvron, Vedaldi, Douze, Jegou, "Fixing the train-test resolution discrepancy", NeurIPS 2019; Tan, Le,
     "EfficientNetV2: Smaller Models and Faster Training", ICML 2021.
 
     Args:
-        epochs: how many; 0 for none.
-        scale: of both sides, above 0 and up to 1.
+        epochs: Number of epochs with smaller images; 0 for none.
+        scale: Factor of height and width, above 0 and at most 1.
 
     Raises:
-        ValueError: if an argument is out of range.
+        ValueError: If an argument is out of range.
     """
 
     def __init__(self, epochs: int, scale: float = 0.5) -> None:
         if epochs < 0:
-            raise ValueError(f"resolution.epochs={epochs} must be 0 or more.")
+            raise ValueError(f"resolution.epochs={epochs} is invalid: must be at least 0.")
         if not 0 < scale <= 1:
-            raise ValueError(f"resolution.scale={scale} must be above 0 and at most 1.")
+            raise ValueError(f"resolution.scale={scale} is invalid: must be above 0 and at most 1.")
         self.epochs, self.scale = epochs, scale
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: dict[str, Any], batch_idx: int
     ) -> None:
-        """Resize the batch where it lies, which is on the device."""
+        """Resize the images of the batch on the device."""
         if trainer.current_epoch < self.epochs:
             batch["image"] = resized(batch["image"], self.scale)
 
 
 def resized(image: Tensor, scale: float) -> Tensor:
-    """Images (..., 3, H, W) by `scale`, with antialiasing; uint8 stays uint8."""
+    """Resize (..., 3, H, W) images by a factor, with antialiasing; the dtype is unchanged."""
     height, width = (max(1, round(side * scale)) for side in image.shape[-2:])
-    flat = image.flatten(0, -4)
-    small = functional.interpolate(flat.float(), (height, width), mode="bilinear", antialias=True)
+    images = image.flatten(0, -4)
+    small = functional.interpolate(images.float(), (height, width), mode="bilinear", antialias=True)
     if image.dtype == torch.uint8:
         small = small.round().clamp(0, 255)
     return small.to(image.dtype).reshape(*image.shape[:-2], height, width)

@@ -1,4 +1,4 @@
-"""Randomness that a resumed run repeats."""
+"""Seeding of every training step, for reproducible resumed runs."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ import torch
 
 
 class StepSeed(pl.Callback):
-    """Seeds torch by the run's seed, the epoch, the step in it and the rank, before each step.
+    """Seeds torch before each batch from the run's seed, the epoch, the batch and the rank.
 
-    Dropout and the like then depend on the step alone, and a run that was killed at any moment goes on as the unbroken one
-    would have; order and augmentation of the images have their own seeds.
+    The random numbers of dropout and similar layers then depend only on the batch, so a resumed run is identical to an
+    uninterrupted one. The order and augmentation of images have their own seeds.
 
     Args:
-        seed: of the run.
+        seed: Random seed of the run.
     """
 
     def __init__(self, seed: int) -> None:
@@ -22,6 +22,6 @@ class StepSeed(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Seed."""
+        """Seed torch."""
         epoch = self.seed * 1_000_003 + trainer.current_epoch
         torch.manual_seed(((epoch * 1_000_003 + batch_idx) * 65_537 + trainer.global_rank) % 2**63)

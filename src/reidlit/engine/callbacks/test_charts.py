@@ -1,4 +1,4 @@
-"""What a test found, for the loggers that can show more than numbers."""
+"""Logging of test results as charts and images."""
 
 from typing import cast
 
@@ -15,25 +15,26 @@ from reidlit.metrics import ReIDMetric
 
 
 class TrackedResults(pl.Callback):
-    """Gives W&B and TensorBoard the CMC and ROC curves, the camera pairs and the ranked lists of each test set.
+    """Logs CMC and ROC curves, camera pairs and ranked lists of each test set to W&B and TensorBoard.
 
-    W&B gets charts and tables, and one with the images of the ranked lists; TensorBoard gets pictures, the camera pairs as
-    text, and the settings beside the final scores. The lists are those that `RankedLists` has drawn; it must come before.
+    W&B receives charts and tables, with the images of the ranked lists in a table. TensorBoard receives images, the camera
+    pairs as text, and the settings with the final scores. The ranked lists are those that the callback `RankedLists` has
+    drawn, so it must precede this one.
 
     Args:
-        queries: how many lists of a test set at most; 0 gives no image of a person to W&B.
+        queries: Maximum number of ranked lists per test set; 0 to log no images of people.
 
     Raises:
-        ValueError: if it is negative.
+        ValueError: If queries is negative.
     """
 
     def __init__(self, queries: int = 16) -> None:
         if queries < 0:
-            raise ValueError(f"tracked_results.queries={queries} must be 0 or more.")
+            raise ValueError(f"tracked_results.queries={queries} is invalid: must be at least 0.")
         self.queries = queries
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log, on the main process."""
+        """Log the results on the main process."""
         if not trainer.is_global_zero:
             return
         tested = self._tested(trainer, cast("AnyModule", pl_module))
@@ -47,8 +48,8 @@ class TrackedResults(pl.Callback):
 
     def _tested(self, trainer: pl.Trainer, module: AnyModule) -> list[ChartedTest]:
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by its callback connector
-        artist = next((each for each in callbacks if isinstance(each, RankedLists)), None)
-        drawn = {} if artist is None or not self.queries else artist.drawn
+        ranked_lists = next((callback for callback in callbacks if isinstance(callback, RankedLists)), None)
+        drawn = {} if ranked_lists is None or not self.queries else ranked_lists.drawn
         return [
             ChartedTest(f"test/{name}", metric.compute(), drawn[name].first(self.queries) if name in drawn else None)
             for name, metric in module.metrics.items()

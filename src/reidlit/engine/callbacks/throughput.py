@@ -16,8 +16,8 @@ from reidlit.engine.callbacks.lightning_internals import is_logged, pending_scal
 class GradientNorm(pl.Callback):
     """Logs the Euclidean norm of all gradients as `train/grad_norm` at every step that the loggers record.
 
-    It is the norm over the whole batch on all devices, before clipping, and of unscaled gradients in fp16 mixed precision. A
-    step that NaNGuard skips has no norm.
+    The norm is computed over the complete batch of all devices, before clipping and without the loss scale of fp16 mixed
+    precision. Steps that `NaNGuard` skips have no norm.
     """
 
     def on_before_optimizer_step(
@@ -28,7 +28,7 @@ class GradientNorm(pl.Callback):
             return
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        sharded = isinstance(trainer.strategy, FSDPStrategy)  # then each rank has a part of the gradients
+        sharded = isinstance(trainer.strategy, FSDPStrategy)  # each rank has a part of the gradients
         if not gradients and not sharded:
             return
         norm = torch.nn.utils.get_total_norm(gradients).to(trainer.strategy.root_device)
@@ -43,11 +43,11 @@ class GradientNorm(pl.Callback):
 class Throughput(pl.Callback):
     """Logs the number of training images per second, on all devices, as `train/images_per_second`.
 
-    It is measured between two steps that the loggers record within an epoch, without the epoch's first batch, which waits for
-    the workers.
+    It is measured between two recorded steps of an epoch. The first batch of an epoch, which waits for the workers, is
+    excluded.
 
     Args:
-        clock: Function that returns the time in seconds; `None` means `time.perf_counter`.
+        clock: Function that returns the time in seconds; None for `time.perf_counter`.
     """
 
     def __init__(self, clock: Callable[[], float] | None = None) -> None:

@@ -1,10 +1,10 @@
-"""The result of a test set in the form that loggers chart."""
+"""Data for charts of the results of a test set."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from reidlit.engine.callbacks.ranked_lists import Drawn
+from reidlit.engine.callbacks.ranked_lists import DrawnLists
 from reidlit.metrics import Scores
 from reidlit.runs.metric_values import roc_points
 
@@ -16,14 +16,14 @@ class ChartedTest(NamedTuple):
     """Scores and ranked lists of one test set.
 
     Attributes:
-        prefix: Prefix of its metrics' names, `test/<dataset>`.
-        scores: Its scores.
-        drawn: Its ranked lists; None if none were drawn.
+        prefix: Prefix of the metric names, `test/<dataset>`.
+        scores: Scores of the test set.
+        drawn: Ranked lists of the test set; None if they were not drawn.
     """
 
     prefix: str
     scores: Scores
-    drawn: Drawn | None
+    drawn: DrawnLists | None
 
     @property
     def name(self) -> str:

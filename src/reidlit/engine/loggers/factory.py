@@ -1,4 +1,4 @@
-"""The loggers that the options of `logger` build, and their end."""
+"""Factories for the CSV and W&B loggers of the configuration group `logger`."""
 
 import json
 from collections.abc import Sequence
@@ -32,10 +32,10 @@ def wandb_logger(
         save_dir: Folder for the run's files.
         project: Project on W&B.
         entity: User or team on W&B; `None` means the default of the account.
-        offline: Whether to write files only.
-        name: Run name; `None` means its model, data, loss and seed.
-        group: Group of runs on W&B; `None` means the folder of the sweep, if the run is a job of one.
-        tags: Tags of the run; `None` means its model, data, loss and experiment.
+        offline: Whether to write files only; see `WandbRun`.
+        name: Run name; None for its model, data, loss and seed.
+        group: Group of runs on W&B; None for the sweep folder, if the run is a job of a sweep.
+        tags: Tags of the run; None for its model, data, loss and experiment.
         job_type: `train` or another command.
         seed: Random seed, for the run name.
         log_model: Whether to log checkpoints as artifacts.
@@ -46,14 +46,14 @@ def wandb_logger(
         ValueError: If `log_model` is invalid.
     """
     if log_model not in (False, True, "all"):
-        raise ValueError(f"logger.wandb.log_model={log_model} must be false, true or all.")
+        raise ValueError(f"logger.wandb.log_model={log_model} is invalid: must be false, true or all.")
     run_id = None
     if resume and ckpt_path and job_type in (None, "train"):
         file = Path(save_dir) / "checkpoints" / "last.ckpt" if ckpt_path == "last" else Path(ckpt_path).expanduser()
         run_id = _previous_id(file.resolve().parents[1], project)
     if tags is None:
         chosen = options()
-        tags = [chosen[each] for each in ("model", "data", "loss", "experiment") if each in chosen]
+        tags = [chosen[group] for group in ("model", "data", "loss", "experiment") if group in chosen]
     return WandbRun(
         save_dir,
         offline,

@@ -1,4 +1,4 @@
-"""A run's name, chosen options, distinguishing settings and sweep, for loggers that compare runs."""
+"""Run name, configuration choices, essential settings and sweep of a run, for loggers that compare runs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,8 +8,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 Scalar = str | int | float | bool
-NAMED = ("model", "data", "loss")  # option groups in a run's name
-ALWAYS = (  # settings that are logged whether they were given or not
+NAMED = ("model", "data", "loss")  # configuration groups in a run name
+ALWAYS = (  # settings that are logged even if they were not overridden
     "seed",
     "data.height",
     "data.width",
@@ -18,11 +18,11 @@ ALWAYS = (  # settings that are logged whether they were given or not
     "trainer.max_epochs",
     "trainer.precision",
 )
-IGNORED = ("logger", "callbacks", "hydra", "ckpt_path", "test", "score_untrained")  # they do not affect what is learnt
+IGNORED = ("logger", "callbacks", "hydra", "ckpt_path", "test", "score_untrained")  # they do not affect what is learned
 
 
 def options() -> dict[str, str]:
-    """Return the chosen option of each config group, such as `model: osnet_x1_0`; empty without Hydra."""
+    """Return the selected choice of each configuration group, such as `model: osnet_x1_0`; empty without Hydra."""
     if not HydraConfig.initialized():
         return {}
     choices = {str(group): name for group, name in HydraConfig.get().runtime.choices.items()}
@@ -30,7 +30,7 @@ def options() -> dict[str, str]:
 
 
 def essentials(config: Mapping[str, Any]) -> dict[str, Scalar]:
-    """Return the few values that distinguish a run: its options, its overrides, and the settings in `ALWAYS`.
+    """Return the values that distinguish a run: its choices, its overrides and the settings in `ALWAYS`.
 
     Args:
         config: Complete, nested configuration.
@@ -46,7 +46,7 @@ def essentials(config: Mapping[str, Any]) -> dict[str, Scalar]:
 
 
 def run_name(seed: int | None) -> str | None:
-    """Return a name made of a run's options, its seed and its number in a sweep; None without Hydra."""
+    """Return a name made of a run's choices, its seed and its number in a sweep; None without Hydra."""
     chosen = options()
     parts = [chosen[group] for group in NAMED if group in chosen]
     if not parts:

@@ -16,32 +16,32 @@ from reidlit.engine.loggers.run_name import essentials, options
 from reidlit.files import write_json
 from reidlit.models.weights import read_checkpoint
 
-RUN_FILE = "wandb_run.json"  # in the run's folder: the id of its run on W&B
-STAGING = "WANDB_DATA_DIR"  # environment variable: where W&B copies what is not uploaded yet
+RUN_FILE = "wandb_run.json"  # file in the run folder that contains the id of the W&B run
+STAGING = "WANDB_DATA_DIR"  # environment variable for the folder of files that are not uploaded yet
 STEP = "trainer/global_step"
-PATIENCE = 20.0  # seconds to wait for W&B unless the user insists on it
+PATIENCE = 20.0  # seconds to wait for W&B unless the user requires it
 METADATA_SCORES = ("/mAP", "/mINP", "/rank1")  # W&B accepts 100 entries
 
 
 class WandbRun(WandbLogger):
-    """Lightning's `WandbLogger` that falls back to files, and logs the scores and settings of checkpoints with them.
+    """Lightning's `WandbLogger` with an offline fallback, and with scores and settings in the metadata of checkpoints.
 
-    A row of the history belongs to an optimizer step, so that the rows of a resumed run follow the earlier ones.
+    Each row of the history belongs to an optimizer step, so the rows of a resumed run continue those of the previous one.
 
     Args:
         save_dir: Folder for the run's files.
-        offline: True writes files only, False insists on W&B. None follows the environment variable WANDB_MODE; if that is
+        offline: True to write files only, False to require W&B. None follows the environment variable WANDB_MODE; if that is
             not set, the run is online if an account is set up on this machine and W&B responds.
-        log_model: Whether to log checkpoints as artifacts: True when the run ends, `all` whenever one is written.
+        log_model: Whether to log checkpoints as artifacts: True at the end of the run, "all" whenever one is written.
         **run: Arguments of `wandb.init`, such as `project`, `name`, `group` and the `id` of the run to resume.
     """
 
-    staging: ClassVar[str | None] = None  # set by this class in the environment of the process
+    staging: ClassVar[str | None] = None  # value of STAGING that this class has set in the environment
 
     def __init__(
         self, save_dir: str, offline: bool | None = None, log_model: bool | Literal["all"] = False, **run: Any
     ) -> None:
-        # create_new: a failed job of a sweep leaves its run behind in this process.
+        # create_new: a failed job of a sweep may leave an open run in this process.
         super().__init__(save_dir=str(Path(save_dir).resolve()), log_model=log_model, reinit="create_new", **run)
         self.folder = Path(save_dir).resolve()
         self.offline = offline
@@ -50,14 +50,14 @@ class WandbRun(WandbLogger):
         self._val: dict[str, float] = {}
         self._test: dict[str, float] = {}
         self._tested_step: int | None = None
-        self._checkpoints: dict[str, dict[str, float]] = {}  # path -> scores of the validation before it
+        self._checkpoints: dict[str, dict[str, float]] = {}  # path -> scores of the last validation
 
     @property
     def experiment(self) -> Any:
-        """The `wandb.Run`, started on first access; a dummy on all ranks but the first.
+        """The `wandb.Run`, started on first access; a dummy on all ranks except the first.
 
         Raises:
-            ValueError: If the user insists on W&B, but there is no account or no response.
+            ValueError: If the user requires W&B, but there is no account or no response.
         """
         if self._experiment is None:
             self._start()
@@ -65,13 +65,13 @@ class WandbRun(WandbLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
-        """Log the configuration, and the chosen option of each group as `options`."""
+        """Log the configuration, and the selected choice of each configuration group as `options`."""
         self._config = dict(params)
         super().log_hyperparams({**params, "options": options()})
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Log into the row of a step, or into the last row if that is later."""
+        """Log metrics in the row of a step, or in the last row if that belongs to a later step."""
         scores = {name: float(value) for name, value in metrics.items() if name.endswith(METADATA_SCORES)}
         self._val |= {name: value for name, value in scores.items() if name.startswith("val/")}
         if test := {name: value for name, value in scores.items() if name.startswith("test/")}:
@@ -82,7 +82,7 @@ class WandbRun(WandbLogger):
             self.experiment.log({**metrics, STEP: step}, step=max(step, self.experiment.step))
 
     def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
-        """Remember the checkpoints, or log them immediately with `log_model="all"`."""
+        """Register the checkpoints for the end of the run; with `log_model="all"`, also log them immediately."""
         for path in (checkpoint_callback.best_model_path, checkpoint_callback.last_model_path):
             if self._log_model and path and Path(path).is_file():
                 self._checkpoints[path] = dict(self._val)
@@ -91,7 +91,7 @@ class WandbRun(WandbLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Close a failed run; a successful one may still be tested, and is closed by `end`."""
+        """Close a failed run. A successful run may still be tested and is closed by `end`."""
         if status != "success":
             self.end(failed=True)
 
@@ -111,24 +111,24 @@ class WandbRun(WandbLogger):
         if run.offline and not run.disabled:
             command = f"wandb sync {Path(run.dir).parent}"
             Console().print(
-                f"W&B: offline; to upload this run: {command}", highlight=False, soft_wrap=True, markup=False
+                f"W&B run saved offline. Upload it with: {command}", highlight=False, soft_wrap=True, markup=False
             )
 
     @rank_zero_only
     def _start(self) -> None:
-        mode, insisted = _mode(self.offline)
+        mode, required = _mode(self.offline)
         self.folder.mkdir(parents=True, exist_ok=True)  # without it, W&B would use a temporary folder
         try:
-            self._init(mode, wandb.Settings() if insisted else wandb.Settings(init_timeout=PATIENCE))
+            self._init(mode, wandb.Settings() if required else wandb.Settings(init_timeout=PATIENCE))
         except (CommError, AuthenticationError) as error:
             reason = _first_line(error)
-            if insisted:
+            if required:
                 raise ValueError(
-                    f"W&B did not respond: {reason}. logger.wandb.offline=true writes files for wandb sync instead."
+                    f"W&B did not respond: {reason}. Set logger.wandb.offline=true to write files for wandb sync instead."
                 ) from error
             rank_zero_warn(
-                f"W&B did not respond ({reason}), so this run is written to files for wandb sync; logger.wandb.offline=true "
-                "skips the attempt."
+                f"W&B did not respond ({reason}). This run is written to files for wandb sync. Set logger.wandb.offline=true "
+                "to skip the connection attempt."
             )
             self._init("offline", wandb.Settings())
 
@@ -136,7 +136,7 @@ class WandbRun(WandbLogger):
         if mode == "offline":
             settings.silent = True
             if os.environ.get(STAGING) == WandbRun.staging:  # not set by the user
-                # By default, W&B stages tables, images and artifacts in the home folder: the run would be in two places.
+                # By default, W&B stages tables, images and artifacts in the home folder. Keep them in the run folder.
                 WandbRun.staging = os.environ[STAGING] = str(self.folder / "wandb" / "data")
         self._wandb_init |= {"mode": mode, "settings": settings}
         run: Any = super().experiment
@@ -144,7 +144,7 @@ class WandbRun(WandbLogger):
             write_json(self.folder / RUN_FILE, {"id": run.id, "project": run.project, "entity": run.entity or None})
 
     def _log_checkpoint(self, path: str) -> None:
-        """Log a version of the artifact `model-<id of the run>` if the file has changed since the last version."""
+        """Log a new version of the artifact `model-<run id>` if the file has changed since the last version."""
         file = Path(path)
         if not file.is_file() or self._logged_model_time.get(path) == file.stat().st_mtime:
             return
@@ -153,7 +153,7 @@ class WandbRun(WandbLogger):
         step = content.get("global_step")
         metadata = {"file": file.name, "epoch": content.get("epoch"), "step": step, **self._checkpoints[path]}
         if step == self._tested_step:
-            metadata |= self._test  # otherwise they are scores of other weights
+            metadata |= self._test  # scores of a test at another step belong to other weights
         artifact = wandb.Artifact(
             f"model-{self.experiment.id}", type="model", metadata=metadata | essentials(self._config)
         )
@@ -162,10 +162,10 @@ class WandbRun(WandbLogger):
 
 
 def _mode(offline: bool | None) -> tuple[str, bool]:
-    """Return W&B's mode, and whether the user has chosen it.
+    """Return the mode for W&B, and whether the user has set it.
 
     Raises:
-        ValueError: If the user insists on W&B and no account is set up.
+        ValueError: If the user requires W&B and no account is set up.
     """
     chosen = {None: os.environ.get("WANDB_MODE") or None, True: "offline", False: "online"}[offline]
     if chosen not in (None, "online", "run"):
@@ -174,13 +174,13 @@ def _mode(offline: bool | None) -> tuple[str, bool]:
     if chosen and problem:
         setting = "logger.wandb.offline=false" if offline is False else f"WANDB_MODE={chosen}"
         raise ValueError(
-            f"{setting} needs W&B, but {problem}: run `wandb login`, set WANDB_API_KEY, or use logger.wandb.offline=true."
+            f"{setting} requires W&B, but {problem}. Run `wandb login`, set WANDB_API_KEY, or use logger.wandb.offline=true."
         )
     return ("offline" if problem else "online"), bool(chosen)
 
 
 def account_problem() -> str | None:
-    """Return why no W&B account can be used on this machine, or None; never prompts and needs no network."""
+    """Return the reason why no W&B account can be used, or None; never prompts and works without a network."""
     try:
         return None if wandb.login(prompt=False, verify=False) else "no account is set up on this machine"
     except AuthenticationError as error:

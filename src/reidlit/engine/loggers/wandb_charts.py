@@ -7,7 +7,7 @@ from typing import Any
 import wandb
 from pytorch_lightning.loggers import WandbLogger
 
-from reidlit.engine.callbacks.ranked_lists import Drawn
+from reidlit.engine.callbacks.ranked_lists import DrawnLists
 from reidlit.engine.loggers.charted_test import CAMERA_PAIRS, ChartedTest
 from reidlit.visualize.curves import camera_figure, pixels
 from reidlit.visualize.ranked_list import QUERY, ListedImage, framed
@@ -15,8 +15,8 @@ from reidlit.visualize.ranked_list import QUERY, ListedImage, framed
 
 def show_in_wandb(logger: WandbLogger, tested: Sequence[ChartedTest], step: int) -> None:
     """Log `<prefix>/cmc`, `/roc`, `/camera_pairs`, `/camera_map` and `/ranked_lists` of each test set."""
-    for each in tested:
-        logger.log_metrics({f"{each.prefix}/{name}": value for name, value in _charts(each).items()}, step=step)
+    for test in tested:
+        logger.log_metrics({f"{test.prefix}/{name}": value for name, value in _charts(test).items()}, step=step)
 
 
 def _charts(tested: ChartedTest) -> dict[str, Any]:
@@ -42,13 +42,13 @@ def _finite(value: float) -> float | None:
 
 
 def _line(columns: list[str], rows: list[list[Any]], title: str) -> Any:
-    """Return a chart of the second column over the first, which overlays the runs that are compared."""
+    """Return a line chart of the second column over the first, in which W&B overlays the compared runs."""
     x, y = columns[:2]
     return wandb.plot.line(wandb.Table(columns=[*columns], data=rows), x, y, title=title)
 
 
-def ranked_lists(drawn: Drawn) -> wandb.Table:
-    """Return a table with a row per query: its image, its scores, and the images of its list, framed by verdict."""
+def ranked_lists(drawn: DrawnLists) -> wandb.Table:
+    """Return a table with a row per query: its image, its scores, and the images of its list with colored frames."""
     longest = max(len(ranked.entries) for ranked in drawn.lists)
     ranks = [f"rank {rank}" for rank in range(1, longest + 1)]
     table = wandb.Table(columns=["query", "pid", "camera", "AP", "first match", "verdicts", *ranks])
@@ -65,7 +65,9 @@ def ranked_lists(drawn: Drawn) -> wandb.Table:
     return table
 
 
-def _image(shown: ListedImage, caption: str, drawn: Drawn, colour: tuple[int, int, int] | None = None) -> wandb.Image:
+def _image(
+    shown: ListedImage, caption: str, drawn: DrawnLists, colour: tuple[int, int, int] | None = None
+) -> wandb.Image:
     if shown.pid >= 0:
         caption += f", id {shown.pid}"
     if shown.camid >= 0:
