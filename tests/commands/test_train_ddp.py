@@ -1,4 +1,4 @@
-"""`reidlit train` on two devices: the training of one device, and an end if a rank dies."""
+"""`reidlit train` on two devices: same result as on one device, and a clean end if a rank dies."""
 
 import json
 import os
@@ -19,14 +19,14 @@ from helpers.nested import flat
 from reidlit.config import CONFIG_DIR
 from reidlit.models import build_model
 
-pytestmark = pytest.mark.timeout(900)  # a busy machine trains four times before the first test
+pytestmark = pytest.mark.timeout(900)  # four training runs precede the first test
 
-# Without batch norm, whose statistics are a rank's own.
+# The model has no batch norm, because each rank computes its own statistics.
 VIT = ["model=timm", "model.backbone.name=test_vit", "model/neck=no_neck"]
 TWO = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 RUN = [*TRAIN, *VIT, "loss=softmax_triplet", "sampler.num_instances=3", "optimizer=sgd", "optimizer.lr=0.05"]
-RUN += ["transforms=flip_crop_erase", "logger=csv", "trainer.precision=64-true"]  # but for the losses
-TESTS = str(Path(__file__).parents[1])  # where the recording callback is found
+RUN += ["transforms=flip_crop_erase", "logger=csv", "trainer.precision=64-true"]  # losses stay in float32
+TESTS = str(Path(__file__).parents[1])  # folder of helpers.callbacks
 ONE_THREAD = os.environ | {
     "OMP_NUM_THREADS": "1",
     "PYTHONPATH": os.pathsep.join(filter(None, [TESTS, os.environ.get("PYTHONPATH")])),
@@ -39,7 +39,7 @@ def weights(run):
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory, drawn):
-    """Start the command line in a process group of its own."""
+    """Return a function that starts `reidlit train` in a new process group, and the folder of the runs."""
     folder = tmp_path_factory.mktemp("runs")
 
     def start(name, *arguments, launcher=(sys.executable,)):
@@ -58,7 +58,7 @@ def started(tmp_path_factory, drawn):
 
 @pytest.fixture(scope="module")
 def runs(started):
-    """The same training on one device, on two, and on two that torchrun starts; unlike runs are told apart."""
+    """Run the same training on one device, on two, on two with torchrun, and on two without gathering."""
     start, folder = started
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     for name, arguments, launcher in (
@@ -76,7 +76,7 @@ def runs(started):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["two", "torchrun"])
 def test_two_devices_train_as_one(name, runs):
-    """Sampler, augmentation, gathered losses, averaged gradients and the optimiser, over two epochs."""
+    """Covers sampler, augmentation, gathered losses, averaged gradients and the optimizer over two epochs."""
     one, two = weights(runs / "one"), weights(runs / name)
     fresh = build_model("timm/test_vit", num_classes=1).state_dict()
     assert one.keys() == two.keys()
@@ -89,24 +89,24 @@ def test_two_devices_train_as_one(name, runs):
 
 
 @pytest.mark.slow
-def test_without_gathering_it_is_another_training(runs):
+def test_training_without_gathering_differs(runs):
     one, alone = weights(runs / "one"), weights(runs / "alone")
     assert max(float((one[key] - alone[key]).abs().max()) for key in one) > 1e-4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_rank_ends_the_run(victim, started):
+def test_killed_rank_ends_the_run(victim, started):
     start, folder = started
     running = start(f"killed{victim}", *RUN, *TWO, "trainer.max_epochs=1000", "trainer.log_every_n_steps=1")
     log = folder / f"killed{victim}" / "csv" / "metrics.csv"
-    while not log.is_file():  # both ranks are in the loop
+    while not log.is_file():  # both ranks have started the training loop
         assert running.poll() is None, running.communicate()[0]
         time.sleep(0.1)
     ranks = [running.pid, *child_ranks(running.pid)]
     assert len(ranks) == 2
     os.kill(ranks[victim], signal.SIGKILL)
-    printed, _ = running.communicate()  # ends when both have closed their output
+    printed, _ = running.communicate()  # returns when both ranks have exited
     assert running.returncode != 0, printed
     assert not any(alive(pid) for pid in ranks)
 
@@ -129,7 +129,7 @@ def test_all_ranks_agree_on_the_best_checkpoint(started):
 
 
 def alive(pid):
-    """Whether a process runs; one that has ended stays listed until its parent asks."""
+    """Return True if a process is running; a zombie does not count."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -137,19 +137,19 @@ def alive(pid):
 
 
 def child_ranks(pid):
-    """The processes that a process has started which are ranks of its training."""
+    """Return the ids of the child processes that are ranks of the training."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [
         int(child) for child in children if b"LOCAL_RANK=1" in Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
     ]
 
 
-def test_fsdp_divides_the_blocks_of_a_vit():
+def test_fsdp_wraps_the_blocks_of_a_vit():
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose("train", ["trainer=fsdp", "model=vit_reid"])
     strategy = instantiate(cfg.trainer.strategy)
     assert isinstance(strategy, FSDPStrategy)
     policy = strategy.kwargs["auto_wrap_policy"]
     model = build_model("timm/test_vit", num_classes=3)
-    divided = policy._run_policy(model, set(), {})
-    assert len(divided) == len(model.backbone.network.blocks)
+    wrapped = policy._run_policy(model, set(), {})
+    assert len(wrapped) == len(model.backbone.network.blocks)

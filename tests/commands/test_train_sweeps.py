@@ -1,4 +1,4 @@
-"""Sweeps by each launcher and sweeper: failed jobs, cut ones, and what is left."""
+"""Sweeps with each launcher and sweeper: failed and interrupted jobs, resuming, and the summary."""
 
 import csv
 import json
@@ -25,47 +25,47 @@ def settings(folder):
 
 
 @pytest.mark.slow
-def test_a_failed_job_leaves_the_others_alone_and_a_sweep_is_gone_on_with(reidlit, tmp_path):
+def test_failed_job_does_not_stop_sweep_and_sweep_resumes(reidlit, tmp_path):
     sweep = tmp_path / "sweep"
     result = reidlit("train", "-m", *ONCE, "optimizer.lr=abc,0.001", "seed=1", f"hydra.sweep.dir={sweep}")
     assert result.status == 1
-    assert "1 of 2 jobs did not finish" in result.err
+    assert "1 of 2 jobs" in result.err
     assert f"reidlit train resume_sweep={sweep}" in result.err
-    assert (sweep / "0" / "error.txt").read_text().splitlines()[0].startswith("torch.optim.Adam does not take")
+    assert (sweep / "0" / "error.txt").read_text().splitlines()[0].startswith("torch.optim.Adam")
     assert "Traceback" in (sweep / "0" / "error.txt").read_text()
     for file in (".hydra/config.yaml", "metrics.json", "checkpoints/last.ckpt"):
         assert (sweep / "1" / file).is_file()
     found = rows(sweep)
     metrics = json.loads((sweep / "1" / "metrics.json").read_text())
-    assert list(found) == ["1", "0"]  # the best first
+    assert list(found) == ["1", "0"]  # best first
     assert float(found["1"]["test/synthetic/mAP"]) == metrics["test/synthetic/mAP"]
     assert (found["0"]["status"], found["0"]["optimizer.lr"]) == ("failed", "abc")
-    assert "seed" not in found["0"]  # which does not vary
+    assert "seed" not in found["0"]  # the seed does not vary
     assert f"{100 * metrics['test/synthetic/mAP']:.2f}" in result.out
 
-    # Gone on with: what has finished is not touched, what has failed is tried again.
+    # Resuming the sweep skips the finished job and repeats the failed one.
     (sweep / "1" / "metrics.json").write_text(json.dumps({"test/synthetic/mAP": 0.98765}))
     result = reidlit("train", f"resume_sweep={sweep}")
     assert result.status == 1
-    assert f"{sweep}/1 has finished before" in result.out
+    assert f"{sweep}/1 " in result.out
     assert rows(sweep)["1"]["test/synthetic/mAP"] == "0.98765"
     assert "98.77" in result.out
 
-    # A job without metrics goes on from its checkpoint, by the same command in the same folder too.
+    # A job without metrics resumes from its checkpoint, also if the original command is repeated.
     (sweep / "1" / "metrics.json").unlink()
     result = reidlit("train", "-m", *ONCE, "optimizer.lr=abc,0.001", "seed=1", f"hydra.sweep.dir={sweep}")
-    assert f"resuming {sweep}/1/checkpoints/last.ckpt" in result.out
+    assert f"{sweep}/1/checkpoints/last.ckpt" in result.out
     assert flat(json.loads((sweep / "1" / "metrics.json").read_text())) == pytest.approx(flat(metrics))
 
-    # Other jobs would have the same numbers.
+    # The jobs of another sweep would have the same numbers, so the folder is refused.
     result = reidlit("train", "-m", *ONCE, "optimizer.lr=0.002,0.001", "seed=1", f"hydra.sweep.dir={sweep}")
     assert result.status == 1
-    assert f"hydra.sweep.dir={sweep} contains the sweep `reidlit train -m data.num_identities=12" in result.err
+    assert all(text in result.err for text in (f"hydra.sweep.dir={sweep}", "reidlit train -m data.num_identities=12"))
     assert settings(sweep / "0")["optimizer.lr"] == "abc"
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_is_gone_on_with(process, reidlit, tmp_path):
+def test_killed_sweep_resumes(process, reidlit, tmp_path):
     sweep = tmp_path / "it's a sweep"
     killed = process("train", "-m", *ONCE, "seed=1,2", r"hydra.sweep.dir='it\'s a sweep'")
     while not (sweep / "0" / "metrics.json").is_file():
@@ -94,8 +94,8 @@ class Stopper(pl.Callback):
 """
 
 
-def test_sigterm_ends_the_sweep_and_is_no_failure_of_a_job(reidlit, tmp_path):
-    """A scheduler sends it to all processes, so that a job may see its loaders die first."""
+def test_sigterm_ends_sweep_without_failing_the_job(reidlit, tmp_path):
+    """A scheduler signals all processes, so that a job may see its DataLoader workers exit first."""
     (tmp_path / "stopper.py").write_text(STOPPER)
     run = [*ONCE, "+callbacks.stopper._target_=stopper.Stopper", "seed=1,2", "hydra.sweep.dir=sweep"]
     assert reidlit("train", "-m", *run).status == 128 + signal.SIGTERM
@@ -106,19 +106,19 @@ def test_sigterm_ends_the_sweep_and_is_no_failure_of_a_job(reidlit, tmp_path):
 
 
 @pytest.mark.slow
-def test_joblib_runs_jobs_beside_each_other(reidlit, tmp_path):
+def test_joblib_runs_jobs_in_parallel(reidlit, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     sweep = tmp_path / "sweep"
     parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", f"hydra.sweep.dir={sweep}"]
     result = reidlit("train", "-m", *ONCE, "test=false", *parallel, "optimizer.lr=abc,0.001")
     assert result.status == 1
-    assert "1 of 2 jobs did not finish" in result.err
+    assert "1 of 2 jobs" in result.err
     assert {name: row["status"] for name, row in rows(sweep).items()} == {"0": "failed", "1": "finished"}
     assert (sweep / "1" / "checkpoints" / "last.ckpt").is_file()
 
 
 @pytest.mark.slow
-def test_submitit_runs_jobs_by_itself(reidlit, tmp_path):
+def test_submitit_runs_jobs(reidlit, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     sweep = tmp_path / "sweep"
     result = reidlit("train", "-m", *ONCE, "hydra/launcher=submitit_local", f"hydra.sweep.dir={sweep}")
@@ -131,7 +131,7 @@ def test_submitit_runs_jobs_by_itself(reidlit, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not find_spec("optuna"), reason="needs reidlit[sweep]")
-def test_optuna_searches_and_goes_on(reidlit, tmp_path):
+def test_optuna_search_resumes(reidlit, tmp_path):
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
@@ -149,49 +149,49 @@ def test_optuna_searches_and_goes_on(reidlit, tmp_path):
     assert 1e-5 <= first.params["optimizer.lr"] <= 1e-2
     assert first.params["data.batch_size"] in (4, 8, 12)
 
-    cut = study.ask(first.distributions)  # and never told a score
+    interrupted = study.ask(first.distributions)  # a trial that never reports a score
     before = (sweep / "0" / "metrics.json").stat().st_mtime_ns
     result = reidlit("train", f"resume_sweep={sweep}", "hydra.sweeper.n_trials=2")
     assert result.status == 0, result.err
     assert (sweep / "0" / "metrics.json").stat().st_mtime_ns == before
-    assert settings(sweep / "1")["optimizer.lr"] == str(cut.params["optimizer.lr"])
+    assert settings(sweep / "1")["optimizer.lr"] == str(interrupted.params["optimizer.lr"])
     study = optuna.load_study(study_name="reidlit", storage=storage)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 2
-    assert study.trials[1].params == cut.params != first.params
+    assert study.trials[1].params == interrupted.params != first.params
     assert next(iter(rows(sweep))) == str(study.best_trial.number)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not find_spec("optuna"), reason="needs reidlit[sweep]")
-def test_a_failed_trial_is_left_out_of_the_search(reidlit, tmp_path):
+def test_failed_trial_is_ignored_by_the_search(reidlit, tmp_path):
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
     run = ["hydra/sweeper=optuna", f"hydra.sweep.dir={tmp_path}/sweep", *ONCE, "seed=x,y", "hydra.sweeper.n_trials=2"]
     result = reidlit("train", "-m", *run, "hydra.sweeper.n_jobs=2")
     assert result.status == 1
-    assert "2 of 2 jobs did not finish" in result.err
-    assert "The search has gone on without them" in result.err
+    assert "2 of 2 jobs" in result.err
+    assert "resume_sweep=" not in result.err  # the search does not repeat failed trials
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(tmp_path / "sweep" / "optuna.log")))
     study = optuna.load_study(study_name="reidlit", storage=storage)
     assert [trial.state.name for trial in study.trials] == ["FAIL"] * 2
 
 
-# --- bad input
+# --- invalid input
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "expected"),
     [
-        (["train", "resume_sweep=nowhere"], "resume_sweep=nowhere: there is no multirun.yaml in it"),
+        (["train", "resume_sweep=nowhere"], "resume_sweep=nowhere"),
         (["test", "resume_sweep=other"], "resume_sweep=other"),
         (["train", "-m", "seed=1,2", "hydra.sweep.dir=runs"], "hydra.sweep.dir=runs"),
-        (["train", "-m", "hydra/sweeper=optuna", "seed=1"], "hydra/sweeper=optuna has no setting to search"),
-        (["train", "-m", "hydra/sweeper=optuna", "seed=1,2", "hydra.sweeper.n_jobs=0"], "n_jobs=0 must be at least 1"),
-        (["train", "-m", "hydra/sweeper=optuna", "seed=1,2", "hydra.sweep.dir=lost"], "their optuna.log is lost"),
+        (["train", "-m", "hydra/sweeper=optuna", "seed=1"], "hydra/sweeper=optuna"),
+        (["train", "-m", "hydra/sweeper=optuna", "seed=1,2", "hydra.sweeper.n_jobs=0"], "n_jobs=0"),
+        (["train", "-m", "hydra/sweeper=optuna", "seed=1,2", "hydra.sweep.dir=lost"], "optuna.log"),
     ],
 )
-def test_bad_arguments(arguments, words, reidlit, tmp_path):
+def test_invalid_arguments_are_named(arguments, expected, reidlit, tmp_path):
     if "hydra/sweeper=optuna" in arguments:
         pytest.importorskip("optuna")
     (tmp_path / "runs" / "0" / ".hydra").mkdir(parents=True)
@@ -199,9 +199,9 @@ def test_bad_arguments(arguments, words, reidlit, tmp_path):
     (tmp_path / "lost" / "0" / "metrics.json").write_text("{}")
     (tmp_path / "other").mkdir()
     sweeper = {"_target_": "x.BasicSweeper", "params": None}
-    told = {"job": {"config_name": "train"}, "overrides": {"task": [], "hydra": []}, "sweeper": sweeper}
-    OmegaConf.save({"hydra": told}, tmp_path / "other" / "multirun.yaml")
+    hydra = {"job": {"config_name": "train"}, "overrides": {"task": [], "hydra": []}, "sweeper": sweeper}
+    OmegaConf.save({"hydra": hydra}, tmp_path / "other" / "multirun.yaml")
     result = reidlit(*arguments)
     assert result.status == 1
-    assert words in result.err
+    assert expected in result.err
     assert "Traceback" not in result.err

@@ -1,4 +1,4 @@
-"""What `logger=wandb` and TensorBoard get, read back from their files."""
+"""Logs of W&B and TensorBoard, read back from their files."""
 
 import csv
 import io
@@ -41,7 +41,7 @@ def no_account(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, drawn) -> Path:
-    """The folder of a sweep of two seeds."""
+    """Run a sweep over two seeds; return its folder."""
     folder = tmp_path_factory.mktemp("swept")
     result = subprocess.run(
         [sys.executable, "-m", "reidlit", "train", "-m", *SETTINGS, "seed=1,2", "hydra.sweep.dir=seeds"],
@@ -59,7 +59,7 @@ def swept(tmp_path_factory, drawn) -> Path:
 
 @pytest.fixture(scope="module")
 def jobs(swept):
-    """The runs of both jobs, as the sweep left them."""
+    """Return the W&B runs of both jobs."""
     return [run for job in "01" for run in runs(swept / job)]
 
 
@@ -68,7 +68,7 @@ def first(jobs):
     return jobs[0]
 
 
-def test_each_job_of_a_sweep_is_a_run_of_its_group(swept, jobs):
+def test_each_sweep_job_is_a_run_in_one_group(swept, jobs):
     first, second = jobs
     for number, run in enumerate([first.run, second.run]):
         assert run.display_name == f"osnet_x0_25-synthetic-softmax-seed{number + 1}-job{number}"
@@ -82,11 +82,11 @@ def test_each_job_of_a_sweep_is_a_run_of_its_group(swept, jobs):
     assert second.config["seed"] == 2
     printed = (swept.parent / "printed.txt").read_text()
     assert f"wandb sync {first.folder}" in printed
-    # Nothing of the run lies elsewhere: what is to be uploaded would not be found.
+    # All files of a run are in its folder; `wandb sync` would not find others.
     assert all(swept in path.parents for path in table(first, "test/synthetic/ranked_lists")[2].values())
 
 
-def test_a_row_for_each_look_holds_what_is_logged(swept, first):
+def test_rows_contain_the_logged_metrics(swept, first):
     metrics = json.loads((swept / "0" / "metrics.json").read_text())
     names = ["train/loss", "train/accuracy", "train/grad_norm", "train/images_per_second"]
     steps = [list(column(first, name)) for name in names]
@@ -101,14 +101,14 @@ def test_a_row_for_each_look_holds_what_is_logged(swept, first):
     assert all(row["trainer/global_step"] == row["_step"] for row in first.rows)
 
 
-def test_curves_and_camera_pairs_are_those_of_the_test(swept, first):
+def test_curves_and_camera_pairs_match_the_test(swept, first):
     metrics = json.loads((swept / "0" / "metrics.json").read_text())
     assert set(first.charts) == {"test/synthetic/cmc", "test/synthetic/roc"}
     for chart in first.charts.values():
         assert chart["panel_config"]["panelDefId"] == "wandb/line/v0"
     columns, cmc, _ = table(first, "test/synthetic/cmc_table")
     assert columns == ["rank", "CMC"]
-    assert cmc == [[rank, share] for rank, share in enumerate(metrics["test/synthetic/cmc"], start=1)]
+    assert cmc == [[rank, fraction] for rank, fraction in enumerate(metrics["test/synthetic/cmc"], start=1)]
     columns, points, _ = table(first, "test/synthetic/roc_table")
     assert columns == ["log10_FPR", "TPR", "FPR", "threshold"]
     assert [point[1] for point in points] == metrics["test/synthetic/roc"]["tpr"]
@@ -127,12 +127,12 @@ def test_ranked_lists_are_a_table_of_images(swept, first):
     columns, rows, files = table(first, "test/synthetic/ranked_lists")
     assert columns == ["query", "pid", "camera", "AP", "first match", "verdicts", "rank 1", "rank 2", "rank 3"]
     with (swept / "0" / "ranked_lists" / "synthetic.csv").open(newline="") as file:
-        drawn = list(csv.DictReader(file))
+        entries = list(csv.DictReader(file))
     assert len(rows) == 4
     ap = [row[3] for row in rows]
-    assert ap == sorted(ap)  # the choice of callbacks.ranked_lists
-    for place, row in enumerate(rows):
-        listed = drawn[3 * place : 3 * place + 3]
+    assert ap == sorted(ap)  # callbacks.ranked_lists.choose=worst
+    for number, row in enumerate(rows):
+        listed = entries[3 * number : 3 * number + 3]
         assert [row[1], row[2]] == [int(listed[0]["query_pid"]), int(listed[0]["query_camid"]) + 1]
         assert row[5].split() == [entry["verdict"] for entry in listed]
         for cell, frame in zip([row[0], *row[6:]], ["query", *row[5].split()], strict=True):
@@ -143,17 +143,17 @@ def test_ranked_lists_are_a_table_of_images(swept, first):
         assert row[6]["caption"].startswith(f"{row[5].split()[0]} {float(listed[0]['distance']):.3g}, id ")
 
 
-def test_checkpoints_are_artifacts_that_tell_what_they_are(swept, first):
+def test_checkpoint_artifacts_have_metadata(swept, first):
     versions = first.artifacts["model", f"model-{first.run.run_id}"]
-    told = {json.loads(version.metadata)["file"]: json.loads(version.metadata) for version in versions}
-    assert set(told) == {"last.ckpt", "best.ckpt"}
+    metadata = {json.loads(version.metadata)["file"]: json.loads(version.metadata) for version in versions}
+    assert set(metadata) == {"last.ckpt", "best.ckpt"}
     val = column(first, "val/mAP")
-    assert told["last.ckpt"]["val/mAP"] == pytest.approx(val[11])
-    assert told["best.ckpt"]["val/mAP"] == pytest.approx(max(val.values()))
+    assert metadata["last.ckpt"]["val/mAP"] == pytest.approx(val[11])
+    assert metadata["best.ckpt"]["val/mAP"] == pytest.approx(max(val.values()))
     metrics = json.loads((swept / "0" / "metrics.json").read_text())
-    assert told["last.ckpt"]["test/synthetic/mAP"] == pytest.approx(metrics["test/synthetic/mAP"])
+    assert metadata["last.ckpt"]["test/synthetic/mAP"] == pytest.approx(metrics["test/synthetic/mAP"])
     for name, value in {"epoch": 1, "step": 12, "model": "osnet_x0_25", "optimizer.lr": 0.0015, "seed": 1}.items():
-        assert told["last.ckpt"][name] == value
+        assert metadata["last.ckpt"][name] == value
     for version in versions:
         name = json.loads(version.metadata)["file"]
         assert name.removesuffix(".ckpt") in version.aliases
@@ -162,7 +162,7 @@ def test_checkpoints_are_artifacts_that_tell_what_they_are(swept, first):
 
 
 @pytest.mark.usefixtures("no_account")
-def test_a_resumed_run_goes_on(swept, jobs, reidlit):
+def test_resumed_run_continues_the_wandb_run(swept, jobs, reidlit):
     folder = swept / "1"
     settings = ["seed=2", "ckpt_path=last", "trainer.max_epochs=3", "logger.wandb.log_model=all"]
     result = reidlit("train", *SETTINGS, *settings, f"hydra.run.dir={folder}")
@@ -174,8 +174,8 @@ def test_a_resumed_run_goes_on(swept, jobs, reidlit):
     assert list(column(after, "test/synthetic/mAP")) == [18]
     versions = after.artifacts["model", f"model-{after.run.run_id}"]
     steps = [json.loads(version.metadata)["step"] for version in versions if "last" in version.aliases]
-    assert steps == [18, 18]  # after the epoch, and with the thresholds of the test
-    # The best score so far is not forgotten.
+    assert steps == [18, 18]  # after the epoch, and after the test has stored its thresholds
+    # The best score before the interruption is kept.
     callbacks = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
     (best,) = (state["best_model_score"] for name, state in callbacks.items() if "val/mAP" in name)
     scores = [*column(before, "val/mAP").values(), *column(after, "val/mAP").values()]
@@ -183,23 +183,23 @@ def test_a_resumed_run_goes_on(swept, jobs, reidlit):
 
 
 @pytest.mark.usefixtures("no_account")
-def test_a_resumed_run_of_attributes_goes_on(reidlit, tmp_path):
+def test_resumed_attribute_run_continues_the_wandb_run(reidlit, tmp_path):
     settings = ["engine=attributes", "data=synthetic_attributes", "data.num_identities=24", "data.num_val=6", "data.num_test=6",
                 "data.image_height=64", "data.image_width=32", "data.height=64", "data.width=32", "data.num_workers=0",
                 "data.batch_size=6", "model=timm", "model.backbone.name=test_resnet", "transforms=default", "test=false",
                 "logger=wandb", "callbacks.progress=null"]  # fmt: skip
     folders = [tmp_path / "runs" / "train" / name for name in ("first", "second")]
-    for folder, more in zip(
+    for folder, options in zip(
         folders, (["trainer.max_epochs=1"], ["trainer.max_epochs=2", "ckpt_path=last"]), strict=True
     ):
-        result = reidlit("train", *settings, *more, f"hydra.run.dir={folder}")
+        result = reidlit("train", *settings, *options, f"hydra.run.dir={folder}")
         assert result.status == 0, result.err
     (before,), (after,) = (runs(folder) for folder in folders)
     assert after.run.run_id == before.run.run_id
 
 
 @pytest.mark.usefixtures("no_account")
-def test_a_run_that_fails_is_closed_as_failed(reidlit, tmp_path):
+def test_failed_run_is_closed_as_failed(reidlit, tmp_path):
     result = reidlit("train", *SETTINGS, "optimizer.lr=1e30", "data.val_fraction=0", "callbacks=default",
                      "callbacks.progress=null", f"hydra.run.dir={tmp_path}/run")  # fmt: skip
     assert result.status == 1
@@ -209,20 +209,20 @@ def test_a_run_that_fails_is_closed_as_failed(reidlit, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("setting", "words"),
+    ("setting", "expected"),
     [
-        ("offline=false", "logger.wandb.offline=false needs W&B, but no account is set up"),
-        ("log_model=last", "log_model=last must be false, true or all"),
+        ("offline=false", "logger.wandb.offline=false"),
+        ("log_model=last", "log_model=last"),
     ],
 )
 @pytest.mark.usefixtures("no_account")
-def test_what_cannot_be_is_said(setting, words, reidlit):
+def test_invalid_wandb_settings_are_named(setting, expected, reidlit):
     result = reidlit("train", *SETTINGS, f"logger.wandb.{setting}")
     assert result.status == 1
-    assert words in result.err
+    assert expected in result.err
 
 
-def test_tensorboard_has_curves_pictures_and_the_table_of_runs(trained):
+def test_tensorboard_contains_curves_images_and_hyperparameters(trained):
     events = EventAccumulator(str(trained / "tensorboard"), size_guidance={"images": 0, "tensors": 0}).Reload()
     tags = events.Tags()
     assert {"train/loss", "train/grad_norm", "lr-Adam", "test/synthetic/mAP"} <= set(tags["scalars"])
@@ -230,8 +230,8 @@ def test_tensorboard_has_curves_pictures_and_the_table_of_runs(trained):
     for name in ("cmc", "roc", "camera_map", "ranked_lists"):
         (event,) = events.Images(f"test/synthetic/{name}")
         pictures[name] = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)))
-    with Image.open(trained / "ranked_lists" / "synthetic.png") as drawn:
-        assert np.array_equal(pictures["ranked_lists"], np.asarray(drawn))
+    with Image.open(trained / "ranked_lists" / "synthetic.png") as image:
+        assert np.array_equal(pictures["ranked_lists"], np.asarray(image))
     assert all(picture.std() > 10 for picture in pictures.values())
     (event,) = events.Tensors("test/synthetic/camera_pairs/text_summary")
     lines = event.tensor_proto.string_val[0].decode().splitlines()
@@ -247,20 +247,20 @@ def test_tensorboard_has_curves_pictures_and_the_table_of_runs(trained):
 
 
 class WandbServer(BaseHTTPRequestHandler):
-    """Answers as W&B does where a workspace is saved, and refuses a second one; keeps what it was sent."""
+    """A W&B server that accepts the first workspace, refuses the second, and records the requests."""
 
     sent: ClassVar = []
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
-        asked = json.loads(body) if body.startswith(b"{") else {"query": ""}
-        answer = {"data": {"viewer": {"id": "1", "username": "me", "entity": "me", "flags": "{}"}}}
-        if "upsertView" in asked["query"]:
-            self.sent.append(asked["variables"])
-            answer = {"data": {"upsertView": {"view": {"id": "1", "name": "nw-abc-v"}, "inserted": True}}}
+        request = json.loads(body) if body.startswith(b"{") else {"query": ""}
+        response = {"data": {"viewer": {"id": "1", "username": "me", "entity": "me", "flags": "{}"}}}
+        if "upsertView" in request["query"]:
+            self.sent.append(request["variables"])
+            response = {"data": {"upsertView": {"view": {"id": "1", "name": "nw-abc-v"}, "inserted": True}}}
             if len(self.sent) > 1:
-                answer = {"data": None, "errors": [{"message": "permission denied"}]}
-        written = json.dumps(answer).encode()
+                response = {"data": None, "errors": [{"message": "permission denied"}]}
+        written = json.dumps(response).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(written)))
@@ -273,7 +273,7 @@ class WandbServer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    """W&B on this machine, and the environment of somebody with an account there."""
+    """Start a local W&B server; return the environment variables of an account there."""
     with ThreadingHTTPServer(("127.0.0.1", 0), WandbServer) as served:
         threading.Thread(target=served.serve_forever, daemon=True).start()
         WandbServer.sent = []
@@ -281,8 +281,8 @@ def server():
         served.shutdown()
 
 
-def test_the_dashboard_shows_what_is_logged(first):
-    """What a run logs of its test is shown, and charts ask for the tables that a run's own charts ask for."""
+def test_dashboard_shows_all_logged_metrics(first):
+    """Every metric of the test has a panel, and the charts query the same tables as the charts of a run."""
     workspace = build_workspace("me", "reidlit", ["synthetic"])
     spec = json.loads(workspace._to_model().spec.model_dump_json(by_alias=True, exclude_none=True))
     sections = spec["section"]["panelBankConfig"]["sections"]
@@ -295,20 +295,20 @@ def test_the_dashboard_shows_what_is_logged(first):
         "test/synthetic/rank20"
     }
     plots = [panel["metricRegex"] for panel in panels if "metricRegex" in panel]
-    unseen = {name for name in names if not any(re.search(plot, name) for plot in plots)}
-    assert not {name for name in unseen if name.startswith(("train/", "val/", "lr-"))}
+    unplotted = {name for name in names if not any(re.search(plot, name) for plot in plots)}
+    assert not {name for name in unplotted if name.startswith(("train/", "val/", "lr-"))}
     assert all(any(re.search(plot, name) for name in {*names, "train/triplet"}) for plot in plots)
-    drawn = [panel for panel in panels if "fieldSettings" in panel]
-    for panel, (name, x, y) in zip(drawn, [("cmc", "rank", "CMC"), ("roc", "log10_FPR", "TPR")], strict=True):
-        own = first.charts[f"test/synthetic/{name}"]["panel_config"]
-        assert panel["panelDefId"] == own["panelDefId"]
+    charts = [panel for panel in panels if "fieldSettings" in panel]
+    for panel, (name, x, y) in zip(charts, [("cmc", "rank", "CMC"), ("roc", "log10_FPR", "TPR")], strict=True):
+        run_chart = first.charts[f"test/synthetic/{name}"]["panel_config"]
+        assert panel["panelDefId"] == run_chart["panelDefId"]
         assert panel["fieldSettings"] == {"x": x, "y": y}
-        assert panel["fieldSettings"].items() <= own["fieldSettings"].items()
-        asked = [each["userQuery"]["queryFields"][0]["fields"] for each in (panel, own)]
-        assert asked[0][-1] == asked[1][-1]
+        assert panel["fieldSettings"].items() <= run_chart["fieldSettings"].items()
+        fields = [each["userQuery"]["queryFields"][0]["fields"] for each in (panel, run_chart)]
+        assert fields[0][-1] == fields[1][-1]
 
 
-def test_the_dashboard_is_made_by_a_command(server, tmp_path):
+def test_dashboard_command_creates_the_workspace(server, tmp_path):
     twice = "from reidlit import cli\nfor _ in 1, 2:\n"
     twice += "    try: cli.main()\n    except SystemExit: pass"
     result = subprocess.run(
@@ -324,19 +324,20 @@ def test_the_dashboard_is_made_by_a_command(server, tmp_path):
     (first, _) = WandbServer.sent
     assert (first["entityName"], first["projectName"], first["displayName"]) == ("me", "reidlit", "reidlit")
     assert "test/synthetic/ranked_lists" in first["spec"]
-    assert "W&B did not take the workspace: input: permission denied" in " ".join(result.stderr.split())
+    assert "project=me/reidlit" in result.stderr
+    assert "permission denied" in " ".join(result.stderr.split())
 
 
 @pytest.mark.usefixtures("no_account")
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "expected"),
     [
-        (["project=me/reidlit", "datasets=[synthetic]"], "no account is set up"),
-        (["project=reidlit", "datasets=[synthetic]"], "must be <entity>/<project>"),
-        (["project=me/reidlit"], "datasets=[] names no test set"),
+        (["project=me/reidlit", "datasets=[synthetic]"], "WANDB_API_KEY"),
+        (["project=reidlit", "datasets=[synthetic]"], "project=reidlit"),
+        (["project=me/reidlit"], "datasets=[]"),
     ],
 )
-def test_the_dashboard_says_what_is_missing(settings, words, reidlit):
+def test_missing_dashboard_settings_are_named(settings, expected, reidlit):
     result = reidlit("dashboard", *settings)
     assert result.status == 1
-    assert words in result.err
+    assert expected in result.err

@@ -1,4 +1,4 @@
-"""Settings of the command line that make a run tiny."""
+"""Overrides of the command line for tiny runs."""
 
 TINY = [
     "data.num_identities=12",

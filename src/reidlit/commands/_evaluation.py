@@ -1,4 +1,4 @@
-"""Testing a module, and publishing what a run measured."""
+"""Testing of a module, and output of the results of a run."""
 
 from pathlib import Path
 
@@ -22,8 +22,8 @@ from reidlit.runs.run_folder import RunFolder
 def evaluate_module(
     trainer: pl.Trainer, module: AnyModule, datamodule: ReIDDataModule, stage: Stage = "test"
 ) -> tuple[TestResult, ...]:
-    """Score a module on every test set of a data module."""
-    with interruptible(trainer, "test", "Nothing was written; run the same command again."):
+    """Test a module on every test set of a data module."""
+    with interruptible(trainer, "test", "No results were written; run the same command again."):
         trainer.test(module, datamodule, verbose=False)
     return tuple(module.result(name, datamodule.item_name, stage) for name in datamodule.test_sets)
 
@@ -35,19 +35,19 @@ def publish(
     datamodule: ReIDDataModule,
     calibrated: Path | None = None,
 ) -> None:
-    """Write and print what a run measured; on the main process only.
+    """Write and print the results of a run, on the main process only.
 
     Args:
         result: All results of the run.
-        trainer: Trainer that measured them.
+        trainer: Trainer of the test.
         module: Module that was tested.
-        datamodule: Its test sets.
-        calibrated: Checkpoint in which the thresholds for `reidlit verify` are stored, besides `calibration.json`.
+        datamodule: Data module with the test sets.
+        calibrated: Checkpoint that also stores the thresholds for `reidlit verify`, in addition to `calibration.json`.
     """
     if not trainer.is_global_zero:
         return
     folder = current_run()
-    if not getattr(module, "ensemble", False):  # an ensemble's thresholds are not those of the network in a checkpoint
+    if not getattr(module, "ensemble", False):  # a checkpoint is used as a single network, which needs other thresholds
         _calibrate(folder, result, module, calibrated)
     tested = {test.dataset: module.metrics[test.dataset] for test in result.tests}
     metrics = {name: metric for name, metric in tested.items() if isinstance(metric, ReIDMetric) and name is not None}
@@ -59,13 +59,13 @@ def publish(
 
 
 def announce(folder: RunFolder) -> None:
-    """Print where the files of a run are."""
+    """Print the paths of the output files of a run."""
     for name, path in folder.products():
         say(f"{name}: {path}")
 
 
 def _calibrate(folder: RunFolder, result: RunResult, module: AnyModule, checkpoint: Path | None) -> None:
-    """Store the thresholds that the first test has measured."""
+    """Store the thresholds measured on the first test set."""
     if not result.tests:
         return
     test = result.tests[0]

@@ -1,4 +1,4 @@
-"""Checks of an exported file against the model it was made from."""
+"""Comparison of an exported file with the model."""
 
 from pathlib import Path
 
@@ -13,29 +13,33 @@ from reidlit.inference.extractor import FeatureExtractor
 from reidlit.inference.loading import TrainedModel
 from reidlit.metrics import evaluate
 
-LIMITS = {"fp32": (1e-4, 0.9999), "fp16": (0.02, 0.999), "int8": (float("inf"), 0.9)}  # difference, cosine
+LIMITS = {
+    "fp32": (1e-4, 0.9999),
+    "fp16": (0.02, 0.999),
+    "int8": (float("inf"), 0.9),
+}  # largest difference, smallest cosine
 
 
-def check_difference(cfg: DictConfig, path: Path, found: Difference) -> None:
-    """Refuse a file whose embeddings differ from the model's.
+def check_difference(cfg: DictConfig, path: Path, difference: Difference) -> None:
+    """Compare the differences of the embeddings with their limits.
 
     Raises:
-        ValueError: If they differ by more than the limits.
+        ValueError: If the embeddings of the file differ from those of the model by more than a limit.
     """
     largest, cosine = LIMITS[cfg.precision]
     largest = largest if cfg.max_difference is None else cfg.max_difference
     cosine = cosine if cfg.min_cosine is None else cfg.min_cosine
-    if found.largest > largest or found.cosine < cosine:
+    if difference.largest > largest or difference.cosine < cosine:
         raise ValueError(
-            f"{path} differs from the model: by {found.largest:.2g} (max_difference={largest:g}), with a cosine of "
-            f"{found.cosine:.5f} (min_cosine={cosine:g}). It was deleted."
+            f"{path} was deleted because it differs from the model: largest difference {difference.largest:.2g} "
+            f"(max_difference={largest:g}), smallest cosine {difference.cosine:.5f} (min_cosine={cosine:g})."
         )
 
 
 def check_mean_ap(
     cfg: DictConfig, path: Path, test_set: EvalSet, trained: TrainedModel, model: EmbedImages, file: EmbedImages
 ) -> str:
-    """Return the mAP of the model and of the file in words.
+    """Return the mAP of the model and of the file in percent, as text.
 
     Raises:
         ValueError: If the file loses more than `max_mAP_loss`.
@@ -43,14 +47,14 @@ def check_mean_ap(
     before, after = mean_ap(test_set, trained, model), mean_ap(test_set, trained, file)
     if before - after > cfg.max_mAP_loss:
         raise ValueError(
-            f"{path} loses {100 * (before - after):.2f} % mAP (max_mAP_loss={cfg.max_mAP_loss:g}): {100 * before:.2f} "
-            f"before, {100 * after:.2f} after. It was deleted."
+            f"{path} was deleted because its mAP is {100 * after:.2f}%, but the model's is {100 * before:.2f}% "
+            f"(max_mAP_loss={cfg.max_mAP_loss:g})."
         )
     return f"{100 * before:.2f} to {100 * after:.2f}"
 
 
 def mean_ap(test_set: EvalSet, trained: TrainedModel, embed: EmbedImages) -> float:
-    """Return the mAP of a test set if `embed` embeds its images."""
+    """Return the mAP of `embed` on a test set."""
     extractor = FeatureExtractor(trained=trained, device="cpu")
     extractor.backend = FileBackend(embed)
     embeddings = [extractor([str(sample.path) for sample in samples]) for samples in test_set]

@@ -1,4 +1,4 @@
-"""The trained model that a configuration names."""
+"""Loading of the trained model that a configuration names."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from reidlit.inference.loading import DEFAULT_SIZE, TrainedModel, fitted, load_t
 from reidlit.models.weights import load_embedding_weights, read_tensors
 from reidlit.spec import build
 
-# Names of a classifier's weight in the files of several projects.
+# Names of the classifier weight in the files of several projects.
 CLASSIFIERS = ("classifier.weight", "classifier.0.weight", "classifier_global.weight", "heads.weight")
 
 
 def build_extractor(cfg: DictConfig, **changes: Any) -> FeatureExtractor:
-    """Build an extractor for the model that `load` returns, with the options of `cfg.extractor` and changes to them."""
+    """Build an extractor for the configured model; `changes` override the options of `cfg.extractor`."""
     options = plain(cfg.extractor) | {"progress": True} | changes
     trained = load(cfg, parse_image_size(options.pop("image_size")))
     return FeatureExtractor(trained=trained, **options)
@@ -27,18 +27,18 @@ def load(cfg: DictConfig, image_size: tuple[int, int] | None = None) -> TrainedM
 
     Args:
         cfg: Configuration of a command.
-        image_size: Height and width in pixels, instead of the checkpoint's, or 256 x 128.
+        image_size: Height and width in pixels; by default that of the checkpoint, or 256 x 128 for a weight file.
 
     Raises:
-        ValueError: If neither or both of `ckpt_path` and `weights` are given, or they do not hold a whole model.
+        ValueError: If neither or both of `ckpt_path` and `weights` are given, or the file lacks part of the model.
     """
     if (cfg.ckpt_path is None) == (cfg.weights is None):
-        raise ValueError("give ckpt_path=<file.ckpt> of reidlit train, or weights=<file.pth> with model=<name>.")
+        raise ValueError("Exactly one of ckpt_path=<file.ckpt> and weights=<file.pth> model=<name> is needed.")
     path = checkpoint_path(cfg.ckpt_path)
     if path is not None:
         return load_trained(path, image_size=image_size)
     if cfg.get("model") is None:
-        raise ValueError(f"weights={cfg.weights} are of a model: name it with model=osnet_x1_0, say.")
+        raise ValueError(f"weights={cfg.weights} needs a model: add model=<name>, for example model=osnet_x1_0.")
     size = image_size or DEFAULT_SIZE
     model = build(fitted(plain(cfg.model), size), num_classes=_count_classes(cfg.weights))
     load_embedding_weights(model, cfg.weights, f"weights={cfg.weights}")
@@ -46,6 +46,6 @@ def load(cfg: DictConfig, image_size: tuple[int, int] | None = None) -> TrainedM
 
 
 def _count_classes(weights: str) -> int:
-    """Return the number of identities of a weight file's classifier, so that it is kept; 1 if there is none."""
+    """Return the number of classes of the classifier in a weight file, or 1 if it has none."""
     shapes = [tensor.shape for name, tensor in read_tensors(weights).items() if name.endswith(CLASSIFIERS)]
     return int(shapes[0][0]) if shapes else 1

@@ -1,4 +1,4 @@
-"""Images that a command reads: those of `images=`, or a dataset's of `data=`."""
+"""Input images of a command: those of `images=`, or of the dataset of `data=`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,17 +11,21 @@ from reidlit.data.sample import Sample
 
 
 def check_one_source(cfg: DictConfig, images: str = "folder") -> None:
-    """Require either `data` or `images`.
+    """Require exactly one of `data` and `images`.
+
+    Args:
+        cfg: Configuration of a command.
+        images: Description of the values of `images`, for the message.
 
     Raises:
         ValueError: If neither or both are given.
     """
     if (cfg.get("data") is None) == (cfg.images is None):
-        raise ValueError(f"give data=<dataset> or images=<{images}>.")
+        raise ValueError(f"Exactly one of data=<dataset> and images=<{images}> is needed.")
 
 
 def image_files(path: str | Path, argument: str = "images") -> list[Path]:
-    """Return the image at a path, or all images below a folder; `argument` names the setting in messages."""
+    """Return the image at a path, or all images in a folder; error messages name the setting `argument`."""
     file = Path(path).expanduser()
     return images_in_folder(path, argument) if file.is_dir() else [file]
 
@@ -31,16 +35,18 @@ def dataset_samples(datamodule: ReIDDataModule, splits: Sequence[str] | None, se
 
     Args:
         datamodule: Dataset.
-        splits: Names of splits; None for those that are tested on.
-        setting: The setting that names the splits, for messages.
+        splits: Names of the splits; None for the test splits.
+        setting: Setting that names the splits, for error messages.
 
     Raises:
-        ValueError: If the dataset does not have a split.
+        ValueError: If the dataset has no such split.
     """
     datamodule.prepare_data()
-    known = {str(split): split for split in datamodule.splits}
+    available = {str(split): split for split in datamodule.splits}
     if splits is None:
-        splits = [name for name in known if name not in ("train", "val")]
-    if unknown := [name for name in splits if name not in known]:
-        raise ValueError(f"{setting}: data={datamodule.name} has no {unknown}; it has {[*known]}.")
-    return {name: datamodule.listed(known[name]) for name in splits}
+        splits = [name for name in available if name not in ("train", "val")]
+    if unknown := [name for name in splits if name not in available]:
+        raise ValueError(
+            f"{setting} is invalid: data={datamodule.name} has no {unknown}. Its splits are {[*available]}."
+        )
+    return {name: datamodule.listed(available[name]) for name in splits}

@@ -1,4 +1,4 @@
-"""The LightningModule that a configuration describes, new or from a checkpoint."""
+"""Construction of the LightningModule that a configuration describes, new or from a checkpoint."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ from reidlit.spec import TARGET, build, check_saved, locate
 
 
 def module_class(cfg: DictConfig) -> type[AnyModule]:
-    """Return the LightningModule that `engine` names.
+    """Return the LightningModule class that `engine` names.
 
     Raises:
         ValueError: If it is not a subclass of `NetworkModule`.
@@ -27,14 +27,14 @@ def module_class(cfg: DictConfig) -> type[AnyModule]:
     target = locate(cfg.engine[TARGET])
     if not (isinstance(target, type) and issubclass(target, NetworkModule)):
         raise ValueError(
-            f"engine._target_={cfg.engine[TARGET]} must be a subclass of reidlit.engine.base.NetworkModule."
+            f"engine._target_={cfg.engine[TARGET]} is invalid: must be a subclass of reidlit.engine.base.NetworkModule."
         )
     return target
 
 
 @wrong_types_named()
 def build_module(cfg: DictConfig, datamodule: ReIDDataModule) -> AnyModule:
-    """Build the module to be trained on a dataset that is set up for training."""
+    """Build the module for training; `datamodule.setup("fit")` must have been called."""
     model, engine = plain(cfg.model), plain(cfg.engine)
     if "peers" in engine:
         engine["peers"] = [_peer(entry, model) for entry in engine["peers"]]
@@ -51,48 +51,49 @@ def build_module(cfg: DictConfig, datamodule: ReIDDataModule) -> AnyModule:
 
 
 def load_tested_module(cfg: DictConfig, path: str | None) -> AnyModule:
-    """Load the module to be tested, from a checkpoint or a weight file, with the evaluation that is configured.
+    """Load the module to be tested from a checkpoint or a weight file, with the configured evaluation.
 
     Args:
         cfg: Configuration of `reidlit test`.
-        path: The checkpoint, or None for `weights`.
+        path: Checkpoint, or None for the weight file `weights`.
 
     Raises:
-        ValueError: If the checkpoint does not fit `engine`, or the weight file lacks a part of the model.
+        ValueError: If the checkpoint does not fit `engine`, or layers of the embedding are missing in the weight file.
     """
     if path is None:
         return _module_of_weights(cfg)
     if "hyper_parameters" not in (read_checkpoint(path) or {}):
         raise ValueError(
-            f"ckpt_path={path} is not a checkpoint of reidlit train. A weight file is tested with weights={path} model=<name>."
+            f"ckpt_path={path} is not a checkpoint of reidlit train. Test a weight file with weights={path} "
+            "model=<name>."
         )
     if attribute_class(path) is AttributeModule:
         return AttributeModule.load_from_checkpoint(path, map_location="cpu")
-    kind = module_class(cfg)
-    if issubclass(kind, AttributeModule):
-        raise ValueError(f"ckpt_path={cfg.ckpt_path} was not trained with engine=attributes and cannot be used here.")
-    # By default the deployed network alone, whatever it was trained with.
+    module_type = module_class(cfg)
+    if issubclass(module_type, AttributeModule):
+        raise ValueError(f"ckpt_path={cfg.ckpt_path} was not trained with engine=attributes: omit engine=attributes.")
+    # By default only the deployed network is tested, even if it was trained with peers.
     changes = {"ensemble": cfg.engine.ensemble} if "ensemble" in cfg.engine else {}
-    return kind.load_from_checkpoint(path, map_location="cpu", evaluation=evaluation(cfg), **changes)
+    return module_type.load_from_checkpoint(path, map_location="cpu", evaluation=evaluation(cfg), **changes)
 
 
 def load_attribute_module(path: str) -> AttributeModule | JointAttributeModule:
     """Load a checkpoint of a module that predicts attributes.
 
     Raises:
-        ValueError: If it is not such a checkpoint, or asks to build what is not trusted.
+        ValueError: If the checkpoint does not predict attributes, or names an untrusted class.
     """
-    kind = attribute_class(path)
-    if kind is None:
+    module_type = attribute_class(path)
+    if module_type is None:
         raise ValueError(
-            f"ckpt_path={path} knows no attributes: give a checkpoint of reidlit train engine=attributes or "
+            f"ckpt_path={path} does not predict attributes: give a checkpoint trained with engine=attributes or "
             "engine=joint_attributes."
         )
-    return kind.load_from_checkpoint(path, map_location="cpu")
+    return module_type.load_from_checkpoint(path, map_location="cpu")
 
 
 def attribute_class(path: str) -> type[AttributeModule | JointAttributeModule] | None:
-    """Return the class of a checkpoint that predicts attributes, or None; nothing in the file is built."""
+    """Return the class of an attribute checkpoint, or None for other checkpoints; builds no object of the file."""
     content = read_checkpoint(path)
     settings = content.get("hyper_parameters") if isinstance(content, Mapping) else None
     if not isinstance(settings, Mapping) or not settings.get("attributes"):
@@ -103,10 +104,10 @@ def attribute_class(path: str) -> type[AttributeModule | JointAttributeModule] |
 
 @wrong_types_named()
 def initialize(module: AnyModule, cfg: DictConfig) -> None:
-    """Load `weights` into a new module, and check that `ckpt_path`, from which it will be resumed, fits it.
+    """Load `weights` into a new module, and check that the module can resume `ckpt_path`.
 
     Raises:
-        ValueError: If either does not fit.
+        ValueError: If one of the files does not fit the module.
     """
     if cfg.ckpt_path:
         _check_same_run(cfg.ckpt_path, module)
@@ -117,8 +118,10 @@ def initialize(module: AnyModule, cfg: DictConfig) -> None:
 def _module_of_weights(cfg: DictConfig) -> ReIDModule:
     engine = plain(cfg.engine)
     if locate(engine.pop(TARGET)) is not ReIDModule:
-        raise ValueError(f"weights={cfg.weights}: a weight file contains one network. Leave engine=... out to test it.")
-    # The classifier plays no part in a test, so its size is free.
+        raise ValueError(
+            f"weights={cfg.weights} contains a single network, so it cannot be tested with this engine: omit engine."
+        )
+    # The test does not use the classifier, so the number of identities does not matter.
     module = ReIDModule(
         model=plain(cfg.model),
         pids=[0],
@@ -130,47 +133,49 @@ def _module_of_weights(cfg: DictConfig) -> ReIDModule:
     say(f"weights={cfg.weights}: {report}")
     if not report.embeds:
         raise ValueError(
-            f"weights={cfg.weights} does not contain everything that makes an embedding, so its scores would mean nothing.\n"
-            f"{report}"
+            f"weights={cfg.weights} does not contain all layers of the embedding, so its scores would be meaningless. "
+            f"Check model.\n{report}"
         )
     return module
 
 
 def _check_same_run(path: str, module: AnyModule) -> None:
-    """Compare what a checkpoint was trained with, which otherwise fails with pages of tensor names."""
+    """Compare the hyperparameters of a checkpoint; otherwise, loading fails with a long list of tensor names."""
     saved = (read_checkpoint(path) or {}).get("hyper_parameters", {})
     for name, difference, settings in module.resumed_with:
         if saved.get(name) != _comparable(name, module.hparams[name]):
             raise ValueError(
-                f"ckpt_path={path} was trained with {difference}, so it cannot be resumed here. Give the {settings} of that run, "
-                "or start a new run from its weights with weights=<the same file>."
+                f"ckpt_path={path} was trained with {difference}, so it cannot be resumed. Use the {settings} of that "
+                f"run, or start a new run from its weights with weights={path}."
             )
 
 
 def _comparable(name: str, value: Any) -> Any:
-    """Return a hyperparameter as a checkpoint stores it."""
+    """Return a hyperparameter in the form that a checkpoint stores."""
     if name == "model":
         return without_pretraining(value)
     return [without_pretraining(peer) for peer in value] if name == "peers" else value
 
 
 def _peer(entry: str | Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the spec of an entry of `engine.peers`: a spec itself, `osnet_x0_5`, or `{osnet_x0_5: {pretrained: true}}`.
+    """Return the spec of an entry of `engine.peers`: a spec, `osnet_x0_5`, or `{osnet_x0_5: {pretrained: true}}`.
 
-    Losses read the logits of all networks alike, so it gets the classifier of `model`.
+    A peer gets the classifier of `model`, because the losses use the logits of all networks.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If the entry has another form, or names an unknown model or option.
     """
     if isinstance(entry, Mapping) and TARGET in entry:
         return dict(entry)
     if not isinstance(entry, str) and len(entry) != 1:
-        raise ValueError(f"engine.peers holds {entry}: give a name of model, or one name with its options.")
+        raise ValueError(f"engine.peers contains {entry}: must be a model name, or one model name with its options.")
     name, changes = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
-    if name not in (known := options("model")):
-        raise ValueError(f"engine.peers names {name!r}, which is no option of model: {', '.join(known)}.")
+    if name not in (choices := options("model")):
+        raise ValueError(f"engine.peers contains {name!r}, which is not one of the models {', '.join(choices)}.")
     spec = option("model", name) | {"classifier": model["classifier"]}
     if unknown := sorted(set(changes) - set(spec)):
-        raise ValueError(f"engine.peers: model={name} has no option {unknown}; it has {sorted(spec)}.")
+        raise ValueError(
+            f"engine.peers is invalid: model={name} has no option {unknown}. Its options are {sorted(spec)}."
+        )
     merged = OmegaConf.to_container(OmegaConf.merge(spec, changes))
     return {str(key): value for key, value in merged.items()} if isinstance(merged, dict) else spec

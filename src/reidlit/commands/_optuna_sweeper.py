@@ -1,7 +1,7 @@
-"""`hydra/sweeper=optuna`: a resumable search by Optuna.
+"""`hydra/sweeper=optuna`: resumable hyperparameter search with Optuna.
 
-The published hydra-optuna-sweeper needs Optuna below 3, whose storages do not work with current versions of SQLAlchemy, and
-restarts the numbering of the jobs when a search is resumed.
+The published hydra-optuna-sweeper is not used for two reasons. It needs Optuna 2, which does not work with current
+versions of SQLAlchemy, and it renumbers the jobs when a search is resumed.
 """
 
 import math
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.study import Study
 
-TARGET = "hydra_plugins.reidlit_optuna.sweeper.OptunaSweeper"  # in conf/hydra/sweeper and in the folders of sweeps
+TARGET = "hydra_plugins.reidlit_optuna.sweeper.OptunaSweeper"  # name in conf/hydra/sweeper and in sweep folders
 SPACES = (
     "a choice (resnet18,resnet50), range(1,9,2), interval(0.1,0.5), int(interval(1,8)) or tag(log,interval(1e-5,1e-2))"
 )
@@ -32,8 +32,9 @@ SPACES = (
 def register() -> None:
     """Make the sweeper available to Hydra in this process.
 
-    A package below the namespace `hydra_plugins` would be found without this, but by every Hydra application in the
-    environment. Hydra accepts only sweepers whose `_target_` is in that namespace, so the class is registered by such a name.
+    Hydra discovers packages in the namespace `hydra_plugins` by itself, but then every Hydra application in the
+    environment would load this one. Hydra accepts only sweepers whose `_target_` is in that namespace, so the class is
+    registered under such a name.
     """
     plugins = Plugins.instance()
     plugins.register(OptunaSweeper)
@@ -41,9 +42,10 @@ def register() -> None:
 
 
 class OptunaSweeper(Sweeper):
-    """Searches for the settings with the highest mAP. Failed jobs count as trials; Optuna ignores them.
+    """Hydra sweeper that searches for the settings with the highest mAP.
 
-    The trials are stored in `optuna.log` in the folder of the sweep, the job of each trial in the folder of its number.
+    Trials are stored in `optuna.log` in the sweep folder, and each job runs in the subfolder of its trial number.
+    Failed jobs count as trials, but the search ignores them.
 
     Source: Akiba et al., "Optuna: A Next-generation Hyperparameter Optimization Framework", KDD 2019.
 
@@ -51,7 +53,7 @@ class OptunaSweeper(Sweeper):
         n_trials: Total number of trials, including those before an interruption.
         n_jobs: Number of jobs per call of the launcher; more than one needs hydra/launcher=joblib or submitit.
         sampler: Spec of an Optuna sampler.
-        params: Search space of each setting, in the syntax of the command line, which takes precedence.
+        params: Search space of each setting, in override syntax. Overrides of the command line take precedence.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class OptunaSweeper(Sweeper):
         self.hydra_context: HydraContext
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Store what Hydra passes before the sweep, and create the launcher."""
+        """Store the configuration of the sweep and create the launcher."""
         self.hydra_context, self.config = hydra_context, config
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -74,7 +76,7 @@ class OptunaSweeper(Sweeper):
         """Run the remaining trials.
 
         Args:
-            arguments: Overrides of the command line, fixed ones and search spaces.
+            arguments: Overrides of the command line, both fixed values and search spaces.
         """
         from reidlit.commands._errors import explained
 
@@ -84,31 +86,31 @@ class OptunaSweeper(Sweeper):
     def _sweep(self, arguments: Sequence[str]) -> list[JobReturn]:
         for name in ("n_trials", "n_jobs"):
             if getattr(self, name) < 1:
-                raise ValueError(f"hydra.sweeper.{name}={getattr(self, name)} must be at least 1.")
+                raise ValueError(f"hydra.sweeper.{name}={getattr(self, name)} is invalid: must be at least 1.")
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        given = [f"{key}={value}" for key, value in self.params.items()]
-        overrides = {item.get_key_element(): item for item in parser.parse_overrides([*given, *arguments])}
+        defaults = [f"{key}={value}" for key, value in self.params.items()]
+        overrides = {item.get_key_element(): item for item in parser.parse_overrides([*defaults, *arguments])}
         space = {key: distribution(item) for key, item in overrides.items() if item.is_sweep_override()}
         if not space:
-            raise ValueError(f"hydra/sweeper=optuna has no setting to search: give one as {SPACES}.")
+            raise ValueError(f"hydra/sweeper=optuna needs a setting to search: give at least one as {SPACES}.")
         fixed = [
             f"{key}={item.get_value_element_as_str()}" if not item.is_delete() else str(item.input_line)
             for key, item in overrides.items()
             if key not in space
         ]
         study = self._study()
-        returned: list[JobReturn] = []
-        while numbered := self._next(study, space):
-            batch = [[*fixed, *(f"{key}={value}" for key, value in params.items())] for params in numbered.values()]
+        job_returns: list[JobReturn] = []
+        while trials := self._next(study, space):
+            batch = [[*fixed, *(f"{key}={value}" for key, value in params.items())] for params in trials.values()]
             self.validate_batch_is_legal(batch)
-            results = self.launcher.launch(batch, initial_job_idx=min(numbered))
-            for number, result in zip(numbered, results, strict=True):
-                _tell(study, number, result.return_value)
-            returned += results
-        return returned
+            results = self.launcher.launch(batch, initial_job_idx=min(trials))
+            for number, result in zip(trials, results, strict=True):
+                _report_score(study, number, result.return_value)
+            job_returns += results
+        return job_returns
 
     def _study(self) -> "Study":
-        """Create the study in the folder of the sweep, or load it."""
+        """Create the study in the sweep folder, or load it."""
         import optuna  # an optional dependency
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
@@ -118,11 +120,12 @@ class OptunaSweeper(Sweeper):
         log = folder / "optuna.log"
         if not log.is_file() and any(folder.glob("*/metrics.json")):
             raise ValueError(
-                f"hydra.sweep.dir={folder} holds finished jobs, but their optuna.log is lost: start a new sweep."
+                f"hydra.sweep.dir={folder} contains finished jobs, but optuna.log is missing: start the sweep in "
+                "another folder."
             )
         OmegaConf.save(self.config, folder / "multirun.yaml")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        # An append-only file instead of a database: it also works on the network drives of clusters.
+        # An append-only file also works on the network drives of clusters, unlike a database.
         study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(log))),
             sampler=instantiate(self.sampler),
@@ -131,28 +134,28 @@ class OptunaSweeper(Sweeper):
             load_if_exists=True,
         )
         if study.trials:
-            study.sampler.reseed_rng()  # or it would propose its first trials again
+            study.sampler.reseed_rng()  # otherwise it would repeat its first proposals
         return study
 
     def _next(self, study: "Study", space: Mapping[str, "BaseDistribution"]) -> dict[int, dict[str, Any]]:
-        """Return the settings of the next trials by consecutive number; interrupted trials come first."""
+        """Return the settings of the next trials by trial number; interrupted trials come first."""
         from optuna.trial import TrialState
 
         interrupted = {}
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if trial.params.keys() == space.keys():
                 interrupted[trial.number] = dict(trial.params)
-            else:  # the interruption came while its settings were sampled
+            else:  # interrupted while its settings were sampled
                 study.tell(trial.number, state=TrialState.FAIL)
         if interrupted:
             return dict(list(interrupted.items())[: self.n_jobs])
         count = min(self.n_jobs, self.n_trials - len(study.get_trials(deepcopy=False)))
-        asked = [study.ask(dict(space)) for _ in range(count)]
-        return {trial.number: dict(trial.params) for trial in asked}
+        trials = [study.ask(dict(space)) for _ in range(count)]
+        return {trial.number: dict(trial.params) for trial in trials}
 
 
 def distribution(override: Override) -> "BaseDistribution":
-    """Return the distribution that Optuna samples a setting from. Choices are texts, as written on the command line.
+    """Convert a sweep override to an Optuna distribution; choices stay text, as on the command line.
 
     Raises:
         ValueError: If a tag is unknown, or Optuna rejects the bounds.
@@ -161,7 +164,7 @@ def distribution(override: Override) -> "BaseDistribution":
 
     sweep = override.value()
     if unknown := sorted(getattr(sweep, "tags", set()) - {"log"}):
-        raise ValueError(f"{override.input_line}: the tag {unknown[0]} is unknown; there is log.")
+        raise ValueError(f"{override.input_line} is invalid: unknown tag {unknown[0]}. The only tag is log.")
     step: Any = None
     try:
         if isinstance(sweep, RangeSweep):
@@ -175,16 +178,17 @@ def distribution(override: Override) -> "BaseDistribution":
         if isinstance(low, int) and isinstance(high, int):
             return IntDistribution(low, high, log, step or 1)
         return FloatDistribution(low, high, log, step)
-    except (ValueError, IndexError) as error:  # IndexError: a range without a value
+    except (ValueError, IndexError) as error:  # IndexError: the range is empty
         raise ValueError(f"{override.input_line} cannot be searched ({error}): give {SPACES}.") from error
 
 
-def _tell(study: "Study", number: int, value: Any) -> None:
+def _report_score(study: "Study", number: int, value: Any) -> None:
     from optuna.trial import TrialState
 
     if value is None:
         raise ValueError(
-            "a job returned no mAP to search by: leave test=true, or hold out identities (data.val_fraction)."
+            "A job returned no score, so the search cannot continue: set test=true, or hold out identities with "
+            "data.val_fraction=0.1."
         )
     if math.isnan(value):
         study.tell(number, state=TrialState.FAIL)

@@ -1,4 +1,4 @@
-"""Settings of the command line whose type differs from that of their default."""
+"""Detection of overrides whose type differs from that of their default."""
 
 import math
 from typing import Any, Unpack, get_args, get_origin, get_type_hints
@@ -13,14 +13,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from reidlit.spec import TARGET, locate
 
-LARGEST = 2**31  # integers beyond it overflow in most libraries
+LARGEST = 2**31  # larger integers overflow in most libraries
 
 
 def suspicious_overrides() -> list[str]:
-    """Return the overrides of this run that replace a default by a value of another type, by null or by a non-finite number.
+    """Return the overrides of this run whose value may be invalid: another type than the default, null, or not finite.
 
-    Where the default is null or unknown, the type that the configured class declares counts; where it declares none, any value
-    is suspicious.
+    If the default is null or unknown, the value is compared with the type that the configured class declares. Without
+    such a declaration, any value is suspicious.
     """
     task = [str(item) for item in HydraConfig.get().overrides.task]
     parsed = OverridesParser.create().parse_overrides(task)
@@ -35,7 +35,7 @@ def _is_choice(override: Override) -> bool:
 
 
 def _defaults(choices: list[str]) -> DictConfig:
-    """Compose the command's configuration with the chosen groups alone."""
+    """Compose the default configuration of the command with the selected groups."""
     try:
         return compose(str(HydraConfig.get().job.config_name), choices)
     except (HydraException, OmegaConfBaseException):
@@ -58,12 +58,12 @@ def _is_suspicious(override: Override, defaults: DictConfig) -> bool:
         return (
             not math.isfinite(value) or abs(value) > LARGEST or (isinstance(default, int) and isinstance(value, float))
         )
-    kinds = ((int, float), (str,), (list, ListConfig), (dict, DictConfig))
-    return not any(isinstance(value, kind) and isinstance(default, kind) for kind in kinds)
+    alternatives = ((int, float), (str,), (list, ListConfig), (dict, DictConfig))
+    return not any(isinstance(value, types) and isinstance(default, types) for types in alternatives)
 
 
 def _is_declared(defaults: DictConfig, name: str, value: Any) -> bool:
-    """Return True if the class that takes a setting declares that it may be a number or text like `value`."""
+    """Return True if the configured class declares the type of `value` for this setting."""
     parent, _, argument = name.rpartition(".")
     node = OmegaConf.select(defaults, parent, throw_on_resolution_failure=False) if parent else None
     if not isinstance(node, DictConfig) or TARGET not in node:
@@ -76,7 +76,7 @@ def _is_declared(defaults: DictConfig, name: str, value: Any) -> bool:
 
 
 def _argument_types(target: Any) -> dict[str, Any]:
-    """Return the declared types of the arguments of a class or function, and of the TypedDicts that it unpacks."""
+    """Return the declared argument types of a class or function, including those of an unpacked TypedDict."""
     is_class = isinstance(target, type)
     types = get_type_hints(target.__init__ if is_class else target)
     for declared in list(types.values()):

@@ -1,4 +1,4 @@
-"""Results of `reidlit search`: as columns, a file, tables in the terminal and a picture."""
+"""Results of `reidlit search`: columns, file, terminal tables and picture."""
 
 import os
 from pathlib import Path
@@ -19,18 +19,25 @@ from reidlit.tables import write_table
 from reidlit.visualize.faces import blurring
 from reidlit.visualize.ranked_list import ListedImage, RankedList, draw_ranked_lists
 
-PRINTED = 3  # queries in the terminal
-DRAWN = 20  # entries of a list in the picture
+PRINTED = 3  # printed queries
+DRAWN = 20  # drawn entries per query
 
 Columns: TypeAlias = dict[str, NDArray[Any]]
-"""A row for each query and rank."""
+"""Columns with one row for each query and rank."""
 
 
 def list_nearest(query: Features, gallery: Gallery, nearest: SearchResult, top_k: int, keep_own: bool) -> Columns:
-    """Return the `top_k` nearest of each query as columns; unless `keep_own`, without the query's own file.
+    """Convert a search result to columns.
+
+    Args:
+        query: Embedded queries.
+        gallery: Gallery that was searched.
+        nearest: Ids and distances of the nearest gallery images.
+        top_k: Number of entries per query.
+        keep_own: Whether to keep the query file itself.
 
     Raises:
-        ValueError: If no row is left.
+        ValueError: If no entry is left.
     """
     dropped = nearest.ids < 0
     if not keep_own:
@@ -38,14 +45,17 @@ def list_nearest(query: Features, gallery: Gallery, nearest: SearchResult, top_k
     order = dropped.argsort(axis=1, kind="stable")[:, :top_k]
     kept = ~np.take_along_axis(dropped, order, 1)
     ids, distance = (np.take_along_axis(values, order, 1)[kept] for values in nearest)
-    number, place = np.nonzero(kept)
+    number, position = np.nonzero(kept)
     if not len(ids):
-        raise ValueError("no image of the gallery may be listed: see cameras, not_cameras and cross_camera.")
+        raise ValueError(
+            "No gallery image is left for any query: the filters cameras, not_cameras and cross_camera exclude all. "
+            "Relax them."
+        )
     info = gallery.about(ids)
     return {
         "query": number,
         "query_path": query.path[number],
-        "rank": place + 1,
+        "rank": position + 1,
         "distance": distance,
         "path": info.paths.astype(str),
         "pid": info.pids,
@@ -61,7 +71,7 @@ def write_results(results: Columns, file: Path) -> None:
 
 
 def print_lists(query: Features, results: Columns) -> None:
-    """Print the lists of the first queries."""
+    """Print the ranked lists of the first queries."""
     labels = [name for name in ("pid", "camid") if (results[name] >= 0).any()]
     for number in range(min(PRINTED, len(query))):
         table = Table("rank", "distance", *labels, title=readable(query.path[number]), title_justify="left")
@@ -72,16 +82,16 @@ def print_lists(query: Features, results: Columns) -> None:
             table.add_row(str(results["rank"][row]), f"{results['distance'][row]:.4g}", *values, name)
         Console().print(table, highlight=False, markup=False)
     if len(query) > PRINTED:
-        say(f"the first {PRINTED} of {len(query):,} queries")
+        say(f"showing {PRINTED} of {len(query):,} queries")
 
 
 def draw_lists(query: Features, results: Columns, file: Path, count: int, blur_faces: bool) -> None:
-    """Draw the lists of the first `count` queries if all their images exist."""
+    """Draw the ranked lists of the first `count` queries, if all their images exist."""
     lists = [_ranked_list(number, query, results) for number in range(min(count, len(query)))]
     paths = [image.path for ranked in lists for image in (ranked.query, *ranked.entries)]
     if missing := [path for path in paths if not Path(path).is_file()]:
-        example = readable(missing[0]) or "one without a path"
-        say(f"no picture: {len(missing)} of {len(paths)} images are not there, such as {example}")
+        example = readable(missing[0]) or "an image without a path"
+        say(f"picture skipped: {len(missing)} of {len(paths)} images do not exist, for example {example}")
     elif lists:
         draw_ranked_lists(lists, file, "reidlit search", blurring(decode) if blur_faces else decode)
         say(f"picture: {file}")
@@ -98,6 +108,6 @@ def _ranked_list(number: int, query: Features, results: Columns) -> RankedList:
 
 
 def _absolute(paths: NDArray[Any]) -> NDArray[Any]:
-    """Return full paths in the same shape; empty ones stay empty."""
-    flat = [os.path.abspath(path) if path else "" for path in paths.reshape(-1).tolist()]  # noqa: PTH100 - links stay
+    """Return absolute paths in the same shape; empty paths stay empty."""
+    flat = [os.path.abspath(path) if path else "" for path in paths.reshape(-1).tolist()]  # noqa: PTH100 - keeps links
     return np.array(flat, object).reshape(paths.shape)

@@ -1,4 +1,4 @@
-"""Access to the configuration of a command and to the folder of its run."""
+"""Access to the configuration of a command and to its run folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ TRUSTED_GROUPS = ("model", "loss", "optimizer", "scheduler", "engine")
 
 
 def current_run() -> RunFolder:
-    """Return the folder of this run."""
+    """Return the run folder of this command."""
     return RunFolder(Path(HydraConfig.get().runtime.output_dir))
 
 
@@ -29,15 +29,15 @@ def chosen(group: str) -> str:
 
 
 def plain(node: DictConfig) -> dict[str, Any]:
-    """Return a resolved copy without OmegaConf's types, as checkpoints store it."""
+    """Return a resolved copy as a plain dict, which checkpoints can store."""
     container = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
     if not isinstance(container, dict):
-        raise TypeError(f"a mapping is needed, got {container!r}")
+        raise TypeError(f"node must be a mapping, got {container!r}")
     return {str(key): value for key, value in container.items()}
 
 
 def with_settings(cfg: DictConfig, settings: Mapping[str, Any]) -> DictConfig:
-    """Return a copy of a configuration with other values.
+    """Return a copy of a configuration with changed values.
 
     Args:
         cfg: Configuration of a command; it is not changed.
@@ -50,7 +50,7 @@ def with_settings(cfg: DictConfig, settings: Mapping[str, Any]) -> DictConfig:
 
 
 def trust_chosen(cfg: DictConfig) -> None:
-    """Allow checkpoints to build what the command line names: that is the user's own choice, unlike the content of a file."""
+    """Allow checkpoints to build the classes that the command line names, because the user chose them."""
     for group in TRUSTED_GROUPS:
         if cfg.get(group):
             names = targets(OmegaConf.to_container(cfg[group], resolve=False))
@@ -58,25 +58,30 @@ def trust_chosen(cfg: DictConfig) -> None:
 
 
 def evaluation(cfg: DictConfig) -> dict[str, Any]:
-    """Return the options of the evaluation, with a spec for each name in `eval.postprocess`.
+    """Return the evaluation options, with a spec for each name in `eval.postprocess`.
 
     Raises:
-        ValueError: If a name is not a step.
+        ValueError: If a name is not a configured step.
     """
     options = plain(cfg.eval)
     steps = options.pop("steps")
     if unknown := [name for name in options["postprocess"] if name not in steps]:
         raise ValueError(
-            f"eval.postprocess={options['postprocess']}: no step is called {unknown}; known are {sorted(steps)}."
+            f"eval.postprocess={options['postprocess']} is invalid: {unknown} must be among {sorted(steps)}."
         )
     return {**options, "postprocess": [steps[name] for name in options["postprocess"]]}
 
 
 def checkpoint_path(value: str | None, command: str = "train") -> str | None:
-    """Return the file that `ckpt_path` names; `last` is the newest `last.ckpt` of this folder or of the runs next to it.
+    """Resolve `ckpt_path`.
+
+    Args:
+        value: Path of a checkpoint, or `last`: the last checkpoint of this run folder, otherwise the newest one of the
+            runs of `command`.
+        command: Command whose runs are searched for `last`.
 
     Raises:
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If there is no such checkpoint.
     """
     if value is None:
         return None
@@ -91,7 +96,7 @@ def checkpoint_path(value: str | None, command: str = "train") -> str | None:
     newest = newest_checkpoint(runs)
     if newest is None:
         raise FileNotFoundError(
-            f"ckpt_path=last: there is no {folder.last_checkpoint} and no checkpoint in {runs}. Train first, or give the path of a "
-            ".ckpt file."
+            f"ckpt_path=last does not exist: there is no checkpoint in {folder.checkpoints} or {runs}. Train a model "
+            "first, or give the path of a .ckpt file."
         )
     return str(newest)

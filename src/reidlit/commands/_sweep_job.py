@@ -1,4 +1,4 @@
-"""Run one job of a sweep: skip it if finished, resume it if interrupted, and record its failure without stopping the sweep."""
+"""Execution of a sweep job: finished jobs are skipped, interrupted jobs resume, and failures do not stop the sweep."""
 
 import gc
 import math
@@ -18,19 +18,24 @@ from reidlit.commands._settings import current_run, with_settings
 from reidlit.console import say
 
 Task = Callable[[DictConfig], float | None]
-STOPPED = 128 + signal.SIGTERM  # the status that a shell gives
+STOPPED = 128 + signal.SIGTERM  # exit status of a shell after SIGTERM
 
 
 def run_job(command: str, task: Task, cfg: DictConfig) -> float | None:
-    """Run a command within a sweep.
+    """Run a command as a job of a sweep.
+
+    Args:
+        command: Name of the command.
+        task: Function that runs the command.
+        cfg: Configuration of the job.
 
     Returns:
-        The score of the job, from this run or an earlier one; NaN if it failed, which `error.txt` in its folder explains.
+        Score of the job, from this run or an earlier one. If the job fails, NaN, and its folder contains `error.txt`.
     """
     folder = current_run()
     finished = folder.result()
     if finished is not None:
-        say(f"{folder.path} has finished before.")
+        say(f"{folder.path} is already finished: skipped")
         return finished.score
     if command == "train" and folder.last_checkpoint.is_file():
         cfg = with_settings(cfg, {"ckpt_path": str(folder.last_checkpoint)})
@@ -39,27 +44,31 @@ def run_job(command: str, task: Task, cfg: DictConfig) -> float | None:
         with _stoppable():
             return task(cfg)
     except Exception as error:
-        _explain(command, error)
+        _record_failure(command, error)
         if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
-            raise  # the other ranks would wait for this one
+            raise  # otherwise the other ranks would wait forever
         return math.nan
     finally:
-        gc.collect()  # a Trainer and its module hold each other, and with them the memory that the next job needs
+        gc.collect()  # Trainer and module reference each other; free their memory before the next job
 
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end the sweep, and not only a job whose loader processes it has killed as well."""
-    told = []
+    """Let SIGTERM end the whole sweep, even if the job first fails because its DataLoader workers were killed."""
+    received = []
 
     def stop(*_: object) -> None:
-        told.append(True)
-        if signal.getsignal(signal.SIGTERM) is stop:  # else Lightning has been told too, and ends its step first
+        received.append(True)
+        if (
+            signal.getsignal(signal.SIGTERM) is stop
+        ):  # otherwise Lightning also handles the signal, after its current step
             raise SystemExit(STOPPED)
 
-    # A launcher may have its own way, as submitit has on a cluster.
-    free = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if not free:
+    # A launcher may install a handler itself, as submitit does on a cluster.
+    is_default = (
+        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    if not is_default:
         yield
         return
     signal.signal(signal.SIGTERM, stop)
@@ -67,13 +76,13 @@ def _stoppable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if told:
+        if received:
             raise SystemExit(STOPPED) from None
 
 
 @rank_zero_only
-def _explain(command: str, error: Exception) -> None:
+def _record_failure(command: str, error: Exception) -> None:
     text = message(error) if isinstance(error, USER_ERRORS) else f"{type(error).__name__}: {error}"
     file = current_run().error_file
     file.write_text(f"{' '.join(text.split())}\n\n{''.join(traceback.format_exception(error))}", encoding="utf-8")
-    sys.stderr.write(f"reidlit {command}: {text}\nThis job has failed, see {file}; the others go on.\n")
+    sys.stderr.write(f"reidlit {command}: {text}\nThis job failed; its traceback is in {file}. The sweep continues.\n")

@@ -1,4 +1,4 @@
-"""The Trainer that a configuration describes."""
+"""Construction of the Trainer that a configuration describes."""
 
 import logging
 import warnings
@@ -16,22 +16,22 @@ from reidlit.commands._settings import current_run
 from reidlit.engine.callbacks.checkpoint import AtomicCheckpointIO
 from reidlit.engine.malloc import keep_freed_memory
 
-# Beginnings of Lightning's warnings that address people who configure it by hand.
+# Prefixes of Lightning warnings that do not apply to reidlit.
 SILENCED = (
-    "Total length of `list` across ranks is zero",  # no held-out identities, so no validation
-    "It is recommended to use `self.log",  # the scores are equal on all ranks already
-    "`isinstance.treespec, LeafSpec.`",  # inside Lightning
-    ".*does not have many workers",  # data.num_workers is chosen for the machine
+    "Total length of `list` across ranks is zero",  # no validation set
+    "It is recommended to use `self.log",  # the scores are already equal on all ranks
+    "`isinstance.treespec, LeafSpec.`",  # raised inside Lightning
+    ".*does not have many workers",  # data.num_workers is a deliberate choice
 )
 
 
 @wrong_types_named()
 def build_trainer(cfg: DictConfig, bare: bool = False) -> pl.Trainer:
-    """Build the Trainer, which writes into the folder of the run.
+    """Build the Trainer, which writes into the run folder.
 
     Args:
         cfg: Configuration of a command.
-        bare: Whether to leave out the loggers and all callbacks but the progress bar.
+        bare: Whether to omit the loggers and all callbacks except the progress bar.
     """
     _silence_hints()
     specs = {"progress": cfg.callbacks.progress} if bare else cfg.callbacks
@@ -43,7 +43,7 @@ def build_trainer(cfg: DictConfig, bare: bool = False) -> pl.Trainer:
         callbacks=callbacks,
         logger=loggers or False,
         plugins=[AtomicCheckpointIO()],
-        # Lightning would add its own where ours are switched off.
+        # Otherwise Lightning adds its own callbacks if those of the configuration are disabled.
         enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
     )
@@ -53,18 +53,19 @@ def build_trainer(cfg: DictConfig, bare: bool = False) -> pl.Trainer:
 
 
 def refuse_parallel_sweep(trainer: pl.Trainer) -> None:
-    """Refuse a sweep in which Lightning starts the ranks: they would run other jobs' values than rank 0.
+    """Refuse a sweep in which Lightning starts the ranks, because each rank would use the settings of another job.
 
     Raises:
-        ValueError: If this is such a sweep.
+        ValueError: If Lightning starts several ranks within a sweep.
     """
     if HydraConfig.get().mode is not RunMode.MULTIRUN or trainer.world_size == 1:
         return
     environment = getattr(trainer.strategy, "cluster_environment", None)
     if environment is None or not environment.creates_processes_externally:
         raise ValueError(
-            f"trainer.devices={trainer.num_devices} in a sweep: each rank would train on other values. Set "
-            "trainer.devices=1, leave --multirun, or let a scheduler such as Slurm start the ranks."
+            f"trainer.devices={trainer.num_devices} cannot be used in a sweep, because each rank would use the "
+            "settings of another job. Set trainer.devices=1, run without --multirun, or let a scheduler such as Slurm "
+            "start the ranks."
         )
 
 

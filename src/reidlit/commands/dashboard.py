@@ -9,15 +9,15 @@ from omegaconf import DictConfig
 from reidlit.console import say
 from reidlit.engine.loggers.wandb import STEP, account_problem
 
-LINES = {  # section -> title of a line plot -> regular expression for the metrics that it shows
+LINES = {  # section -> title of a line plot -> regular expression of its metrics
     "Training": {
         "loss": "train/loss",
-        "terms of the loss": "train/(?!loss|accuracy|grad_norm|images_per_second|spread|.*_distance|skipped).*",
+        "loss terms": "train/(?!loss|accuracy|grad_norm|images_per_second|spread|.*_distance|skipped).*",
         "training accuracy": "train/accuracy",
         "gradient norm": "train/grad_norm",
         "learning rate": "lr-.*",
-        "spread of embeddings": "train/spread",
-        "distances of pairs": "train/(positive|negative)_distance",
+        "embedding spread": "train/spread",
+        "pair distances": "train/(positive|negative)_distance",
         "images per second": "train/images_per_second",
     },
     "Validation": {"mAP": "val/mAP", "mINP": "val/mINP", "CMC": "val/rank.*"},
@@ -33,25 +33,36 @@ def run(cfg: DictConfig) -> None:
     """Create the workspace on W&B and print its address.
 
     Raises:
-        ValueError: If a setting is missing, wandb-workspaces or an account is missing, or W&B refuses.
+        ValueError: If a setting is missing or invalid, wandb-workspaces is not installed, no account is configured, or
+            W&B rejects the workspace.
     """
     entity, _, project = str(cfg.project or "").partition("/")
     if not entity or not project or "/" in project:
-        raise ValueError(f"project={cfg.project} must be <entity>/<project>, as in the address of the project on W&B.")
+        raise ValueError(f"project={cfg.project} is invalid: must be <entity>/<project>, as in the project's W&B URL.")
     if not cfg.datasets:
-        raise ValueError("datasets=[] names no test set: give those of the runs, such as datasets=[market1501].")
+        raise ValueError("datasets=[] is empty: list the test sets of the runs, for example datasets=[market1501].")
     workspace = build_workspace(entity, project, list(cfg.datasets), cfg.name)
     if problem := account_problem():
-        raise ValueError(f"a workspace is stored on W&B, but {problem}: run `wandb login` or set WANDB_API_KEY.")
+        raise ValueError(f"project={cfg.project} cannot be reached: {problem}. Run `wandb login` or set WANDB_API_KEY.")
     try:
         workspace.save()
-    except Exception as error:  # private classes of W&B
-        raise ValueError(f"project={cfg.project}: W&B did not take the workspace: {error}") from error
+    except Exception as error:  # W&B raises private exception classes
+        raise ValueError(f"project={cfg.project}: W&B rejected the workspace: {error}") from error
     say(f"workspace: {workspace.url}")
 
 
 def build_workspace(entity: str, project: str, datasets: Sequence[str], name: str = "reidlit") -> Any:
-    """Return the definition, a `wandb_workspaces.workspaces.Workspace`, without a network connection."""
+    """Build a `wandb_workspaces.workspaces.Workspace` without a network connection.
+
+    Args:
+        entity: W&B user or team.
+        project: W&B project.
+        datasets: Names of the test sets.
+        name: Name of the workspace.
+
+    Raises:
+        ValueError: If wandb-workspaces is not installed.
+    """
     try:
         ws, wr = import_module("wandb_workspaces.workspaces"), import_module("wandb_workspaces.reports.v2")
     except ModuleNotFoundError as error:
@@ -68,7 +79,7 @@ def build_workspace(entity: str, project: str, datasets: Sequence[str], name: st
     sections["Cameras"] = maps + [wr.WeavePanelSummaryTable(table_name=f"{test}/camera_pairs") for test in tests]
     lists = [wr.WeavePanelSummaryTable(table_name=f"{test}/ranked_lists") for test in tests]
     panels = [ws.Section(name=heading, panels=each, is_open=True) for heading, each in sections.items()]
-    wide = ws.SectionLayoutSettings(columns=1, rows=len(tests))  # a row contains a dozen images
+    wide = ws.SectionLayoutSettings(columns=1, rows=len(tests))  # a row is wide: it contains a dozen images
     panels.append(ws.Section(name="Ranked lists", panels=lists, is_open=True, layout_settings=wide))
     pinned = ["run:displayName"] + [f"summary:{test}/{each}" for test in tests for each in ("mAP", "rank1")]
     return ws.Workspace(
@@ -82,7 +93,7 @@ def build_workspace(entity: str, project: str, datasets: Sequence[str], name: st
 
 
 def _curve(wr: Any, test: str, kind: str, title: str, x: str, y: str) -> Any:
-    """Return the chart that the runs log, with the curves of all visible runs."""
+    """Return a chart that overlays the curves of all visible runs."""
     return wr.CustomChart(
         query={"id": {}, "name": {}, "summaryTable": {"tableKey": f"{test}/{kind}_table"}},
         chart_name="wandb/line/v0",

@@ -1,4 +1,4 @@
-"""`reidlit export`: a trained model as a file for another runtime, compared with the model."""
+"""`reidlit export`: convert a trained model to files for other runtimes and compare them with the model."""
 
 import json
 from collections.abc import Sequence
@@ -31,11 +31,19 @@ from reidlit.inference.image_inputs import as_size, parse_image_size
 from reidlit.inference.loading import TrainedModel
 
 TORCHREID = "torchreid"
-HEADINGS = ("format", "difference", "least cosine", "ms an image", "images/s at 32", "MB", "mAP in percent")
+HEADINGS = ("format", "max difference", "min cosine", "ms/image", "images/s (batch 32)", "MB", "mAP (%)")
 
 
 class ExportedFile(NamedTuple):
-    """A written file and what its comparison with the model has shown, where it was compared."""
+    """An exported file and the results of its comparison with the model.
+
+    Attributes:
+        name: Name of the format.
+        path: Path of the file.
+        difference: Differences of the embeddings; None for Torchreid weights, which are not compared.
+        speed: Speed and size of the file; None for Torchreid weights.
+        mean_ap: mAP of the model and of the file in percent, as text; empty if it was not measured.
+    """
 
     name: str
     path: Path
@@ -48,8 +56,8 @@ def run(cfg: DictConfig) -> None:
     """Write the files, compare each with the model, and print a table.
 
     Raises:
-        ValueError: if an option is unknown, a model cannot be written in a form, or a file differs by more than its limit; such a
-            file is deleted.
+        ValueError: If a setting is invalid, the model cannot be exported to a format, or a file differs from the model
+            by more than its limit. The file is deleted.
     """
     formats = [cfg.format] if isinstance(cfg.format, str) else list(cfg.format)
     _check(formats, cfg.precision)
@@ -71,7 +79,7 @@ def run(cfg: DictConfig) -> None:
     Console().print(_table(exported))
     for file in exported:
         say(f"written: {file.path}")
-    say(f"about it: {base.with_name(f'{base.name}.json')}")
+    say(f"metadata: {base.with_name(f'{base.name}.json')}")
 
 
 def _export(
@@ -83,36 +91,36 @@ def _export(
     metadata: dict[str, Any],
     test_set: EvalSet | None,
 ) -> ExportedFile:
-    """Write a file in one format and compare it; a file that fails is deleted."""
-    form = FORMATS[name]
-    path = base.with_name(f"{base.name}{form.suffix}")
+    """Export to one format and compare the file with the model; delete the file on failure."""
+    export_format = FORMATS[name]
+    path = base.with_name(f"{base.name}{export_format.suffix}")
     module = embedder(trained.model, trained.image_size, cfg.normalize)
     model = without_gradients(module)
     try:
-        form.write(module, path, trained.image_size, json.dumps(metadata))
+        export_format.write(module, path, trained.image_size, json.dumps(metadata))
         if cfg.precision == "fp16":
             to_fp16(path)
         if cfg.precision == "int8":
             to_int8(path, images)
-        file = form.load(path)
-        found = difference(file, model, trained.image_size, images)
-        check_difference(cfg, path, found)
+        file = export_format.load(path)
+        differences = difference(file, model, trained.image_size, images)
+        check_difference(cfg, path, differences)
         mean_ap = "" if test_set is None else check_mean_ap(cfg, path, test_set, trained, model, file)
     except BaseException:
         for written in written_files(path):
             written.unlink()
         raise
-    return ExportedFile(name, path, found, speed(file, path, trained.image_size), mean_ap)
+    return ExportedFile(name, path, differences, speed(file, path, trained.image_size), mean_ap)
 
 
 def _check(formats: Sequence[str], precision: str) -> None:
     known = (*FORMATS, TORCHREID)
     if unknown := [name for name in formats if name not in known]:
-        raise ValueError(f"format={unknown} is unknown; there are {', '.join(known)}.")
+        raise ValueError(f"format={unknown} is invalid: must be one or more of {', '.join(known)}.")
     if precision not in PRECISIONS:
-        raise ValueError(f"precision={precision} must be one of {', '.join(PRECISIONS)}.")
+        raise ValueError(f"precision={precision} is invalid: must be one of {', '.join(PRECISIONS)}.")
     if precision != "fp32" and set(formats) != {"onnx"}:
-        raise ValueError(f"precision={precision} is for format=onnx; got format={list(formats)}.")
+        raise ValueError(f"precision={precision} needs format=onnx, but format={list(formats)}.")
 
 
 def _test_set(cfg: DictConfig) -> EvalSet:
@@ -120,12 +128,12 @@ def _test_set(cfg: DictConfig) -> EvalSet:
     datamodule.prepare_data()
     datamodule.setup("test")
     if not datamodule.test_sets:
-        raise ValueError(f"data={datamodule.name} has no test images to compare on.")
+        raise ValueError(f"data={datamodule.name} has no test images to compare on: give a dataset with a test set.")
     return next(iter(datamodule.test_sets.values()))
 
 
 def _images(cfg: DictConfig, test_set: EvalSet | None, size: tuple[int, int]) -> Tensor:
-    """Return at most `num_images` real images (N, 3, H, W), evenly spaced over those that are available."""
+    """Return at most `num_images` images (N, 3, H, W) uint8, evenly spaced over those of `images` or the gallery."""
     paths: list[str] = []
     if cfg.images is not None:
         paths = [str(path) for path in images_in_folder(cfg.images)]
@@ -138,7 +146,7 @@ def _images(cfg: DictConfig, test_set: EvalSet | None, size: tuple[int, int]) ->
 
 
 def _metadata(trained: TrainedModel, cfg: DictConfig) -> dict[str, Any]:
-    """Return the description that goes into and next to each file."""
+    """Return the metadata that is stored in each file and in the JSON file next to it."""
     settings = trained.content.get("hyper_parameters", {})
     return {
         "input": {"name": "image", "shape": ["batch", 3, *trained.image_size], "type": "uint8", "colours": "RGB"},
@@ -156,13 +164,15 @@ def _metadata(trained: TrainedModel, cfg: DictConfig) -> dict[str, Any]:
 
 
 def _table(exported: Sequence[ExportedFile]) -> Table:
-    table = Table(title="exported, compared with the model at batches of 1, 2 and 7 and on the images given")
+    table = Table(
+        title="Exported files, compared with the model on random batches of 1, 2 and 7 and on the given images"
+    )
     for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading == "format" else "right")
-    for name, _, found, fast, mean_ap in exported:
+    for name, _, differences, timing, mean_ap in exported:
         cells = [name, *[""] * 5, mean_ap]
-        if found is not None and fast is not None:
-            cells[1:3] = f"{found.largest:.1e}", f"{found.cosine:.6f}"
-            cells[3:6] = f"{fast.milliseconds:.1f}", f"{fast.images_per_second:.0f}", f"{fast.megabytes:.1f}"
+        if differences is not None and timing is not None:
+            cells[1:3] = f"{differences.largest:.1e}", f"{differences.cosine:.6f}"
+            cells[3:6] = f"{timing.milliseconds:.1f}", f"{timing.images_per_second:.0f}", f"{timing.megabytes:.1f}"
         table.add_row(*cells)
     return table

@@ -1,4 +1,4 @@
-"""`reidlit extract`: embed a dataset or a folder of images and keep the result."""
+"""`reidlit extract`: embed a dataset or a folder of images and save the embeddings."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,17 +24,18 @@ Columns = dict[str, np.ndarray]
 
 
 def run(cfg: DictConfig) -> None:
-    """Embed, and write the file.
+    """Embed the images or tracklets and write the features file.
 
     Raises:
-        ValueError: if neither or both of `data` and `images` are given, there is no image, or frames are asked of images.
+        ValueError: If neither or both of `data` and `images` are given, there are no images, or `frames` is used with a
+            dataset of images.
     """
     check_one_source(cfg)
     extractor = build_extractor(cfg)
     file = Path(cfg.output).expanduser() if cfg.output else current_run().path / "features.npz"
     datamodule = None if cfg.get("data") is None else build_datamodule(cfg)
     if cfg.frames and not isinstance(datamodule, VideoDataModule):
-        raise ValueError("frames=true keeps the frames of tracklets: give a data= that has such.")
+        raise ValueError("frames=true needs tracklets: give a video dataset, for example data=mars.")
     if datamodule is None:
         samples = {"": unlabelled_samples(images_in_folder(cfg.images))}
     else:
@@ -45,11 +46,17 @@ def run(cfg: DictConfig) -> None:
         features = embed(extractor, _columns(samples), file)
     features.save(file)
     PartialFeatures.clear(file)
-    say(f"{len(features):,} embeddings of {features.embedding.shape[1]} numbers: {file}")
+    say(f"{len(features):,} embeddings of size {features.embedding.shape[1]}: {file}")
 
 
 def embed(extractor: FeatureExtractor, columns: Columns, file: Path) -> Features:
-    """The embeddings of listed images; what a run before has made for `file` is taken over."""
+    """Embed images, resuming an interrupted run.
+
+    Args:
+        extractor: Extractor of the embeddings.
+        columns: Columns of the features file, including `path` and `camid`.
+        file: Features file to be written; embeddings of an interrupted run are stored next to it.
+    """
     paths = columns["path"].tolist()
     partial = _resume(file, paths, extractor, "images")
     cameras = columns["camid"][partial.done :] if extractor.uses_cameras else None
@@ -65,17 +72,25 @@ def embed_tracklets(
     file: Path,
     frames: bool,
 ) -> Features:
-    """The embeddings of tracklets, or of each of their frames, from what `data.test_sampling` lets see of them."""
-    seen = {split: [_seen(sample, datamodule) for sample in listed] for split, listed in samples.items()}
+    """Embed tracklets, or each of their frames, resuming an interrupted run.
+
+    Args:
+        extractor: Extractor of the embeddings.
+        samples: Tracklets of each split.
+        datamodule: Video dataset, whose `test_sampling` selects the frames.
+        file: Features file to be written.
+        frames: Whether to embed each frame separately.
+    """
+    sampled = {split: [_sampled(sample, datamodule) for sample in listed] for split, listed in samples.items()}
     if not frames:
-        return _whole_tracklets(extractor, seen, datamodule.seq_len, file)
-    alone = {split: [s._replace(path=path) for s in listed for path in s.path] for split, listed in seen.items()}
-    lengths = [len(sample.path) for listed in seen.values() for sample in listed]
-    columns = _columns(alone) | {"tracklet": np.repeat(np.arange(len(lengths)), lengths)}
+        return _embed_tracklets(extractor, sampled, datamodule.seq_len, file)
+    images = {split: [s._replace(path=path) for s in listed for path in s.path] for split, listed in sampled.items()}
+    lengths = [len(sample.path) for listed in sampled.values() for sample in listed]
+    columns = _columns(images) | {"tracklet": np.repeat(np.arange(len(lengths)), lengths)}
     return embed(extractor, columns, file)
 
 
-def _whole_tracklets(
+def _embed_tracklets(
     extractor: FeatureExtractor, samples: dict[str, list[Sample]], seq_len: int, file: Path
 ) -> Features:
     listed = [sample for each in samples.values() for sample in each]
@@ -91,20 +106,20 @@ def _whole_tracklets(
     return Features(np.array(partial.embedding), **_columns(samples), fingerprint=extractor.fingerprint)
 
 
-def _resume(file: Path, paths: Sequence[str], extractor: FeatureExtractor, what: str) -> PartialFeatures:
-    """Open the embeddings of an interrupted run for `file`, or new ones."""
-    partial = PartialFeatures(file, paths, extractor.embedding_size, f"{extractor.fingerprint} {what}")
+def _resume(file: Path, paths: Sequence[str], extractor: FeatureExtractor, unit: str) -> PartialFeatures:
+    """Open the partial embeddings of an interrupted run for `file`, or create them."""
+    partial = PartialFeatures(file, paths, extractor.embedding_size, f"{extractor.fingerprint} {unit}")
     if partial.done:
-        say(f"going on after {partial.done:,} of {len(paths):,} {what.split()[0]}")
+        say(f"resuming after {partial.done:,} of {len(paths):,} {unit.split()[0]}")
     return partial
 
 
-def _seen(sample: Sample, datamodule: VideoDataModule) -> Sample:
-    """A tracklet of the frames that a test looks at."""
+def _sampled(sample: Sample, datamodule: VideoDataModule) -> Sample:
+    """Return a tracklet with only the frames that `data.test_sampling` selects."""
     clips = eval_clips(len(sample.path), datamodule.seq_len, datamodule.test_sampling)
-    return sample._replace(path=tuple(sample.path[place] for clip in clips for place in clip))
+    return sample._replace(path=tuple(sample.path[index] for clip in clips for index in clip))
 
 
 def _columns(samples: dict[str, list[Sample]]) -> Columns:
-    parts = [of_samples(listed, split) for split, listed in samples.items()]
-    return {name: np.concatenate([part[name] for part in parts]) for name in COLUMNS if name != "embedding"}
+    splits = [of_samples(listed, split) for split, listed in samples.items()]
+    return {name: np.concatenate([columns[name] for columns in splits]) for name in COLUMNS if name != "embedding"}

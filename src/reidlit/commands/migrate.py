@@ -1,4 +1,4 @@
-"""`reidlit migrate`: translate a Torchreid configuration to a command or an experiment of reidlit."""
+"""`reidlit migrate`: translate a Torchreid configuration to a reidlit command or experiment."""
 
 import re
 import sys
@@ -17,7 +17,11 @@ from reidlit.files import atomic_write
 
 
 def run(cfg: DictConfig) -> None:
-    """Print the command or write the experiment, with comments on what differs or has no counterpart."""
+    """Print the command or write the experiment, with comments on differences and missing counterparts.
+
+    Raises:
+        ValueError: If an argument is invalid, or `output` cannot be written.
+    """
     arguments = [str(argument) for argument in cfg.arguments]
     command, wanted, remarks = translate(complete_settings(arguments, _compose))
     choices, settings = shortest(command, wanted, _compose)
@@ -32,21 +36,25 @@ def run(cfg: DictConfig) -> None:
         content, instructions = experiment(file, text, choices, settings, _compose)
         file.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(file, content)
-        sys.stdout.write(f"# {file} is written. To run it:\n{instructions}\n")
+        sys.stdout.write(f"# Wrote {file}. Run it with:\n{instructions}\n")
     else:
-        raise ValueError(f"output={cfg.output} needs a training, but test.evaluate is True: omit output=.")
+        raise ValueError(f"output={cfg.output} is for training, but test.evaluate is True: omit output.")
 
 
 def _check_output(file: Path, config_dirs: Sequence[str]) -> None:
-    known = options("experiment")
-    if not re.fullmatch(r"[A-Za-z_][\w-]*\.yaml", file.name) or file.stem in known:
-        raise ValueError(f"output={file} must be named <name>.yaml, with a name other than {', '.join(known)}.")
+    reserved = options("experiment")
+    if not re.fullmatch(r"[A-Za-z_][\w-]*\.yaml", file.name) or file.stem in reserved:
+        raise ValueError(
+            f"output={file} is invalid: must be <name>.yaml, with a name other than {', '.join(reserved)}."
+        )
     if file.exists():
         raise ValueError(f"output={file} already exists: choose another name or delete it.")
     root = file.parent.parent if file.parent.name == "experiment" else file.parent
     for folder in config_dirs:
         if Path(folder).resolve() != root.resolve():
-            raise ValueError(f"output={file} must be in {folder}/experiment, as Hydra takes one --config-dir.")
+            raise ValueError(
+                f"output={file} must be in {folder}/experiment, because Hydra accepts only one --config-dir."
+            )
 
 
 def _compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -54,6 +62,6 @@ def _compose(name: str, overrides: Sequence[str] = ()) -> DictConfig:
         return compose(name, list(overrides), return_hydra_config=True)
     except MissingConfigException as error:
         raise ValueError(
-            f"conf/{name}.yaml does not exist. A custom dataset or model needs a file and a YAML here (docs/own-dataset.md, "
-            "docs/own-model.md); then add --config-dir <folder> to this command."
+            f"conf/{name}.yaml does not exist. Write a YAML file for your dataset or model (see the guides on custom "
+            "datasets and models), then add --config-dir <folder> to this command."
         ) from error

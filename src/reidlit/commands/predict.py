@@ -1,4 +1,4 @@
-"""`reidlit predict`: the attributes of images, as a table."""
+"""`reidlit predict`: predict the attributes of images and write them as a table."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,32 +25,34 @@ from reidlit.engine.joint_attributes import JointAttributeModule
 from reidlit.inference.device import find_device
 from reidlit.tables import SUFFIXES, write_table
 
-PROBABILITY = "_probability"  # how the names of columns end
+PROBABILITY = "_probability"  # suffix of column names
 
 
 def run(cfg: DictConfig) -> None:
-    """Predict, and write the table: `path`, and for each attribute its 0 or 1 and its probability.
+    """Predict and write a table with `path`, and the label (0 or 1) and the probability of each attribute.
 
     Raises:
-        ValueError: if there is no checkpoint or it knows no attributes, neither or both of `data` and `images` are given, or
-            an option is out of range.
+        ValueError: If `ckpt_path` is missing or is not an attribute model, neither or both of `data` and `images` are
+            given, or an option is out of range.
     """
     file = Path(cfg.output).expanduser() if cfg.output else current_run().path / "attributes.csv"
     _check(cfg, file)
     path = checkpoint_path(cfg.ckpt_path)
     if path is None:
-        raise ValueError("ckpt_path=null: give a checkpoint of reidlit train engine=attributes, or ckpt_path=last.")
+        raise ValueError(
+            "ckpt_path=null is invalid: give a checkpoint of `reidlit train engine=attributes`, or ckpt_path=last."
+        )
     module = load_attribute_module(path)
     samples = _samples(cfg)
     probabilities = predict(module, samples, cfg.batch_size, cfg.num_workers, find_device(cfg.device))
     names = module.hparams["attributes"]
     columns: dict[str, NDArray[np.generic]] = {"path": np.array([readable(str(sample.path)) for sample in samples])}
-    for place, name in enumerate(names):
-        columns[name] = (probabilities[:, place] >= cfg.threshold).astype(np.int8)
-    for place, name in enumerate(names):
-        columns[f"{name}{PROBABILITY}"] = probabilities[:, place]
+    for index, name in enumerate(names):
+        columns[name] = (probabilities[:, index] >= cfg.threshold).astype(np.int8)
+    for index, name in enumerate(names):
+        columns[f"{name}{PROBABILITY}"] = probabilities[:, index]
     if len(columns) != 1 + 2 * len(names):
-        raise ValueError(f"ckpt_path={path}: its attributes {names} would give two columns of one name.")
+        raise ValueError(f"ckpt_path={path} has the attributes {names}, which would give duplicate column names.")
     file.parent.mkdir(parents=True, exist_ok=True)
     write_table(file, columns)
     say(f"{len(names)} attributes of {len(samples):,} images: {file}")
@@ -63,33 +65,44 @@ def predict(
     num_workers: int,
     device: torch.device,
 ) -> NDArray[np.float32]:
-    """(N, A) probabilities of images, which are resized as `reidlit test` does."""
+    """Predict the attributes of images, which are resized as in `reidlit test`.
+
+    Args:
+        module: Trained module; it is moved to `device`.
+        samples: N images.
+        batch_size: Images per batch.
+        num_workers: DataLoader worker processes.
+        device: Device of the model.
+
+    Returns:
+        (N, A) probabilities in [0, 1].
+    """
     height, width = module.hparams["image_size"]
     images = Images(samples, Pipeline([Resize(height, width, exact=True)]))
     loader = DataLoader(images, batch_size, num_workers=num_workers, collate_fn=images.collate)
     module.to(device).eval()
     with torch.inference_mode():
-        parts = [
+        batches = [
             module.attribute_probabilities(batch["image"].to(device), batch["camid"].to(device)).cpu()
             for batch in tqdm(loader, desc="predicting", unit="batch")
         ]
-    found: NDArray[np.float32] = torch.cat(parts).numpy()
-    return found
+    probabilities: NDArray[np.float32] = torch.cat(batches).numpy()
+    return probabilities
 
 
 def _check(cfg: DictConfig, file: Path) -> None:
     check_one_source(cfg)
     if not 0 < cfg.threshold < 1:
-        raise ValueError(f"threshold={cfg.threshold} must lie between 0 and 1.")
+        raise ValueError(f"threshold={cfg.threshold} is invalid: must be greater than 0 and less than 1.")
     for name, least in (("batch_size", 1), ("num_workers", 0)):
         if cfg[name] < least:
-            raise ValueError(f"{name}={cfg[name]} must be {least} or more.")
+            raise ValueError(f"{name}={cfg[name]} is invalid: must be at least {least}.")
     if file.suffix not in SUFFIXES:
-        raise ValueError(f"output={file} must end in {' or '.join(SUFFIXES)}.")
+        raise ValueError(f"output={file} is invalid: must end in {' or '.join(SUFFIXES)}.")
 
 
 def _samples(cfg: DictConfig) -> list[Sample]:
-    """Return the images to predict for; one that is in several splits is listed once."""
+    """Return the images without duplicates."""
     if cfg.images is not None:
         return unlabelled_samples(images_in_folder(cfg.images))
     samples = dataset_samples(build_datamodule(cfg), cfg.splits, f"splits={cfg.splits}")

@@ -1,4 +1,4 @@
-"""`reidlit profile`: what models cost in weights, work, memory and time; or which models there are."""
+"""`reidlit profile`: parameters, operations, memory and latency of models, or a list of all models."""
 
 import fnmatch
 from dataclasses import asdict
@@ -13,10 +13,11 @@ from rich.live import Live
 from rich.table import Table
 
 from reidlit.commands._settings import current_run, plain
-from reidlit.config import CONFIG_DIR, option, options
+from reidlit.config import option, options
 from reidlit.console import say
 from reidlit.engine.malloc import keep_freed_memory
 from reidlit.files import write_json
+from reidlit.help.conf_reader import read_choice
 from reidlit.inference.device import describe_device, find_device
 from reidlit.inference.image_inputs import parse_image_size
 from reidlit.inference.loading import DEFAULT_SIZE
@@ -26,13 +27,13 @@ from reidlit.spec import build
 
 
 def run(cfg: DictConfig) -> None:
-    """Profile the models that `model` names, or list all if it names none.
+    """Profile the models that `model` selects, or list all models if it is not given.
 
     Raises:
-        ValueError: if `model` matches nothing, a setting is not allowed, or a model cannot run at `image_size`.
+        ValueError: If `model` matches no model, a setting is invalid, or a model cannot run at `image_size`.
     """
     settings = plain(cfg)
-    # Composed where it names an option; a pattern or timm/<name> stays a name.
+    # Hydra composes `model` only if it is a choice of conf/model, not if it is a pattern or timm/<name>.
     choice = HydraConfig.get().runtime.choices["model"]
     if choice is None:
         print_models()
@@ -40,11 +41,11 @@ def run(cfg: DictConfig) -> None:
     specs = {choice: settings["model"]} if "model" in settings else find_specs(choice)
     device = find_device(settings["device"])
     if device.type == "cpu":
-        keep_freed_memory()  # as training and testing do
+        keep_freed_memory()  # as in training and testing
     table = _table(settings["latency"])
     console = Console()
     profiles: dict[str, Profile] = {}
-    # It is drawn only when a row is added, never during a timing.
+    # Without auto-refresh, rendering does not disturb the measurements.
     with Live(table, console=console, auto_refresh=False, transient=True) as live:
         for name, spec in specs.items():
             profiles[name] = _profile(name, spec, settings, device)
@@ -59,26 +60,30 @@ def run(cfg: DictConfig) -> None:
         "models": {name: asdict(profile) for name, profile in profiles.items()},
     }
     write_json(path, measured)
-    say(f"{_legend(settings)}\non {measured['device']}; fp32, channels last\nprofile: {path}")
+    say(f"{_legend(settings)}\ndevice: {measured['device']}; fp32, channels last\nprofile: {path}")
 
 
 def find_specs(pattern: str) -> dict[str, dict[str, Any]]:
-    """The spec of each model that a pattern of conf/model, or `timm/<name>`, stands for, by name.
+    """Return the specs of the selected models by name.
+
+    Args:
+        pattern: Pattern of choices of `model`, such as `osnet_*`, or `timm/<name>`.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: If the pattern matches no model.
     """
     if pattern.startswith(TIMM):
         spec = option("model", "timm")
         spec["backbone"]["name"] = pattern.removeprefix(TIMM)
         return {pattern: spec}
-    known = options("model")
-    found = fnmatch.filter(known, pattern)
-    if not found:
+    choices = options("model")
+    names = fnmatch.filter(choices, pattern)
+    if not names:
         raise ValueError(
-            f"model={pattern} matches no model. Options: {', '.join(known)}; or {TIMM}<name>, any network of timm."
+            f"model={pattern} matches no model. Choose from {', '.join(choices)}, or give {TIMM}<name> for a timm "
+            "network."
         )
-    return {name: option("model", name) for name in found}
+    return {name: option("model", name) for name in names}
 
 
 def _profile(name: str, spec: dict[str, Any], settings: dict[str, Any], device: torch.device) -> Profile:
@@ -86,7 +91,7 @@ def _profile(name: str, spec: dict[str, Any], settings: dict[str, Any], device: 
     try:
         model = build({**spec, "image_size": list(size)}, num_classes=1)
         return measure(model, size, device, settings["batch_size"], settings["latency"])
-    except RuntimeError as error:  # torch's own, where maps shrink to nothing or memory ends
+    except RuntimeError as error:  # from torch: a feature map becomes empty, or memory is exhausted
         raise ValueError(
             f"model={name} cannot run with image_size={list(size)} and batch_size={settings['batch_size']}: {error}"
         ) from error
@@ -95,17 +100,15 @@ def _profile(name: str, spec: dict[str, Any], settings: dict[str, Any], device: 
 def _table(timed: bool) -> Table:
     table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True)
     table.add_column("model", overflow="fold")
-    headings = ["image", "embed-\nding", "million\nparams", "GMACs", "saved\nMB"]
-    for heading in [*headings, "latency\nms", "images/s"] if timed else headings:
+    headings = ["image", "embedding\nsize", "params\n(M)", "GMACs", "saved\n(MB)"]
+    for heading in [*headings, "latency\n(ms)", "images/s"] if timed else headings:
         table.add_column(heading, justify="right", no_wrap=True)
     return table
 
 
 def _legend(settings: dict[str, Any]) -> str:
-    timings = (
-        f"; latency: of one image; images/s: in batches of {settings['batch_size']}" if settings["latency"] else ""
-    )
-    return f"params: without the classifier; saved: for the backward pass, an image{timings}"
+    timings = f"; latency: one image; images/s: batches of {settings['batch_size']}" if settings["latency"] else ""
+    return f"params: without the classifier; saved: activations per image for the backward pass{timings}"
 
 
 def _cells(profile: Profile) -> list[str]:
@@ -118,23 +121,19 @@ def _cells(profile: Profile) -> list[str]:
 
 
 def papers() -> dict[str, tuple[str, str]]:
-    """What each option of conf/model is, and its paper: the first comment of its YAML says both."""
-    found = {}
-    for name in options("model"):
-        lines = (CONFIG_DIR / "model" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-        comment = next((line for line in lines if line.startswith("#")), "")
-        what, _, paper = comment.removeprefix("#").strip().partition(". ")
-        found[name] = (what, paper)
-    return found
+    """Return the description and the paper of each choice of `model`: first line and last paragraph of its header."""
+    headers = {name: read_choice("model", name) for name in options("model")}
+    return {name: (header.summary, header.notes[-1]) for name, header in headers.items()}
 
 
 def print_models() -> None:
-    """Print every option of conf/model with its paper."""
-    table = Table("name", "what", "paper")
+    """Print each choice of `model` with its description and paper."""
+    table = Table("name", "description", "paper")
     table.columns[0].no_wrap = True
     for name, row in papers().items():
         table.add_row(name, *row)
     Console().print(table)
     say(
-        f"and any network of timm, as {TIMM}<name>. reidlit profile model=<name> measures one, model='osnet_*' several."
+        f"All timm networks are available as {TIMM}<name>. Profile one model with `reidlit profile model=<name>`, or "
+        "several with a pattern such as model='osnet_*'."
     )

@@ -1,4 +1,4 @@
-"""`reidlit report`: one HTML page of a run."""
+"""`reidlit report`: write the results of a run as one HTML page."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,28 +22,28 @@ from reidlit.visualize.faces import blurring
 from reidlit.visualize.ranked_list import ListedImage
 from reidlit.visualize.report_page import Confusion, Plot, QueryResult, Report, write_report
 
-# What was logged in training, a plot each: the label, and how the columns begin.
+# Label of each training plot, and prefixes of the logged metrics that it shows.
 LOGGED = {
     "loss": ("train/loss", "train/softmax", "train/triplet"),
-    "accuracy in training": ("train/accuracy",),
-    "mean distance of pairs": ("train/positive_distance", "train/negative_distance"),
+    "training accuracy": ("train/accuracy",),
+    "mean pair distance": ("train/positive_distance", "train/negative_distance"),
     "validation": ("val/mAP", "val/rank1"),
     "learning rate": ("lr-",),
 }
 
-BUILT = ("data", "sampler", "transforms")  # of a run's settings, to list its dataset anew
+BUILT = ("data", "sampler", "transforms")  # settings from which the dataset of a run is built
 
 
 def run(cfg: DictConfig) -> None:
     """Write the page.
 
     Raises:
-        FileNotFoundError: if the folder is not there.
-        ValueError: if it is of no run, or a number is out of range.
+        FileNotFoundError: If the folder `run` does not exist.
+        ValueError: If it is not a run folder, or a number is out of range.
     """
     for name in ("queries", "top_k", "confusions"):
         if not isinstance(cfg[name], int) or cfg[name] < (name == "top_k"):
-            raise ValueError(f"{name}={cfg[name]} must be an integer from {int(name == 'top_k')}.")
+            raise ValueError(f"{name}={cfg[name]} is invalid: must be an integer of at least {int(name == 'top_k')}.")
     folder = RunFolder.open(cfg.run)
     output = Path(cfg.output).expanduser() if cfg.output else folder.path / "report.html"
     read = blurring(decode) if cfg.blur_faces else decode
@@ -51,29 +51,31 @@ def run(cfg: DictConfig) -> None:
 
 
 def build_report(folder: RunFolder, cfg: DictConfig) -> Report:
-    """Collect what a run has left.
+    """Collect the contents of the page from the files of a run.
 
     Raises:
-        ValueError: If it has left neither scores nor a log.
+        ValueError: If the run has neither scores nor a training log.
     """
     result, logged = folder.result(), folder.training_log()
     if result is None and not logged:
-        raise ValueError(f"run={folder.path} has neither metrics.json nor csv/metrics.csv: let it finish first.")
+        raise ValueError(
+            f"run={folder.path} contains neither metrics.json nor csv/metrics.csv: wait until the run has finished."
+        )
     config = folder.config()
     tests = [] if result is None else [test for test in result if "mAP" in test.metrics]
-    told = [f"{test.prefix}: {remark}" for test in tests for remark in remarks(test)]
-    told += list(dict.fromkeys(test.protocol for test in tests if test.protocol))
+    notes = [f"{test.prefix}: {remark}" for test in tests for remark in remarks(test)]
+    notes += list(dict.fromkeys(test.protocol for test in tests if test.protocol))
     datamodule, missing = dataset(config, cfg.data_root)
     queries = read_per_query(folder.per_query_file)
-    lists = answered(queries, datamodule) if datamodule is not None else {}
+    lists = image_results(queries, datamodule) if datamodule is not None else {}
     return Report(
         title=f"{_name(config)}: {folder.path.resolve().name}",
         facts=_facts(tests),
         results=result_rows(tests),
         result_names=[test.prefix for test in tests],
-        remarks=[*told, *missing],
+        remarks=[*notes, *missing],
         plots=plots(tests, queries, logged),
-        queries=chosen(lists, cfg.queries, cfg.top_k, cfg.seed),
+        queries=choose_queries(lists, cfg.queries, cfg.top_k, cfg.seed),
         confusions=confused(lists)[: cfg.confusions],
         sizes=[] if datamodule is None else sizes(datamodule),
         config=OmegaConf.to_yaml(config),
@@ -82,22 +84,31 @@ def build_report(folder: RunFolder, cfg: DictConfig) -> Report:
 
 
 def dataset(config: Any, root: str | None) -> tuple[ReIDDataModule | None, list[str]]:
-    """The run's data, and what to say if they are not there."""
+    """Return the dataset of a run, or None and a remark if it is not available.
+
+    Args:
+        config: Configuration of the run; it is changed.
+        root: Data root that replaces the one of the run.
+    """
     try:
-        named = {part: OmegaConf.to_container(config[part], resolve=False) for part in BUILT if part in config}
-        check_saved(named, "the run's config.yaml", ("reidlit.data", "albumentations"))
-        config.data.pack = None  # pictures are read from the files
+        specs = {name: OmegaConf.to_container(config[name], resolve=False) for name in BUILT if name in config}
+        check_saved(specs, "the run's config.yaml", ("reidlit.data", "albumentations"))
+        config.data.pack = None  # images are read from their original files
         if root is not None:
             config.data.root = root
         datamodule = build_datamodule(config)
         datamodule.setup("test")
     except (OSError, ValueError) as error:
-        return None, [f"Without pictures: the data of the run were not found ({str(error).splitlines()[0]})."]
+        return None, [
+            f"Images are not shown, because the dataset of the run is not available: {str(error).splitlines()[0]}"
+        ]
     return datamodule, []
 
 
-def answered(results: Mapping[str, Columns], datamodule: ReIDDataModule) -> dict[str, tuple[Columns, list[Sample]]]:
-    """The results of those test sets whose queries are images and have ranked lists, with the gallery's samples."""
+def image_results(
+    results: Mapping[str, Columns], datamodule: ReIDDataModule
+) -> dict[str, tuple[Columns, list[Sample]]]:
+    """Return the results and the gallery of each test set whose queries are images with ranked lists."""
     sets = datamodule.test_sets
     return {
         name: (columns, list(sets[name].gallery))
@@ -108,20 +119,29 @@ def answered(results: Mapping[str, Columns], datamodule: ReIDDataModule) -> dict
     }
 
 
-def chosen(lists: Mapping[str, tuple[Columns, list[Sample]]], number: int, top_k: int, seed: int) -> list[QueryResult]:
-    """A third each of the worst, the best and drawn queries of all test sets; all of them if there are few."""
-    places = [(name, row) for name, (columns, _) in lists.items() for row in range(len(columns["ap"]))]
-    if len(places) > number:
+def choose_queries(
+    lists: Mapping[str, tuple[Columns, list[Sample]]], number: int, top_k: int, seed: int
+) -> list[QueryResult]:
+    """Choose the queries of the page: one third worst, one third best and one third random, or all if there are few.
+
+    Args:
+        lists: Results of each query and gallery of each test set.
+        number: Number of queries.
+        top_k: Number of gallery images per query.
+        seed: Random seed of the choice.
+    """
+    rows = [(name, row) for name, (columns, _) in lists.items() for row in range(len(columns["ap"]))]
+    if len(rows) > number:
         ap = np.concatenate([columns["ap"] for columns, _ in lists.values()])
         order = ap.argsort(kind="stable")
         worst, best = order[: number // 3], order[len(order) - number // 3 :]
         others = np.setdiff1d(order, [*worst, *best])
-        drawn = np.random.default_rng(seed).choice(others, number - len(worst) - len(best), replace=False)
-        places = [places[place] for place in (*worst, *sorted(drawn.tolist()), *best[::-1])]
-    return [_asked(name, row, *lists[name], top_k) for name, row in places]
+        sampled = np.random.default_rng(seed).choice(others, number - len(worst) - len(best), replace=False)
+        rows = [rows[index] for index in (*worst, *sorted(sampled.tolist()), *best[::-1])]
+    return [_query_result(name, row, *lists[name], top_k) for name, row in rows]
 
 
-def _asked(name: str, row: int, columns: Columns, gallery: Sequence[Sample], top_k: int) -> QueryResult:
+def _query_result(name: str, row: int, columns: Columns, gallery: Sequence[Sample], top_k: int) -> QueryResult:
     pid = int(columns["pid"][row])
     answers = []
     for index, distance in zip(columns["nearest"][row][:top_k], columns["distance"][row], strict=False):
@@ -143,13 +163,17 @@ def _asked(name: str, row: int, columns: Columns, gallery: Sequence[Sample], top
 
 
 def confused(lists: Mapping[str, tuple[Columns, list[Sample]]]) -> list[Confusion]:
-    """Pairs of the queries' identities of which one came first for the other, most frequent first, then nearest."""
-    found: dict[tuple[str, int, int], Confusion] = {}
+    """Return the pairs of identities in which an image of one is rank 1 for a query of the other.
+
+    Returns:
+        Confusions, the most frequent first; equally frequent ones by increasing distance.
+    """
+    confusions: dict[tuple[str, int, int], Confusion] = {}
     for name, (columns, gallery) in lists.items():
-        known = set(columns["pid"].tolist())  # others are distractors
+        query_pids = set(columns["pid"].tolist())  # other identities are distractors
         for row in np.flatnonzero(columns["first_match"] > 1):
             sample, pid = gallery[int(columns["nearest"][row][0])], int(columns["pid"][row])
-            if sample.pid not in known:
+            if sample.pid not in query_pids:
                 continue
             low, high = sorted((pid, sample.pid))
             new = Confusion(
@@ -161,38 +185,38 @@ def confused(lists: Mapping[str, tuple[Columns, list[Sample]]]) -> list[Confusio
                 first_frame(sample.path),
                 float(columns["distance"][row][0]),
             )
-            old = found.get((name, low, high))
+            old = confusions.get((name, low, high))
             if old is not None:
                 new = (new if new.distance < old.distance else old)._replace(times=old.times + 1)
-            found[name, low, high] = new
-    return sorted(found.values(), key=lambda pair: (-pair.times, pair.distance))
+            confusions[name, low, high] = new
+    return sorted(confusions.values(), key=lambda pair: (-pair.times, pair.distance))
 
 
 def plots(
     tests: Sequence[TestResult], queries: Mapping[str, Columns], logged: Mapping[str, tuple[list[float], list[float]]]
 ) -> dict[str, list[Plot]]:
-    """Draw the plots by heading; those without data are left out."""
+    """Draw the plots of each heading; omit headings without data."""
     headings = {
         "Retrieval": _retrieval(tests, queries),
         "Verification": _verification(tests),
         "Training": _training(logged),
     }
-    return {heading: drawn for heading, drawn in headings.items() if drawn}
+    return {heading: figures for heading, figures in headings.items() if figures}
 
 
 def _retrieval(tests: Sequence[TestResult], queries: Mapping[str, Columns]) -> list[Plot]:
     drawn = []
     if queries:
         ranks = {name: columns["first_match"] for name, columns in queries.items()}
-        caption = "; ".join(f"{name}: rank-1 {100 * (ranked <= 1).mean():.1f} %" for name, ranked in ranks.items())
-        drawn.append(Plot("CMC, with 95 % intervals", cmc_curve(ranks), caption))
+        caption = "; ".join(f"{name}: rank-1 {100 * (ranked <= 1).mean():.1f}%" for name, ranked in ranks.items())
+        drawn.append(Plot("CMC with 95% intervals", cmc_curve(ranks), caption))
     for test in tests:
         pairs = test.metrics.get("camera_pairs")
         if pairs and pairs["q_camids"] and pairs["g_camids"]:
             values = [value for row in pairs["mAP"] for value in row if value is not None]
             if values:
-                caption = f"from {100 * min(values):.0f} to {100 * max(values):.0f} % between cameras"
-                drawn.append(Plot(f"mAP (%) between cameras, {test.prefix}", camera_heat_map(pairs), caption))
+                caption = f"{100 * min(values):.0f}% to {100 * max(values):.0f}%"
+                drawn.append(Plot(f"mAP (%) by camera pair, {test.prefix}", camera_heat_map(pairs), caption))
     return drawn
 
 
@@ -200,40 +224,42 @@ def _verification(tests: Sequence[TestResult]) -> list[Plot]:
     measured = [test for test in tests if test.metrics.get("AUC") is not None]
     if not measured:
         return []
-    caption = "; ".join(f"{test.prefix}: AUC {100 * test.metrics['AUC']:.2f} %" for test in measured)
+    caption = "; ".join(f"{test.prefix}: AUC {100 * test.metrics['AUC']:.2f}%" for test in measured)
     drawn = [Plot("ROC", roc_curve({test.prefix: test.metrics["roc"] for test in measured}), caption)]
     for test in measured:
         if histogram := test.metrics.get("histogram"):
             svg = distance_histogram(histogram, test.metrics.get("thresholds", {}).get("EER"))
-            caption = f"equal error rate {100 * test.metrics['EER']:.2f} %"
-            drawn.append(Plot(f"Distances of pairs, {test.prefix}", svg, caption))
+            caption = f"equal error rate {100 * test.metrics['EER']:.2f}%"
+            drawn.append(Plot(f"Pair distances, {test.prefix}", svg, caption))
     return drawn
 
 
 def _training(logged: Mapping[str, tuple[list[float], list[float]]]) -> list[Plot]:
-    found = []
-    for label, beginnings in LOGGED.items():
-        curves = {name: curve for name, curve in logged.items() if name.startswith(beginnings)}
+    drawn = []
+    for label, prefixes in LOGGED.items():
+        curves = {name: curve for name, curve in logged.items() if name.startswith(prefixes)}
         if curves:
-            told = "; ".join(f"{name} from {values[0]:.4g} to {values[-1]:.4g}" for name, (_, values) in curves.items())
-            found.append(Plot(label.capitalize(), training_curve(label, curves), told))
-    return found
+            caption = "; ".join(
+                f"{name} from {values[0]:.4g} to {values[-1]:.4g}" for name, (_, values) in curves.items()
+            )
+            drawn.append(Plot(label.capitalize(), training_curve(label, curves), caption))
+    return drawn
 
 
 def sizes(datamodule: ReIDDataModule) -> list[list[str]]:
-    """Rows of dataset, part, identities, images and cameras."""
+    """Return rows of dataset, split, identities, images and cameras."""
     trained_on = [part for part in datamodule.sources if "train" in part.splits]
-    rows = [(part.name, "training", count(part.training_samples())) for part in trained_on]
+    rows = [(part.name, "train", count(part.training_samples())) for part in trained_on]
     for name, sets in datamodule.test_sets.items():
         rows += [(name, "query", count(sets.query)), (name, "gallery", count(sets.gallery))]
     return [[name, split, *(f"{number:,}" for number in counted)] for name, split, counted in rows]
 
 
 def _facts(tests: Sequence[TestResult]) -> dict[str, str]:
-    return {test.named(name): f"{100 * test.metrics[name]:.2f} %" for test in tests for name in ("mAP", "rank1")}
+    return {test.named(name): f"{100 * test.metrics[name]:.2f}%" for test in tests for name in ("mAP", "rank1")}
 
 
 def _name(config: Any) -> str:
-    """The model's name as far as the configuration tells it."""
+    """Return the name of the weights or of the backbone, or a placeholder."""
     model = config.get("model") or {}
     return str(model.get("weights") or (model.get("backbone") or {}).get("name") or "reidlit")

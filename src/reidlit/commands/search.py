@@ -1,4 +1,4 @@
-"""`reidlit search`: who in a gallery looks like the person of a query?"""
+"""`reidlit search`: find the gallery images nearest to a query."""
 
 import zipfile
 from pathlib import Path
@@ -19,15 +19,15 @@ from reidlit.metrics import KReciprocal
 
 
 def run(cfg: DictConfig) -> None:
-    """Search, print the nearest, and leave `search.csv` and `search.png`.
+    """Search, print the nearest images, and write `search.csv` and `search.png`.
 
     Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if an argument is missing or out of range, or the query and the gallery are of different models.
+        FileNotFoundError: If the query or the gallery does not exist.
+        ValueError: If an argument is missing or invalid, or query and gallery were embedded by different models.
     """
     _check_numbers(cfg)
     query_path, gallery_path = _path(cfg, "query"), _path(cfg, "gallery")
-    # Files that are quick to read come first, so that mistakes are reported before images are embedded.
+    # Files are read first, so that errors are reported before images are embedded.
     gallery = None if gallery_path.is_dir() else open_gallery(cfg, gallery_path)
     query = Features.load(query_path) if query_path.suffix in SUFFIXES else None
     files = image_files(cfg.query, "query") if query is None else []
@@ -36,7 +36,7 @@ def run(cfg: DictConfig) -> None:
         query = embed(extractor, files) if query is None else query
         gallery = of_folder(cfg, gallery_path, extractor) if gallery is None else gallery
     elif cfg.ckpt_path is not None or cfg.weights is not None:
-        raise ValueError("query= and gallery= hold embeddings already; leave out ckpt_path and weights.")
+        raise ValueError("query and gallery already contain embeddings: omit ckpt_path and weights.")
     query = _of_split(query, "query")
     results = search(cfg, query, gallery)
     table, picture = current_run().path / "search.csv", current_run().path / "search.png"
@@ -53,12 +53,17 @@ def embed(extractor: FeatureExtractor, files: list[Path]) -> Features:
 
 
 def open_gallery(cfg: DictConfig, path: Path) -> Gallery:
-    """Read the file that `gallery` names: a saved gallery, or features."""
+    """Read a saved gallery, or build one from a features file.
+
+    Raises:
+        ValueError: If `index` is given, the suffix is unknown, or the metric differs from that of the saved gallery.
+    """
     if cfg.index is not None:
-        raise ValueError(f"index={cfg.index} keeps the embeddings of a folder, but gallery={cfg.gallery} is a file.")
+        raise ValueError(f"index={cfg.index} is for a gallery folder, but gallery={cfg.gallery} is a file: omit index.")
     if path.suffix not in SUFFIXES:
         raise ValueError(
-            f"gallery={cfg.gallery} must be a folder of images, or a file that ends in {' or '.join(SUFFIXES)}."
+            f"gallery={cfg.gallery} is invalid: must be a folder of images, or a file that ends in "
+            f"{' or '.join(SUFFIXES)}."
         )
     if not _is_saved_gallery(path):
         gallery = Gallery(metric=cfg.metric or "euclidean")
@@ -66,20 +71,22 @@ def open_gallery(cfg: DictConfig, path: Path) -> Gallery:
         return gallery
     gallery = Gallery.load(path)
     if cfg.metric not in (None, gallery.metric):
-        raise ValueError(f"metric={cfg.metric}, but {path} was made for metric={gallery.metric}; leave metric out.")
+        raise ValueError(
+            f"metric={cfg.metric} is invalid: gallery={path} was saved with metric={gallery.metric}. Omit metric."
+        )
     return gallery
 
 
 def of_folder(cfg: DictConfig, folder: Path, extractor: FeatureExtractor) -> Gallery:
     """Embed a folder of images; embeddings of unchanged images are read from the index."""
     file = Path(cfg.index).expanduser() if cfg.index else current_run().path / "gallery.npz"
-    gallery, embedded, taken_over, _ = gallery_of_folder(folder, file, extractor, cfg.metric)
-    say(f"gallery: {embedded:,} images embedded, {taken_over:,} known; index={file}")
+    gallery, embedded, reused, _ = gallery_of_folder(folder, file, extractor, cfg.metric)
+    say(f"gallery: {embedded:,} images embedded, {reused:,} reused; index={file}")
     return gallery
 
 
 def search(cfg: DictConfig, query: Features, gallery: Gallery) -> Columns:
-    """Search as `cfg` says; one row more, since a query's own file is not a result."""
+    """Search with the options of `cfg`, for one entry more than `top_k`, because the query file itself is removed."""
     nearest = gallery.search(
         query,
         cfg.top_k + 1,
@@ -96,7 +103,7 @@ def search(cfg: DictConfig, query: Features, gallery: Gallery) -> Columns:
 def _check_numbers(cfg: DictConfig) -> None:
     for name, least in (("top_k", 1), ("rerank_top", 1), ("pictures", 0)):
         if not isinstance(cfg[name], int) or cfg[name] < least:
-            raise ValueError(f"{name}={cfg[name]} must be an integer from {least}.")
+            raise ValueError(f"{name}={cfg[name]} is invalid: must be an integer of at least {least}.")
 
 
 def _path(cfg: DictConfig, name: str) -> Path:
@@ -111,12 +118,12 @@ def _path(cfg: DictConfig, name: str) -> Path:
 
 
 def _of_split(features: Features, split: str) -> Features:
-    """Return one split of a dataset, or all rows if they have no such split."""
+    """Return the rows of a split, or all rows if there is no such split."""
     return features.of_split(split) if (features.split == split).any() else features
 
 
 def _is_saved_gallery(file: Path) -> bool:
-    """Return True if a file is a saved gallery and not features."""
+    """Return True if a file is a saved gallery, and False if it contains features."""
     if file.suffix != ".npz" or not zipfile.is_zipfile(file):
         return False
     with zipfile.ZipFile(file) as archive:

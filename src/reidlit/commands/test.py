@@ -1,4 +1,4 @@
-"""`reidlit test`: score a checkpoint, a weight file or stored embeddings."""
+"""`reidlit test`: evaluate a checkpoint, a weight file or stored features."""
 
 import math
 from pathlib import Path
@@ -29,13 +29,13 @@ from reidlit.tables import write_table
 
 
 def run(cfg: DictConfig) -> float:
-    """Test as configured.
+    """Evaluate on all test sets.
 
     Returns:
-        The mAP on the first test set, or the mA of attributes.
+        mAP on the first test set, or mA for attributes.
 
     Raises:
-        ValueError: If not exactly one of `ckpt_path`, `weights` and `features` is given, or it cannot be tested on the data.
+        ValueError: If not exactly one of `ckpt_path`, `weights` and `features` is given, or it does not fit `data`.
     """
     if cfg.features is not None:
         return test_features(cfg)
@@ -52,23 +52,25 @@ def run(cfg: DictConfig) -> float:
 
 
 def refuse_invalid_source(cfg: DictConfig) -> None:
-    """Refuse settings that name no model, or two.
+    """Check that the settings name exactly one model.
 
     Raises:
         ValueError: If neither or both of `ckpt_path` and `weights` are given, or a setting needs `features`.
     """
     if cfg.temporal is not None:
-        raise ValueError(f"temporal={cfg.temporal} pools the frames of features=; of a model it is model/temporal=.")
+        raise ValueError(
+            f"temporal={cfg.temporal} applies only to features=<file>. Use model/temporal={cfg.temporal} for a model."
+        )
     if (cfg.ckpt_path is None) == (cfg.weights is None):
         raise ValueError(
-            "give ckpt_path=<file.ckpt> or ckpt_path=last for a run of reidlit train, weights=<file.pth> with model=<name>, or "
-            "features=<file> of reidlit extract."
+            "Exactly one of ckpt_path, weights and features is needed: ckpt_path=<file.ckpt> or ckpt_path=last, "
+            "weights=<file.pth> model=<name>, or features=<file of reidlit extract>."
         )
 
 
 @wrong_types_named()
 def settle(cfg: DictConfig, module: AnyModule, path: str | None) -> DictConfig:
-    """Take the image size of the checkpoint unless the command line sets one, and save the configuration that runs."""
+    """Set the image size of the checkpoint, unless the command line sets one, and save the final configuration."""
     settled: dict[str, Any] = {"ckpt_path": path}
     if not is_given("data.height", "data.width"):
         height, width = module.hparams["image_size"]
@@ -80,48 +82,53 @@ def settle(cfg: DictConfig, module: AnyModule, path: str | None) -> DictConfig:
 
 @wrong_types_named()
 def prepare_data(cfg: DictConfig, module: AnyModule) -> ReIDDataModule:
-    """Build the dataset, make sure that its files exist, and list its test sets.
+    """Build the dataset, check that its files exist, and set up its test sets.
 
     Raises:
-        ValueError: If it has no test images, or none of the labels that the module predicts.
+        ValueError: If the dataset has no test images, or does not fit the module.
     """
     datamodule = build_datamodule(cfg)
     has_attributes = isinstance(datamodule, AttributeDataModule)
     if isinstance(module, AttributeModule) and not has_attributes:
         raise ValueError(
-            f"ckpt_path={cfg.ckpt_path} knows attributes, which data={datamodule.name} has not: give data=pa100k, "
-            "data=attribute_csv or data=synthetic_attributes."
+            f"ckpt_path={cfg.ckpt_path} predicts attributes, but data={datamodule.name} has no attribute labels: use "
+            "data=pa100k, data=attribute_csv or data=synthetic_attributes."
         )
     if has_attributes and not isinstance(module, AttributeModule):
-        raise ValueError(f"ckpt_path={cfg.ckpt_path} was not trained with engine=attributes and cannot be used here.")
+        raise ValueError(
+            f"ckpt_path={cfg.ckpt_path} was not trained with engine=attributes, but data={datamodule.name} has only "
+            "attribute labels: use a dataset with identities."
+        )
     datamodule.prepare_data()
     if isinstance(datamodule, AttributeDataModule):
         datamodule.names = module.hparams["attributes"]
         if datamodule.missing:
-            say(f"not tested, since data={datamodule.name} has no labels: {', '.join(datamodule.missing)}")
+            say(f"attributes without labels in data={datamodule.name} (not tested): {', '.join(datamodule.missing)}")
     datamodule.setup("test")
     if not datamodule.test_sets:
-        raise ValueError(f"data={datamodule.name} has no test images: name a dataset that has.")
+        raise ValueError(f"data={datamodule.name} has no test images: use a dataset with a test set.")
     for notice in dict.fromkeys(part.usage_notice for part in datamodule.targets if part.usage_notice):
         say(notice)
     return datamodule
 
 
 def test_features(cfg: DictConfig) -> float:
-    """Score embeddings that `reidlit extract` has stored, and write `metrics.json` and `per_query.parquet`.
+    """Evaluate the embeddings of a features file, and write `metrics.json` and `per_query.parquet`.
 
     Returns:
-        The mAP.
+        mAP of the embeddings.
 
     Raises:
-        ValueError: If a model is given too, the file lacks queries or a gallery, or identities are unknown.
+        ValueError: If a model is given as well, the file contains no queries or no gallery, or identities are unknown.
     """
     if cfg.ckpt_path is not None or cfg.weights is not None:
-        raise ValueError("features= contains embeddings already; leave out ckpt_path and weights.")
+        raise ValueError(f"features={cfg.features} already contains embeddings: omit ckpt_path and weights.")
     query, gallery = load_features(cfg)
     options = evaluation(cfg)
     if options.pop("flip"):
-        raise ValueError("eval.flip=true needs the images; extract with extractor.flip=true instead.")
+        raise ValueError(
+            "eval.flip=true cannot be used with features: run `reidlit extract` with extractor.flip=true instead."
+        )
     protocol = protocol_line(options, None)
     options["postprocess"] = [build(step) for step in options["postprocess"]]
     labels = (query.pid, gallery.pid, query.camid, gallery.camid)
@@ -140,18 +147,22 @@ def test_features(cfg: DictConfig) -> float:
 
 
 def load_features(cfg: DictConfig) -> tuple[Features, Features]:
-    """Load queries and gallery of a file of `reidlit extract`, with the frames of tracklets pooled as configured."""
+    """Load the queries and the gallery of a features file, and pool the frames of tracklets.
+
+    Raises:
+        ValueError: If frames are not pooled, or the file contains no queries or no gallery.
+    """
     features = Features.load(cfg.features)
     if cfg.temporal is not None:
         features = features.pooled(cfg.temporal)
     elif len(features) and features.tracklet.max() >= 0:
         raise ValueError(
-            f"features={cfg.features} contains frames of tracklets: give temporal=average or temporal=max."
+            f"features={cfg.features} contains single frames of tracklets: add temporal=average or temporal=max."
         )
     query, gallery = features.of_split("query"), features.of_split("gallery")
     if not len(query) or not len(gallery):
         raise ValueError(
-            f"features={cfg.features} contains {len(query)} queries and {len(gallery)} gallery images; extract a dataset that "
-            "has both, with splits=[query,gallery]."
+            f"features={cfg.features} contains {len(query)} queries and {len(gallery)} gallery images, but both are "
+            "needed. Run `reidlit extract` on a dataset with splits=[query,gallery]."
         )
     return query, gallery

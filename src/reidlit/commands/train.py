@@ -1,4 +1,4 @@
-"""`reidlit train`: fit a model, test it, and write checkpoints, metrics and ranked lists."""
+"""`reidlit train`: train and test a model, and write checkpoints, metrics and ranked lists."""
 
 from pathlib import Path
 
@@ -22,10 +22,10 @@ from reidlit.runs.sweep import RESUME
 
 
 def run(cfg: DictConfig) -> float | None:
-    """Train, test and publish.
+    """Train, test, and write the results.
 
     Returns:
-        The score that a sweep maximizes: on the validation set if there is one, else on the first test set.
+        Score that a sweep maximizes: on the validation set if there is one, otherwise on the first test set.
     """
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule = prepare_data(cfg)
@@ -53,7 +53,7 @@ def run(cfg: DictConfig) -> float | None:
 
 @wrong_types_named()
 def prepare_data(cfg: DictConfig) -> ReIDDataModule:
-    """Build the dataset, make sure that its files exist, and list its training images."""
+    """Build the dataset, check that its files exist, and set up its training images."""
     datamodule = build_datamodule(cfg)
     module_class(cfg).check_data(datamodule)
     datamodule.prepare_data()
@@ -64,10 +64,10 @@ def prepare_data(cfg: DictConfig) -> ReIDDataModule:
 
 @wrong_types_named()
 def settle(cfg: DictConfig, datamodule: ReIDDataModule) -> DictConfig:
-    """Replace settings that depend on files or data by their values, and save the configuration that runs."""
+    """Resolve settings that depend on files or on the dataset, and save the final configuration."""
     settled = {
-        "ckpt_path": checkpoint_path(cfg.ckpt_path),  # loggers resume the run of the file that `last` names
-        # Short epochs would otherwise pass without a line in the logs.
+        "ckpt_path": checkpoint_path(cfg.ckpt_path),  # the loggers resume the run of this checkpoint
+        # An epoch may be shorter than the interval, but must still be logged.
         "trainer.log_every_n_steps": min(cfg.trainer.log_every_n_steps, len(datamodule.train_dataloader())),
     }
     cfg = with_settings(cfg, settled)
@@ -76,10 +76,10 @@ def settle(cfg: DictConfig, datamodule: ReIDDataModule) -> DictConfig:
 
 
 def refuse_missing_monitor(trainer: pl.Trainer, module: AnyModule, datamodule: ReIDDataModule) -> None:
-    """Refuse to select a checkpoint by a validation score that is never computed.
+    """Check that the score by which checkpoints are selected is computed.
 
     Raises:
-        ValueError: If a checkpoint callback monitors a metric or a validation set that does not exist.
+        ValueError: If a checkpoint callback monitors an unknown metric, or there is no validation set.
     """
     for callback in trainer.checkpoint_callbacks:
         stage, _, metric = str(getattr(callback, "monitor", None)).partition("/")
@@ -88,32 +88,33 @@ def refuse_missing_monitor(trainer: pl.Trainer, module: AnyModule, datamodule: R
         monitor = f"{stage}/{metric}"
         if module.validated is not None and metric not in module.validated:
             raise ValueError(
-                f"A checkpoint is chosen by {monitor}, which {type(module).__name__} does not compute; it computes "
-                f"{', '.join(module.validated)}."
+                f"monitor={monitor} of the checkpoint callback is invalid: {type(module).__name__} computes "
+                f"{', '.join(f'{stage}/{name}' for name in module.validated)}."
             )
         if datamodule.val is None:
             raise ValueError(
-                f"A checkpoint is chosen by {monitor}, but data={datamodule.name} has no validation set: hold one out with "
-                "data.val_fraction=0.1, or keep only the last checkpoint with callbacks.best=null."
+                f"monitor={monitor} of the checkpoint callback needs a validation set, but data={datamodule.name} has "
+                "none. Hold out identities with data.val_fraction=0.1, or keep only the last checkpoint with "
+                "callbacks.best=null."
             )
 
 
-def fit(trainer: pl.Trainer, module: AnyModule, datamodule: ReIDDataModule, resumed: str | None) -> None:
-    """Train, from the start or from a checkpoint; say how to resume after an interruption."""
-    if resumed:
-        say(f"resuming {resumed}")
+def fit(trainer: pl.Trainer, module: AnyModule, datamodule: ReIDDataModule, ckpt_path: str | None) -> None:
+    """Train from the start or resume a checkpoint; after an interruption, print how to resume."""
+    if ckpt_path:
+        say(f"resuming {ckpt_path}")
     remedy = "add ckpt_path=last to the same command to resume."
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         remedy = f"resume the sweep with reidlit train {RESUME}{HydraConfig.get().sweep.dir}"
     with interruptible(trainer, "train", f"The last checkpoint is in {current_run().checkpoints}; {remedy}"):
-        trainer.fit(module, datamodule, ckpt_path=resumed)
+        trainer.fit(module, datamodule, ckpt_path=ckpt_path)
 
 
 def load_selected(trainer: pl.Trainer, module: AnyModule) -> TestResult | None:
-    """Load the checkpoint that was selected on the validation set, where the module tests that one.
+    """Load the checkpoint that was selected on the validation set, if the module tests the selected one.
 
     Returns:
-        Its validation scores; None if the last weights are tested.
+        Validation scores of the checkpoint, or None if the last weights are tested.
     """
     for callback in trainer.checkpoint_callbacks:
         path = Path(getattr(callback, "best_model_path", ""))
@@ -123,9 +124,9 @@ def load_selected(trainer: pl.Trainer, module: AnyModule) -> TestResult | None:
 
 
 def test(trainer: pl.Trainer, module: AnyModule, datamodule: ReIDDataModule) -> tuple[TestResult, ...]:
-    """Test on every test set, if there is one."""
+    """Test on every test set; return an empty tuple if there is none."""
     datamodule.setup("test")
     if not datamodule.test_sets:
-        say(f"data={datamodule.name} has no test images; data=multi trains on it and tests on another dataset.")
+        say(f"data={datamodule.name} has no test images; use data=multi to test on another dataset.")
         return ()
     return evaluate_module(trainer, module, datamodule)

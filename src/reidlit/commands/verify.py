@@ -1,4 +1,4 @@
-"""`reidlit verify`: are two images the same person?"""
+"""`reidlit verify`: decide whether two images show the same person."""
 
 import json
 import sys
@@ -16,16 +16,19 @@ def run(cfg: DictConfig) -> None:
     """Print the distance, the threshold and the decision.
 
     Raises:
-        ValueError: if there are not two images, or no threshold is known.
+        ValueError: If there are not exactly two images, or no threshold is available.
     """
     if len(cfg.images) != 2:
-        raise ValueError(f"two images are compared, not {len(cfg.images)}: reidlit verify a.jpg b.jpg ckpt_path=last")
+        raise ValueError(
+            f"images={list(cfg.images)} is invalid: give exactly two, as in `reidlit verify a.jpg b.jpg "
+            "ckpt_path=last`."
+        )
     if cfg.threshold is not None:
         options: dict[str, Any] = {}
         metric, threshold, source = "euclidean", float(cfg.threshold), "as given"
     else:
         calibration = _calibration(cfg)
-        # Thresholds hold for embeddings that are made as when they were measured.
+        # A threshold is valid only for the preprocessing with which it was measured.
         options = {"normalize": calibration.normalize, "flip": calibration.flip}
         metric, threshold = calibration.metric, calibration.at(cfg.fpr)
         source = f"FPR {cfg.fpr:g} on {calibration.dataset}"
@@ -37,7 +40,7 @@ def run(cfg: DictConfig) -> None:
         return
     unit = "cosine distance" if metric == "cosine" else "squared Euclidean distance"
     say(
-        f"{'the same person' if verdict.same else 'different persons'}: {unit} {verdict.distance:.4g}, "
+        f"{'same person' if verdict.same else 'different persons'}: {unit} {verdict.distance:.4g}, "
         f"threshold {verdict.threshold:.4g} ({source})"
     )
 
@@ -47,7 +50,7 @@ def _calibration(cfg: DictConfig) -> Calibration:
     calibration = None if source is None else stored(source)
     if calibration is None:
         raise ValueError(
-            "no threshold is known: train with a test set, or calibrate with `reidlit test ... ckpt_path=<file> calibrate=true`; "
-            "for weights give calibration=<calibration.json of reidlit test>, or threshold=<number>."
+            "No threshold is available: give threshold=<number>, or calibration=<calibration.json of reidlit test>. "
+            "To store thresholds in a checkpoint, run `reidlit test ckpt_path=<file> calibrate=true`."
         )
     return calibration

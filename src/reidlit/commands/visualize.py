@@ -1,4 +1,4 @@
-"""`reidlit visualize`: draw where a model looks."""
+"""`reidlit visualize`: draw activation or attention maps of a model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ from reidlit.visualize.faces import blurred
 from reidlit.visualize.overlay import MapPanel, draw_maps
 
 METHODS = ("auto", "activation", "attention")
-MOST = 400  # images that one picture shows
+MOST = 400  # images per picture
 BATCH = 16
 
 
@@ -34,46 +34,47 @@ def run(cfg: DictConfig) -> None:
     """Draw the maps of some images into `visualize.png`.
 
     Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if an argument is missing or out of range, there is no image, or the method is not for the model.
+        FileNotFoundError: If a file does not exist.
+        ValueError: If an argument is missing or invalid, there is no image, or the model does not support the method.
     """
     _check(cfg)
     trained = load(cfg, parse_image_size(cfg.image_size))
     if cfg.images is not None and trained.model.uses_cameras:
         raise ValueError(
-            f"images={cfg.images}: this model must be told which camera took each image; give data=<dataset>."
+            f"images={cfg.images} cannot be used, because the model needs the camera of each image: give "
+            "data=<dataset>."
         )
     layer = _layer(cfg, trained)
     samples, read = _samples(cfg)
-    chosen = sorted(np.random.default_rng(cfg.seed).permutation(len(samples))[: cfg.count].tolist())
+    indices = sorted(np.random.default_rng(cfg.seed).permutation(len(samples))[: cfg.count].tolist())
     panels: list[MapPanel] = []
-    for start in range(0, len(chosen), BATCH):
-        batch = [samples[index] for index in chosen[start : start + BATCH]]
+    for start in range(0, len(indices), BATCH):
+        batch = [samples[index] for index in indices[start : start + BATCH]]
         images = [as_size(read(first_frame(sample.path)), trained.image_size) for sample in batch]
         maps = _maps(trained, images, batch, layer)
-        drawn = [blurred(image) for image in images] if cfg.blur_faces else images
-        panels += map(MapPanel, drawn, maps, map(_caption, batch))
-    what = "attention roll-out" if layer is None else f"activation of {layer}"
-    path = draw_maps(panels, current_run().path / "visualize.png", f"image | {what} | overlay; red is high")
-    say(f"{what}, {len(panels)} of {len(samples):,} images: {path}")
+        shown = [blurred(image) for image in images] if cfg.blur_faces else images
+        panels += map(MapPanel, shown, maps, map(_caption, batch))
+    method = "attention rollout" if layer is None else f"activation of {layer}"
+    path = draw_maps(panels, current_run().path / "visualize.png", f"image | {method} | overlay; red: high")
+    say(f"{method}, {len(panels)} of {len(samples):,} images: {path}")
 
 
 def _check(cfg: DictConfig) -> None:
-    """Report mistakes before a model is loaded."""
+    """Check the settings before the model is loaded."""
     check_one_source(cfg, "image or folder")
     if cfg.images is not None:
         if not isinstance(cfg.images, str):
-            raise ValueError(f"images={cfg.images} must be one image, or one folder of images.")
+            raise ValueError(f"images={cfg.images} is invalid: must be one image or one folder.")
         if not Path(cfg.images).expanduser().exists():
-            raise FileNotFoundError(f"images={cfg.images} does not exist: give an image, or a folder of images.")
+            raise FileNotFoundError(f"images={cfg.images} does not exist: give an image or a folder of images.")
     if cfg.method not in METHODS:
-        raise ValueError(f"method={cfg.method} must be one of {', '.join(METHODS)}.")
+        raise ValueError(f"method={cfg.method} is invalid: must be one of {', '.join(METHODS)}.")
     if cfg.layer is not None and cfg.method == "attention":
-        raise ValueError(f"layer={cfg.layer} is for method=activation; attention goes through all blocks.")
+        raise ValueError(f"layer={cfg.layer} is only for method=activation: omit it with method=attention.")
     if not isinstance(cfg.count, int) or not 1 <= cfg.count <= MOST:
-        raise ValueError(f"count={cfg.count} must be an integer from 1 to {MOST}.")
+        raise ValueError(f"count={cfg.count} is invalid: must be an integer from 1 to {MOST}.")
     if not isinstance(cfg.seed, int) or cfg.seed < 0:
-        raise ValueError(f"seed={cfg.seed} must be an integer from 0.")
+        raise ValueError(f"seed={cfg.seed} is invalid: must be a non-negative integer.")
 
 
 def _layer(cfg: DictConfig, trained: TrainedModel) -> str | None:
@@ -88,7 +89,7 @@ def _layer(cfg: DictConfig, trained: TrainedModel) -> str | None:
 
 
 def _samples(cfg: DictConfig) -> tuple[Sequence[Sample], Read]:
-    """Return the samples that may be drawn, and the function that reads their images."""
+    """Return the samples to choose from, and the function that reads their images."""
     if cfg.images is not None:
         return unlabelled_samples(image_files(cfg.images)), decode
     datamodule = build_datamodule(cfg)
@@ -98,7 +99,7 @@ def _samples(cfg: DictConfig) -> tuple[Sequence[Sample], Read]:
 def _maps(
     trained: TrainedModel, images: Sequence[NDArray[Any]], samples: Sequence[Sample], layer: str | None
 ) -> NDArray[Any]:
-    """Return the maps (B, H, W) of images: the activation of a layer, or attention if it is None."""
+    """Return the maps (B, H, W) of images: activations of `layer`, or attention if it is None."""
     batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
     camid = torch.tensor([sample.camid for sample in samples])
     if layer is None:
