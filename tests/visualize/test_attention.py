@@ -30,7 +30,7 @@ def image():
 
 
 def naive_rollout(network, image):
-    """(B, N, N) from the weights of queries and keys of a plain vision transformer, one image and head at a time."""
+    """Compute the rollout (B, N, N) from the query and key weights, one image and one head at a time."""
     tokens = []
     hooks = [block.norm1.register_forward_hook(lambda _, __, output: tokens.append(output)) for block in network.blocks]
     with torch.no_grad():
@@ -53,19 +53,19 @@ def naive_rollout(network, image):
                     projected.append(x[number] @ w.T + b)
                 q, k = block.attn.q_norm(projected[0]), block.attn.k_norm(projected[1])
                 mean = mean + torch.softmax(q @ k.T / size**0.5, dim=1) / heads
-            handed = 0.5 * mean + 0.5 * torch.eye(len(mean))
-            flow = handed if flow is None else handed @ flow
+            mixed = 0.5 * mean + 0.5 * torch.eye(len(mean))
+            flow = mixed if flow is None else mixed @ flow
         flows.append(flow)
     return torch.stack(flows).detach()
 
 
-def test_rollout_by_hand():
-    first = torch.tensor([[[1.0, 0], [1, 0]]])  # both tokens read the first
-    second = torch.tensor([[[0.0, 1], [0, 1]]])  # both read the second
-    # After the first block the second token is half of the first; the first token then takes half of that.
+def test_rollout_equals_hand_computed_values():
+    first = torch.tensor([[[1.0, 0], [1, 0]]])  # both tokens attend to the first
+    second = torch.tensor([[[0.0, 1], [0, 1]]])  # both tokens attend to the second
+    # After the first block, half of the second token comes from the first. The second block mixes again.
     torch.testing.assert_close(attention_rollout([first, second]), torch.tensor([[[0.75, 0.25], [0.5, 0.5]]]))
     torch.testing.assert_close(attention_rollout([second, first]), torch.tensor([[[0.5, 0.5], [0.25, 0.75]]]))
-    with pytest.raises(ValueError, match="attention is empty"):
+    with pytest.raises(ValueError, match="attention"):
         attention_rollout([])
 
 
@@ -73,12 +73,12 @@ def test_rollout_by_hand():
     ("name", "options", "prefix", "row"),
     [
         ("test_vit", {}, 1, "class"),
-        ("test_vit", {"tokens": "patches"}, 1, "patches"),  # the embedding is made of these
+        ("test_vit", {"tokens": "patches"}, 1, "patches"),  # the embedding is the mean of the patches
         ("test_vit3", {}, 1, "patches"),  # no class token, but a register
         ("deit_tiny_distilled_patch16_224", {}, 2, "class"),
     ],
 )
-def test_equals_a_loop_over_the_weights(name, options, prefix, row, image):
+def test_attention_map_equals_naive_rollout(name, options, prefix, row, image):
     model = model_of(name, **options)
     network = model.backbone.network
     fused = [block.attn.fused_attn for block in network.blocks]
@@ -86,15 +86,15 @@ def test_equals_a_loop_over_the_weights(name, options, prefix, row, image):
     flow = naive_rollout(network, model.normalize(image))
     assert flow.shape[1] == prefix + 4 * 2
     expected = flow[:, 0, prefix:] if row == "class" else flow[:, prefix:, prefix:].mean(1)
-    found = attention_map(model, image)
-    torch.testing.assert_close(found, scaled(expected.reshape(2, 4, 2), SIZE), atol=1e-4, rtol=1e-3)
+    heat = attention_map(model, image)
+    torch.testing.assert_close(heat, scaled(expected.reshape(2, 4, 2), SIZE), atol=1e-4, rtol=1e-3)
     assert [block.attn.fused_attn for block in network.blocks] == fused
     assert not any(module._forward_hooks for module in model.modules())
     assert can_roll_out(model, SIZE)
 
 
 @pytest.mark.parametrize("parts", [0, 4])
-def test_transreid_with_overlapping_patches_and_cameras(parts, image):
+def test_transreid_with_overlapping_patches_and_cameras_is_supported(parts, image):
     spec = option("model", "transreid")
     spec["backbone"] |= {"name": "test_vit", "patch_stride": 12, "num_cameras": 3, "parts": parts}
     spec |= {"image_size": list(SIZE), "pool": {**spec["pool"], "num_branches": 1 + parts}}
@@ -109,14 +109,14 @@ def test_transreid_with_overlapping_patches_and_cameras(parts, image):
     assert all(block.attn.fused_attn for block in model.backbone.network.blocks)  # also after an error
 
 
-def test_rotary_positions_and_registers_are_known():
+def test_rotary_positions_and_registers_are_supported():
     model = model_of("vit_small_patch16_dinov3")  # class token and four registers
-    found = attention_map(model, torch.randint(0, 256, (1, 3, *SIZE), dtype=torch.uint8))
-    assert (found.min(), found.max()) == (0, 1)
+    heat = attention_map(model, torch.randint(0, 256, (1, 3, *SIZE), dtype=torch.uint8))
+    assert (heat.min(), heat.max()) == (0, 1)
 
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "resnet18", "xcit_nano_12_p16_224"])
-def test_networks_without_attention_over_all_patches_say_so(name):
+def test_networks_without_global_attention_are_refused(name):
     size = (224, 224) if name.startswith("xcit") else SIZE
     model = model_of(name, size)
     assert not can_roll_out(model, size)
@@ -125,10 +125,10 @@ def test_networks_without_attention_over_all_patches_say_so(name):
 
 
 def test_training_mode_is_refused(image):
-    with pytest.raises(ValueError, match="model is in training mode"):
+    with pytest.raises(ValueError, match="training mode"):
         attention_map(model_of("test_vit").train(), image)
 
 
-def test_build_model_is_known():
+def test_timm_model_from_build_model_is_supported():
     model = reidlit.build_model("timm/test_vit", 3, image_size=SIZE).eval()
     assert can_roll_out(model, SIZE)

@@ -1,4 +1,4 @@
-"""Contact sheets as pictures."""
+"""Contact sheets."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def listed(pids, cameras, shots=3):
     return [Sample(f"{pid}_{camid}_{shot}", pid, camid) for pid in pids for camid in cameras for shot in range(shots)]
 
 
-def test_images_keep_their_shape_and_queries_are_framed(tmp_path):
+def test_images_keep_aspect_ratio_and_queries_are_framed(tmp_path):
     Image.fromarray(np.full((100, 100, 3), 77, np.uint8)).save(tmp_path / "square.png")
     (tmp_path / "broken.png").touch()
     tiles = [Tile(str(tmp_path / "square.png"), 0, query=True), Tile(str(tmp_path / "broken.png"), -1)]
@@ -28,27 +28,27 @@ def test_images_keep_their_shape_and_queries_are_framed(tmp_path):
         assert sheet.width > LABEL + 2 * cell
 
 
-def test_nothing_to_draw_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="rows is empty"):
+def test_empty_rows_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="rows"):
         draw_contact_sheet([], tmp_path / "sheet.png")
 
 
-def test_choice_is_by_lot_and_shows_all_cameras():
+def test_choice_is_random_and_covers_all_cameras():
     samples = {
         "train": listed(range(10, 20), range(3)),
         "query": listed(range(30, 36), range(3), shots=1),
-        "gallery": listed(range(30, 50), range(3)),  # 36 to 49 are distractors, the first shots the queries themselves
+        "gallery": listed(range(30, 50), range(3)),  # 36 to 49 are distractors; the first shots are also queries
     }
     rows = choose_rows(samples, identities=7, images=4, seed=3, junk_pids=range(10, 14))
     assert rows == choose_rows(samples, identities=7, images=4, seed=3, junk_pids=range(10, 14))
     assert rows != choose_rows(samples, identities=7, images=4, seed=4, junk_pids=range(10, 14))
-    parts = [row.label.split("\n") for row in rows]
-    assert [part for part, *_ in parts] == ["train"] * 4 + ["test"] * 3
-    pids = [int(identity.removeprefix("id ")) for _, identity, *_ in parts]
+    labels = [row.label.split("\n") for row in rows]
+    assert [split for split, *_ in labels] == ["train"] * 4 + ["test"] * 3
+    pids = [int(identity.removeprefix("id ")) for _, identity, *_ in labels]
     assert set(pids) <= set(range(14, 20)) | set(range(30, 36))
     assert len(set(pids)) == 7
     assert pids == sorted(pids)
-    assert {tuple(rest) for _, _, *rest in parts} == {("9 images", "3 cameras")}
+    assert {tuple(rest) for _, _, *rest in labels} == {("9 images", "3 cameras")}
     for row in rows:
         assert len({tile.path for tile in row.tiles}) == 4
         assert {tile.camid for tile in row.tiles} == {0, 1, 2}
@@ -57,13 +57,13 @@ def test_choice_is_by_lot_and_shows_all_cameras():
 
 
 @pytest.mark.parametrize("split", ["train", "query"])
-def test_one_part_gets_all_rows(split):
+def test_single_split_gets_all_rows(split):
     rows = choose_rows({split: listed(range(5), [0])}, identities=4, images=9, seed=0)
     assert [len(row.tiles) for row in rows] == [3] * 4
     assert choose_rows({split: listed(range(5), [0])}, identities=0, images=9, seed=0) == []
     assert choose_rows({}, identities=4, images=9, seed=0) == []
 
 
-def test_a_tracklet_shows_its_first_frame():
+def test_tracklet_shows_its_first_frame():
     (row,) = choose_rows({"train": [Sample(("a", "b"), 1, 2)]}, identities=1, images=5, seed=0)
     assert row.tiles == [Tile("a", 2)]

@@ -1,4 +1,4 @@
-"""Ranked lists as pictures."""
+"""Pictures of ranked lists."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def image(tmp_path):
     return str(tmp_path / "person.png")
 
 
-def test_frames_say_who_is_right(image, tmp_path):
+def test_frame_color_shows_correct_matches(image, tmp_path):
     entries = [ListedImage(image, 1, 2, 0.5, True), ListedImage(image, 9, 3, 0.7, False)]
     path = draw_ranked_lists([RankedList(ListedImage(image, 1, 0), entries)], tmp_path / "new" / "lists.png", "a title")
     with Image.open(path) as sheet:
@@ -34,19 +34,19 @@ def test_frames_say_who_is_right(image, tmp_path):
         assert sheet.getpixel((GAP + FRAME + WIDTH // 2, HEADER + 80)) == (77, 77, 77)
 
 
-def test_shorter_lists_leave_their_row_open(image, tmp_path):
+def test_lists_may_differ_in_length(image, tmp_path):
     query = ListedImage(image, 1, 0)
     lists = [RankedList(query, [ListedImage(image, 1, 1, 0.1, True)] * 3), RankedList(query, [])]
     with Image.open(draw_ranked_lists(lists, tmp_path / "lists.png")) as sheet:
         assert sheet.width > 4 * WIDTH
 
 
-def test_nothing_to_draw_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="lists is empty"):
+def test_empty_lists_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="lists"):
         draw_ranked_lists([], tmp_path / "lists.png")
 
 
-def test_a_tracklet_is_a_strip_of_frames_from_all_over_it(tmp_path):
+def test_tracklet_is_a_strip_of_evenly_spaced_frames(tmp_path):
     frames = []
     for value in range(0, 250, 50):
         frames.append(str(tmp_path / f"{value}.png"))
@@ -59,4 +59,8 @@ def test_a_tracklet_is_a_strip_of_frames_from_all_over_it(tmp_path):
         assert shown == [0, 100, 200]
         left = 2 * GAP + 3 * WIDTH + 2 * FRAME + GAP
         assert sheet.getpixel((left + FRAME + WIDTH // 2, row)) == (150, 150, 150)
-        assert sheet.getpixel((left + 2 * FRAME + WIDTH + 2, row)) == (255, 255, 255)  # as wide as its one frame
+        assert sheet.getpixel((left + 2 * FRAME + WIDTH + 2, row)) == (
+            255,
+            255,
+            255,
+        )  # the strip is as wide as its single frame

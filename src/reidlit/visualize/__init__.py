@@ -1,1 +1,1 @@
-"""Pictures for people."""
+"""Plots, image overlays and the report page."""

@@ -1,4 +1,4 @@
-"""Contact sheets: some identities of a dataset with their images, to see what one is going to train on."""
+"""Contact sheets: random identities of a dataset with their images."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -14,12 +14,18 @@ from reidlit.data.images import Read
 from reidlit.data.sample import Sample
 from reidlit.visualize.ranked_list import CAPTION, FRAME, GAP, HEADER, HEIGHT, INK, PAPER, QUERY, WIDTH
 
-LABEL = 96  # width of the column that says who is shown, in pixels
-EMPTY = (225, 225, 225)  # around an image of another shape than its cell, and instead of one that cannot be read
+LABEL = 96  # width of the label column in pixels
+EMPTY = (225, 225, 225)  # background of a cell, visible around and instead of its image
 
 
 class Tile(NamedTuple):
-    """One image; of a tracklet, the first frame."""
+    """Image of a contact sheet.
+
+    Attributes:
+        path: Path of the image, or of the first frame of a tracklet.
+        camid: Camera, negative if unknown.
+        query: Whether the image is a query.
+    """
 
     path: str
     camid: int
@@ -27,7 +33,12 @@ class Tile(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One identity. `label` may have several lines."""
+    """Row of a contact sheet: one identity.
+
+    Attributes:
+        label: Label of the row, possibly with several lines.
+        tiles: Images of the identity.
+    """
 
     label: str
     tiles: Sequence[Tile]
@@ -40,34 +51,34 @@ def choose_rows(
     seed: int,
     junk_pids: Collection[int] = (),
 ) -> list[Row]:
-    """Draw identities by lot, half from training and half from the queries, and images of each from all its cameras.
+    """Choose random identities, half from training and half from the queries, with images of all their cameras.
 
     Args:
-        samples: Of each split; any may be missing.
-        identities: How many, or all if there are fewer.
-        images: At most so many each.
-        seed: Of the draw.
-        junk_pids: Which are no identities.
+        samples: Samples of each split; splits may be missing.
+        identities: Number of identities; all if there are fewer.
+        images: Maximum number of images per identity.
+        seed: Random seed of the choice.
+        junk_pids: pids that are not identities.
 
     Returns:
-        Rows by part and pid; in each the queries first, then by camera.
+        Rows sorted by split and pid. In each row, queries come first, then images sorted by camera.
     """
     generator = np.random.default_rng(seed)
-    # Of each identity the samples, and whether each is a query; it may be in the gallery too.
+    # part -> pid -> sample -> whether it is a query; a query may be in the gallery as well
     parts: dict[str, dict[int, dict[Sample, bool]]] = {"train": defaultdict(dict), "test": defaultdict(dict)}
     for split, listed in samples.items():
         for sample in listed:
             if sample.pid not in junk_pids:
                 group = parts["train" if split == "train" else "test"][sample.pid]
                 group[sample] = group.get(sample, False) or split == "query"
-    if "query" in samples:  # the others of the gallery are distractors
-        asked = {sample.pid for sample in samples["query"]}
-        parts["test"] = {pid: group for pid, group in parts["test"].items() if pid in asked}
-    shares = {"train": identities - identities // 2 if parts["test"] else identities}
-    shares["test"] = identities - (shares["train"] if parts["train"] else 0)
+    if "query" in samples:  # other identities of the gallery are distractors
+        query_pids = {sample.pid for sample in samples["query"]}
+        parts["test"] = {pid: group for pid, group in parts["test"].items() if pid in query_pids}
+    limits = {"train": identities - identities // 2 if parts["test"] else identities}
+    limits["test"] = identities - (limits["train"] if parts["train"] else 0)
     rows = []
     for part, groups in parts.items():
-        for pid in sorted(generator.permutation(sorted(groups))[: shares[part]].tolist()):
+        for pid in sorted(generator.permutation(sorted(groups))[: limits[part]].tolist()):
             have = count(list(groups[pid]))
             unit = "images" if isinstance(next(iter(groups[pid])).path, str) else "tracklets"
             label = f"{part}\nid {pid}\n{have.images} {unit}\n{have.cameras} cameras"
@@ -76,15 +87,15 @@ def choose_rows(
 
 
 def _pick(group: Mapping[Sample, bool], images: int, generator: np.random.Generator) -> list[Tile]:
-    """Draw so that every camera has its turn, and queries before the gallery."""
+    """Choose random images that alternate between cameras, queries first."""
     members = list(group.items())
     taken: dict[tuple[bool, int], int] = defaultdict(int)
-    drawn = []
+    ranked = []
     for index in generator.permutation(len(members)):
         sample, query = members[index]
-        drawn.append((taken[query, sample.camid], not query, sample.camid, int(index)))
+        ranked.append((taken[query, sample.camid], not query, sample.camid, int(index)))
         taken[query, sample.camid] += 1
-    chosen = sorted(drawn)[:images]
+    chosen = sorted(ranked)[:images]
     return [_tile(*members[index]) for *_, index in sorted(chosen, key=lambda each: each[1:])]
 
 
@@ -93,19 +104,19 @@ def _tile(sample: Sample, query: bool) -> Tile:
 
 
 def draw_contact_sheet(rows: Sequence[Row], path: Path, title: str = "", read: Read = decode) -> Path:
-    """Draw one row an identity; queries have a blue frame. Images keep their shape.
+    """Draw one row per identity. Queries have a blue frame, and images keep their aspect ratio.
 
     Args:
-        rows: What to draw; at least one.
-        path: The .png file to write.
-        title: Written on top.
-        read: path -> (H, W, 3) uint8 RGB. An image that it cannot read is shown as an empty cell that says so.
+        rows: Rows to draw; at least one.
+        path: Output file (.png).
+        title: Title at the top.
+        read: Function from a path to an image (H, W, 3) uint8 RGB. An unreadable image becomes an empty, labeled cell.
 
     Returns:
         `path`.
 
     Raises:
-        ValueError: If there is no row.
+        ValueError: If `rows` is empty.
     """
     if not rows:
         raise ValueError("rows is empty: give at least one identity to draw.")

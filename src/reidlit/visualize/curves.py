@@ -1,4 +1,4 @@
-"""Curves of a run: as SVG, whose text and axes take the colour of the page that they stand in, or as pixels."""
+"""Plots of a run, as SVG that uses the text color of the surrounding page, or as pixels."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ from PIL import Image
 from reidlit.metrics.intervals import interval
 
 Values = Sequence[float] | NDArray[Any]
-INK = "#010203"  # stands for the colour of the page's text
-COLOURS = ("#3b7dd8", "#d9822b", "#2e9e5b", "#b04fc4", "#c8413b", "#7a7f87")  # legible on white and on black
+INK = "#010203"  # placeholder for the text color of the page
+COLORS = ("#3b7dd8", "#d9822b", "#2e9e5b", "#b04fc4", "#c8413b", "#7a7f87")  # legible on white and on black
 SIZE = (5.6, 3.6)  # inches
 STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
+    "svg.fonttype": "none",  # keeps text searchable and accessible to screen readers
     "font.size": 10,
     "axes.grid": True,
     "grid.alpha": 0.25,
@@ -31,96 +31,96 @@ STYLE: dict[Any, Any] = {
 
 
 def cmc_curve(first_match: Mapping[str, NDArray[Any]], ranks: int = 20) -> str:
-    """CMC of each test set with its 95 % interval over queries.
+    """Plot the CMC curve of each test set with its 95% interval over queries, as SVG.
 
     Args:
-        first_match: by name, (Q,) the rank of each query's first match, from 1; those without a match left out.
-        ranks: up to which.
+        first_match: (Q,) rank of the first match of each query with a match, from 1, by name of the test set.
+        ranks: Largest rank.
     """
-    figure, axes = _axes("rank", "queries with a match so far (%)")
+    figure, axes = _axes("rank", "queries with a match (%)")
     xs = np.arange(1, ranks + 1)
-    for colour, (name, ranked) in zip(_cycle(len(first_match)), first_match.items(), strict=True):
+    for color, (name, ranked) in zip(_cycle(len(first_match)), first_match.items(), strict=True):
         hits = [(ranked <= rank).astype(np.float64) for rank in xs]
         bounds = np.array([interval(hit) for hit in hits])
-        axes.plot(xs, [100 * hit.mean() for hit in hits], color=colour, marker="o", markersize=3, label=name)
-        axes.fill_between(xs, 100 * bounds[:, 0], 100 * bounds[:, 1], color=colour, alpha=0.2, linewidth=0)
+        axes.plot(xs, [100 * hit.mean() for hit in hits], color=color, marker="o", markersize=3, label=name)
+        axes.fill_between(xs, 100 * bounds[:, 0], 100 * bounds[:, 1], color=color, alpha=0.2, linewidth=0)
     axes.set_xticks([1, *range(5, ranks + 1, 5)])
     return _svg(_with_legend(figure, axes, len(first_match) > 1))
 
 
 def cmc_figure(curves: Mapping[str, Values]) -> Figure:
-    """CMC of each test set as it was scored.
+    """Plot the CMC curve of each test set.
 
     Args:
-        curves: by name, (max_rank,) the share of queries with a match so far, from rank 1.
+        curves: (max_rank,) fraction of queries with a match up to each rank, from rank 1, by name of the test set.
     """
-    figure, axes = _axes("rank", "queries with a match so far (%)")
-    for colour, (name, curve) in zip(_cycle(len(curves)), curves.items(), strict=True):
-        shares = 100 * np.asarray(curve, np.float64)
-        axes.plot(np.arange(1, len(shares) + 1), shares, color=colour, marker="o", markersize=3, label=name)
+    figure, axes = _axes("rank", "queries with a match (%)")
+    for color, (name, curve) in zip(_cycle(len(curves)), curves.items(), strict=True):
+        percentages = 100 * np.asarray(curve, np.float64)
+        axes.plot(np.arange(1, len(percentages) + 1), percentages, color=color, marker="o", markersize=3, label=name)
     longest = max(len(curve) for curve in curves.values())
     axes.set_xticks([1, *range(5, longest + 1, 5)])
     return _with_legend(figure, axes, len(curves) > 1)
 
 
 def roc_curve(curves: Mapping[str, Mapping[str, Values]]) -> str:
-    """`roc_figure` as SVG."""
+    """Plot the ROC curve of each test set as SVG; see `roc_figure`."""
     return _svg(roc_figure(curves))
 
 
 def roc_figure(curves: Mapping[str, Mapping[str, Values]]) -> Figure:
-    """ROC of each test set, FPR on a logarithmic axis: small ones are those that count.
+    """Plot the ROC curve of each test set with a logarithmic FPR axis, because small rates matter most.
 
     Args:
-        curves: by name, `fpr` and `tpr` of equal length, as fractions; None where there is no value.
+        curves: `fpr` and `tpr` of equal length as fractions, by name of the test set. None marks a missing `tpr`.
     """
-    figure, axes = _axes("pairs of different persons accepted (FPR)", "pairs of one person accepted (%)")
-    for colour, (name, curve) in zip(_cycle(len(curves)), curves.items(), strict=True):
+    figure, axes = _axes("false positive rate", "true positive rate (%)")
+    for color, (name, curve) in zip(_cycle(len(curves)), curves.items(), strict=True):
         tpr = np.array([np.nan if value is None else value for value in curve["tpr"]], np.float64)
-        axes.plot(curve["fpr"], 100 * tpr, color=colour, label=name)
+        axes.plot(curve["fpr"], 100 * tpr, color=color, label=name)
     axes.set_xscale("log")
     return _with_legend(figure, axes, len(curves) > 1)
 
 
 def distance_histogram(histogram: Mapping[str, Values], threshold: float | None = None) -> str:
-    """Distances of pairs of one person against those of two.
+    """Plot the distances of pairs of the same person and of different persons, as SVG.
 
     Args:
-        histogram: `edges` (B + 1,), `positive` (B,) and `negative` (B,) counts.
-        threshold: marked, if given.
+        histogram: `edges` (B + 1,), and the counts `positive` (B,) and `negative` (B,).
+        threshold: Distance to mark, or None.
     """
-    figure, axes = _axes("distance", "share of pairs (%)")
+    figure, axes = _axes("distance", "pairs (%)")
     edges = np.asarray(histogram["edges"], np.float64)
-    for name, label, colour in (
-        ("positive", "same person", COLOURS[2]),
-        ("negative", "different persons", COLOURS[4]),
+    for name, label, color in (
+        ("positive", "same person", COLORS[2]),
+        ("negative", "different persons", COLORS[4]),
     ):
         counts = np.asarray(histogram[name], np.float64)
-        share = 100 * counts / max(counts.sum(), 1)
-        axes.stairs(share, edges, fill=True, alpha=0.35, color=colour)
-        axes.stairs(share, edges, color=colour, label=label)
+        percentage = 100 * counts / max(counts.sum(), 1)
+        axes.stairs(percentage, edges, fill=True, alpha=0.35, color=color)
+        axes.stairs(percentage, edges, color=color, label=label)
     if threshold is not None:
         axes.axvline(threshold, color=INK, linestyle="--", linewidth=1, label="equal error rate")
     return _svg(_with_legend(figure, axes, True))
 
 
 def camera_heat_map(pairs: Mapping[str, Any], figure_of: str = "mAP") -> str:
-    """`camera_figure` as SVG."""
+    """Plot a metric for each pair of cameras as SVG; see `camera_figure`."""
     return _svg(camera_figure(pairs, figure_of))
 
 
 def camera_figure(pairs: Mapping[str, Any], figure_of: str = "mAP") -> Figure:
-    """How well, in percent, the queries of each camera find people in each other camera.
+    """Plot a metric in percent for each pair of query camera and gallery camera.
 
     Args:
-        pairs: `q_camids` (A,), `g_camids` (B,), and `mAP` or `rank1` (A, B), None or NaN where there is none.
-        figure_of: `mAP` or `rank1`.
+        pairs: `q_camids` (A,), `g_camids` (B,), and the metric (A, B) as fractions. None or NaN marks a missing value.
+        figure_of: Metric to plot, `mAP` or `rank1`.
     """
     values = 100 * np.array(
         [[np.nan if value is None else value for value in row] for row in pairs[figure_of]], np.float64
     )
     rows, columns = values.shape
-    figure, axes = _axes("camera of the gallery", "camera of the query", (1.8 + 0.62 * columns, 1.2 + 0.45 * rows))
+    figure, axes = _axes("gallery camera", "query camera", (1.8 + 0.62 * columns, 1.2 + 0.45 * rows))
     axes.grid(False)
     axes.imshow(values, cmap="viridis", vmin=0, vmax=100, aspect="auto")
     axes.set_xticks(range(columns), [str(camid + 1) for camid in pairs["g_camids"]])
@@ -134,20 +134,20 @@ def camera_figure(pairs: Mapping[str, Any], figure_of: str = "mAP") -> Figure:
 
 
 def training_curve(label: str, curves: Mapping[str, tuple[Values, Values]]) -> str:
-    """Values that were logged during training.
+    """Plot metrics that were logged during training, as SVG.
 
     Args:
-        label: of the axis.
-        curves: by name, steps and values of equal length.
+        label: Label of the y axis.
+        curves: Steps and values of equal length by metric.
     """
     figure, axes = _axes("step", label)
-    for colour, (name, (steps, values)) in zip(_cycle(len(curves)), curves.items(), strict=True):
-        axes.plot(steps, values, color=colour, linewidth=1.2, label=name, marker="." if len(steps) < 3 else None)
+    for color, (name, (steps, values)) in zip(_cycle(len(curves)), curves.items(), strict=True):
+        axes.plot(steps, values, color=color, linewidth=1.2, label=name, marker="." if len(steps) < 3 else None)
     return _svg(_with_legend(figure, axes, len(curves) > 1))
 
 
 def _cycle(count: int) -> list[str]:
-    return [COLOURS[number % len(COLOURS)] for number in range(count)]
+    return [COLORS[number % len(COLORS)] for number in range(count)]
 
 
 def _axes(x: str, y: str, size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
@@ -158,11 +158,11 @@ def _axes(x: str, y: str, size: tuple[float, float] = SIZE) -> tuple[Figure, Axe
 
 
 def pixels(figure: Figure) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB of a figure on white."""
-    written = io.BytesIO()
+    """Render a figure on white as an image (H, W, 3) uint8 RGB."""
+    buffer = io.BytesIO()
     with rc_context(STYLE):
-        figure.savefig(written, format="png", dpi=100, facecolor="white")
-    return np.asarray(Image.open(written).convert("RGB"))
+        figure.savefig(buffer, format="png", dpi=100, facecolor="white")
+    return np.asarray(Image.open(buffer).convert("RGB"))
 
 
 def _with_legend(figure: Figure, axes: Axes, legend: bool) -> Figure:
@@ -173,9 +173,9 @@ def _with_legend(figure: Figure, axes: Axes, legend: bool) -> Figure:
 
 
 def _svg(figure: Figure) -> str:
-    """The `<svg>` element alone; equal figures give equal text."""
+    """Return the `<svg>` element of a figure; equal figures give equal text."""
     with rc_context(STYLE | {"svg.hashsalt": "reidlit"}):
-        written = io.StringIO()
-        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = written.getvalue()
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
     return text[text.index("<svg") :].replace(INK, "currentColor")

@@ -1,36 +1,36 @@
-"""Faces made unrecognisable, for pictures that others will see."""
+"""Blurring of faces in images of persons."""
 
 import cv2
 
 from reidlit.data.images import Array, Read
 
-BLOCKS = 4  # across the blurred part: what is left says nothing of a face
+BLOCKS = 4  # horizontal resolution of the blurred region in blocks; too low to recognize a face
 
 
-def blurred(image: Array, share: float = 0.22) -> Array:
-    """Replace the top of a person's crop, where the head is, by a few soft blocks of its colours.
+def blurred(image: Array, fraction: float = 0.22) -> Array:
+    """Blur the top of an image of a person, where the head is.
 
-    A face in such a crop has some ten pixels, which detectors miss; the head's place is known, for a crop is a person.
+    Faces in such images are about ten pixels wide, too small for face detectors, but the position of the head is known.
 
     Args:
-        image: (H, W, 3) uint8.
-        share: of the height.
+        image: (H, W, 3) uint8 image.
+        fraction: Fraction of the height that is blurred.
 
     Returns:
-        A copy.
+        A blurred copy.
 
     Raises:
-        ValueError: if the share is not above 0 and at most 1.
+        ValueError: If `fraction` is not in (0, 1].
     """
-    if not 0 < share <= 1:
-        raise ValueError(f"share={share} must be above 0 and at most 1.")
-    found = image.copy()
-    height, width = max(1, round(share * image.shape[0])), image.shape[1]
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction={fraction} is invalid: must be greater than 0 and at most 1.")
+    result = image.copy()
+    height, width = max(1, round(fraction * image.shape[0])), image.shape[1]
     small = cv2.resize(image[:height], (BLOCKS, max(1, BLOCKS // 2)), interpolation=cv2.INTER_AREA)
-    found[:height] = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
-    return found
+    result[:height] = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    return result
 
 
 def blurring(read: Read) -> Read:
-    """A reader of images that blurs what another reads."""
+    """Return a reader that blurs the images of another reader."""
     return lambda path: blurred(read(path))

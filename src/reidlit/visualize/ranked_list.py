@@ -1,4 +1,4 @@
-"""Ranked lists as a picture: each query and what the gallery answered."""
+"""Pictures of ranked lists: each query with its nearest gallery images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,24 +9,24 @@ from PIL import Image, ImageDraw, ImageFont
 from reidlit.data.decode import decode
 from reidlit.data.images import Read
 
-HEIGHT, WIDTH = 160, 80  # of a shown image, in pixels
+HEIGHT, WIDTH = 160, 80  # size of an image in pixels
 FRAME, GAP, CAPTION, HEADER = 4, 8, 34, 30
 RIGHT, WRONG, QUERY, INK, PAPER = (34, 139, 60), (200, 40, 40), (40, 60, 160), (30, 30, 30), (255, 255, 255)
 JUNK, NO_LABEL = (150, 150, 150), (205, 205, 205)
-STRIP = 3  # frames of a tracklet, side by side
+STRIP = 3  # frames shown per tracklet
 
 
 class ListedImage(NamedTuple):
-    """One image of a list.
+    """Image or tracklet of a ranked list.
 
     Attributes:
-        path: of the image.
-        pid: its identity, negative where unknown.
-        camid: its camera, likewise.
-        distance: to the query; `None` for the query itself.
-        match: whether it shows the query's identity; `None` for the query, and where an identity is unknown.
-        junk: whether the protocol leaves it out.
-        frames: of a tracklet, all its images in temporal order; `path` is the first.
+        path: Path of the image, or of the first frame of a tracklet.
+        pid: Identity, negative if unknown.
+        camid: Camera, negative if unknown.
+        distance: Distance to the query; None for the query itself.
+        match: Whether it shows the identity of the query; None for the query, and if an identity is unknown.
+        junk: Whether the protocol ignores it for this query.
+        frames: Paths of all frames of a tracklet in temporal order; empty for an image.
     """
 
     path: str
@@ -39,95 +39,99 @@ class ListedImage(NamedTuple):
 
     @property
     def strip(self) -> list[str]:
-        """What is drawn: the image, or some frames from all over the tracklet."""
+        """Paths of the images to draw: the image, or evenly spaced frames of the tracklet."""
         count = min(STRIP, len(self.frames))
         last = len(self.frames) - 1
-        return [self.frames[round(last * place / max(count - 1, 1))] for place in range(count)] or [self.path]
+        return [self.frames[round(last * index / max(count - 1, 1))] for index in range(count)] or [self.path]
 
     @property
     def verdict(self) -> str:
-        """The frame's colour in a word, for those who cannot tell green from red."""
+        """Meaning of the frame color as a word, for color-blind readers."""
         return "junk" if self.junk else {True: "same", False: "other", None: ""}[self.match]
 
     @property
     def colour(self) -> tuple[int, int, int]:
-        """Of the frame."""
+        """RGB color of the frame."""
         return JUNK if self.junk else {True: RIGHT, False: WRONG, None: NO_LABEL}[self.match]
 
 
 class RankedList(NamedTuple):
-    """A query and the gallery entries nearest to it, nearest first."""
+    """Query with its nearest gallery entries, nearest first."""
 
     query: ListedImage
     entries: Sequence[ListedImage]
 
 
 def draw_ranked_lists(lists: Sequence[RankedList], path: Path, title: str = "", read: Read = decode) -> Path:
-    """Write a `sheet`.
+    """Draw ranked lists and save the picture; see `sheet`.
 
     Args:
-        lists: what to draw; at least one.
-        path: the .png file to write.
-        title: written on top.
-        read: path -> (H, W, 3) uint8 RGB.
+        lists: Ranked lists to draw; at least one.
+        path: Output file (.png).
+        title: Title at the top.
+        read: Function from a path to an image (H, W, 3) uint8 RGB.
 
     Returns:
         `path`.
 
     Raises:
-        ValueError: if there is no list.
+        ValueError: If `lists` is empty.
     """
-    drawn = sheet(lists, title, read)
+    picture = sheet(lists, title, read)
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawn.save(path)
+    picture.save(path)
     return path
 
 
 def sheet(lists: Sequence[RankedList], title: str = "", read: Read = decode) -> Image.Image:
-    """Draw one row a query: a green frame means the same identity, a red one another, a grey one junk or unknown.
+    """Draw one row per query.
 
-    A tracklet is a strip of some of its frames.
+    The frame of an entry is green for the identity of the query, red for another identity, and gray for junk or unknown
+    identities. A tracklet is drawn as a strip of some of its frames.
 
     Args:
-        lists: what to draw; at least one.
-        title: written on top.
-        read: path -> (H, W, 3) uint8 RGB.
-
-    Returns:
-        The picture.
+        lists: Ranked lists to draw; at least one.
+        title: Title at the top.
+        read: Function from a path to an image (H, W, 3) uint8 RGB.
 
     Raises:
-        ValueError: if there is no list.
+        ValueError: If `lists` is empty.
     """
     if not lists:
-        raise ValueError("lists is empty: give at least one ranked list to draw.")
+        raise ValueError("lists is empty: give at least one ranked list.")
     columns = 1 + max(len(ranked.entries) for ranked in lists)
     width = WIDTH * max(len(shown.strip) for ranked in lists for shown in (ranked.query, *ranked.entries))
     cell = (width + 2 * FRAME + GAP, HEIGHT + 2 * FRAME + CAPTION + GAP)
-    drawn = Image.new("RGB", (columns * cell[0] + 2 * GAP, len(lists) * cell[1] + HEADER + GAP), PAPER)
-    draw = ImageDraw.Draw(drawn)
+    picture = Image.new("RGB", (columns * cell[0] + 2 * GAP, len(lists) * cell[1] + HEADER + GAP), PAPER)
+    draw = ImageDraw.Draw(picture)
     draw.text((GAP, GAP), title, fill=INK, font=ImageFont.load_default(14))
     for row, ranked in enumerate(lists):
         top = HEADER + row * cell[1]
-        _draw(drawn, draw, (GAP, top), ranked.query, QUERY, "query", read)
+        _draw(picture, draw, (GAP, top), ranked.query, QUERY, "query", read)
         for column, entry in enumerate(ranked.entries, start=1):
             left = 2 * GAP + column * cell[0]
-            _draw(drawn, draw, (left, top), entry, entry.colour, f"{column}: {entry.distance:.3g}", read)
-    return drawn
+            _draw(picture, draw, (left, top), entry, entry.colour, f"{column}: {entry.distance:.3g}", read)
+    return picture
 
 
 def framed(shown: ListedImage, colour: tuple[int, int, int] | None = None, read: Read = decode) -> Image.Image:
-    """One image of a list in its frame, or in a frame of another colour; a tracklet as a strip."""
+    """Draw an image or a tracklet with its frame.
+
+    Args:
+        shown: Image or tracklet.
+        colour: RGB color of the frame; by default that of `shown`.
+        read: Function from a path to an image (H, W, 3) uint8 RGB.
+    """
     strip = [Image.fromarray(read(file)).resize((WIDTH, HEIGHT)) for file in shown.strip]
     size = (WIDTH * len(strip) + 2 * FRAME, HEIGHT + 2 * FRAME)
-    drawn = Image.new("RGB", size, shown.colour if colour is None else colour)
-    for place, image in enumerate(strip):
-        drawn.paste(image, (FRAME + place * WIDTH, FRAME))
-    return drawn
+    picture = Image.new("RGB", size, shown.colour if colour is None else colour)
+    for index, image in enumerate(strip):
+        picture.paste(image, (FRAME + index * WIDTH, FRAME))
+    return picture
 
 
 def _draw(
-    drawn: Image.Image,
+    picture: Image.Image,
     draw: ImageDraw.ImageDraw,
     corner: tuple[int, int],
     shown: ListedImage,
@@ -136,10 +140,10 @@ def _draw(
     read: Read,
 ) -> None:
     left, top = corner
-    drawn.paste(framed(shown, colour, read), (left, top))
+    picture.paste(framed(shown, colour, read), (left, top))
     camera = f"cam {shown.camid + 1}" if shown.camid >= 0 else "no camera"
-    who = f"id {shown.pid}, " if shown.pid >= 0 else ""
-    text = f"{caption} {shown.verdict}\n{who}{camera}"
+    identity = f"id {shown.pid}, " if shown.pid >= 0 else ""
+    text = f"{caption} {shown.verdict}\n{identity}{camera}"
     draw.multiline_text(
         (left, top + HEIGHT + 2 * FRAME + 2), text, fill=INK, font=ImageFont.load_default(11), spacing=2
     )

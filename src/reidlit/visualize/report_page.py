@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page that needs no server, no network and no other file."""
+"""Report of a run as a self-contained HTML page."""
 
 import base64
 import io
@@ -17,12 +17,18 @@ from reidlit.data.sample import readable
 from reidlit.files import atomic_write
 from reidlit.visualize.ranked_list import ListedImage
 
-HEIGHT, WIDTH = 128, 64  # of a picture, in pixels
+HEIGHT, WIDTH = 128, 64  # size of an image in pixels
 QUALITY = 80
 
 
 class Plot(NamedTuple):
-    """A figure: an `<svg>` element, and what it shows in words for those who do not see it."""
+    """Plot of the page.
+
+    Attributes:
+        title: Title of the plot.
+        svg: `<svg>` element.
+        description: Text alternative for screen readers.
+    """
 
     title: str
     svg: str
@@ -30,7 +36,17 @@ class Plot(NamedTuple):
 
 
 class QueryResult(NamedTuple):
-    """A query with its nearest gallery images; `ap` is a fraction, `first_match` a rank from 1."""
+    """Query with its nearest gallery images.
+
+    Attributes:
+        dataset: Name of the test set.
+        path: Path of the query.
+        pid: Identity of the query.
+        camid: Camera of the query, negative if unknown.
+        ap: Average precision as a fraction.
+        first_match: Rank of the first match, from 1.
+        answers: Nearest gallery images.
+    """
 
     dataset: str
     path: str
@@ -42,7 +58,17 @@ class QueryResult(NamedTuple):
 
 
 class Confusion(NamedTuple):
-    """Two identities of which one was listed first for queries of the other, how often, and the nearest such pair."""
+    """Pair of identities that are confused: an image of one is rank 1 for queries of the other.
+
+    Attributes:
+        dataset: Name of the test set.
+        pid: Smaller pid of the pair.
+        other: Larger pid of the pair.
+        times: Number of such queries.
+        query: Path of the query with the smallest distance.
+        answer: Path of the gallery image at rank 1 of that query.
+        distance: Distance between the two images.
+    """
 
     dataset: str
     pid: int
@@ -54,20 +80,20 @@ class Confusion(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What the page shows.
+    """Contents of the page.
 
     Attributes:
-        title: of the page.
-        facts: short ones of the run, by name.
-        results: a table, a row each: the name of the figure, and a cell for each test set.
-        result_names: of the test sets.
-        remarks: on the results, and on what is missing in the page.
-        plots: the figures, by heading.
-        queries: that can be looked through.
-        confusions: most frequent first.
-        sizes: of the datasets: rows of dataset, part, identities, images and cameras.
-        config: the run's configuration as YAML.
-        environment: names and versions.
+        title: Title of the page.
+        facts: Main results by name.
+        results: Rows of the result table: name of the metric, and one cell per test set.
+        result_names: Names of the test sets.
+        remarks: Remarks on the results and on missing contents.
+        plots: Plots by heading.
+        queries: Queries that can be browsed.
+        confusions: Confused identities, most frequent first.
+        sizes: Rows of dataset, split, identities, images and cameras.
+        config: Configuration of the run as YAML.
+        environment: Hardware and package versions by name.
     """
 
     title: str
@@ -84,12 +110,12 @@ class Report(NamedTuple):
 
 
 def write_report(report: Report, path: Path, read: Read = decode) -> Path:
-    """Write the page, whole or not at all.
+    """Write the page atomically.
 
     Args:
-        report: what it shows.
-        path: the .html file.
-        read: path -> (H, W, 3) uint8 RGB, such as `blurring(decode)`. What it cannot read is shown as a grey picture.
+        report: Contents of the page.
+        path: Output file (.html).
+        read: Function from a path to an image (H, W, 3) uint8 RGB. Unreadable images are shown in gray.
 
     Returns:
         `path`.
@@ -119,16 +145,16 @@ def _camera(camid: int) -> str:
 
 
 def _short(file: str) -> str:
-    """The name of a file and of its folder; where it lies on whose machine is nobody's business."""
+    """Return the names of a file and of its folder; the page must not reveal full paths."""
     return readable("/".join(Path(file).parts[-2:]))
 
 
 def _data_url(file: str, read: Read) -> str:
-    """A small JPEG inside the page."""
+    """Return a small JPEG as a data URL."""
     try:
         image = Image.fromarray(read(file)).resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR)
     except (OSError, ValueError):
         image = Image.new("RGB", (WIDTH, HEIGHT), (128, 128, 128))
-    written = io.BytesIO()
-    image.save(written, "JPEG", quality=QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(written.getvalue()).decode()}"
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
