@@ -1,4 +1,4 @@
-"""What the fault tests share: a short form, and a long one with REIDLIT_FAULTS=1 (`make test-faults`)."""
+"""Fixtures of the fault tests, which have a short form and a long form (`make test-faults`, REIDLIT_FAULTS=1)."""
 
 import os
 import subprocess
@@ -12,15 +12,15 @@ from reidlit.engine.reid import ReIDModule
 
 @pytest.fixture(scope="session")
 def long() -> bool:
-    """Whether the long form is wanted."""
+    """Return True if the long form of the tests is requested."""
     return bool(os.environ.get("REIDLIT_FAULTS"))
 
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """Writes a checkpoint of a small network that was not trained, with changes to what it says it is built of."""
+    """Return a function that saves a checkpoint of a small untrained network with modified hyperparameters."""
 
-    def write(name="saved.ckpt", beside=None, **settings):
+    def write(name="saved.ckpt", other_keys=None, **settings):
         module = ReIDModule(
             model=option("model", "osnet_x0_25"),
             pids=[3, 5, 8],
@@ -33,7 +33,7 @@ def checkpoint(tmp_path):
             "state_dict": module.state_dict(),
             "hyper_parameters": dict(module.hparams) | settings,
             "pytorch-lightning_version": "2.6.4",
-            **(beside or {}),
+            **(other_keys or {}),
         }
         torch.save(content, tmp_path / name)
         return tmp_path / name
@@ -43,7 +43,7 @@ def checkpoint(tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Mounts a file system of some megabytes; skips where that is not permitted."""
+    """Return a function that mounts a file system of a few megabytes; skip the test if that is not permitted."""
     mounted = []
 
     def mount(megabytes, name="disk"):
@@ -52,7 +52,7 @@ def small_disk(tmp_path):
         command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            pytest.skip(f"a small disk needs the right to mount one: {done.stderr.strip()}")
+            pytest.skip(f"mounting a small disk is not permitted: {done.stderr.strip()}")
         mounted.append(folder)
         return folder
 

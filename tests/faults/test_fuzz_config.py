@@ -1,4 +1,4 @@
-"""Any value of any setting: `reidlit train` gets as far as its trainer, or says in words what is wrong."""
+"""Any value of any setting: `reidlit train` reaches the training or explains the error in one message."""
 
 import os
 
@@ -15,13 +15,13 @@ from reidlit.config import CONFIG_DIR
 pytestmark = pytest.mark.timeout(7200)  # the long form
 LONG = bool(os.environ.get("REIDLIT_FAULTS"))
 START = [*TRAIN, "logger=csv", "hydra.run.dir=run"]
-# Sizes are small: a huge network or a million drawn people are no mistake but a question of memory.
+# Sizes stay small, because a huge network or dataset is valid but does not fit into memory.
 VALUES = [
     *("null", "true", "false", "-1", "0", "1", "2", "3", "0.5", "-0.5", "nan", "inf", "-inf", "1e300", "999999999999999999"),
     *("''", "word", "'two words'", "'ünï'", "'%s'", "'{x}'", "'${nowhere}'", "'${model}'", "???"),
     *("[]", "[1]", "[a,b]", "[null]", "[[1]]", "{}", "{a:1}", "{_target_:os.getcwd}", "/", "~", "a=b", "'a\\nb'"),
 ]  # fmt: skip
-DRAWN = (
+SIZES = (
     "num_identities",
     "num_test",
     "num_cameras",
@@ -36,7 +36,7 @@ GROUPS = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
 
 
 def settings_of(node, prefix=""):
-    """The names of all settings."""
+    """Yield the names of all settings."""
     for key in node:
         raw = node._get_node(key)
         name = f"{prefix}{key}"
@@ -48,9 +48,9 @@ def settings_of(node, prefix=""):
 
 def keys():
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        found = settings_of(compose("train", TRAIN))
-        places = ("logger", "data.root", "data.pack_dir")  # where files go is not tried out
-        return [key for key in found if not key.startswith(places)]
+        names = settings_of(compose("train", TRAIN))
+        excluded = ("logger", "data.root", "data.pack_dir")  # settings of output folders are not tried
+        return [key for key in names if not key.startswith(excluded)]
 
 
 KEYS = keys()
@@ -58,7 +58,7 @@ KEYS = keys()
 
 def is_modest(override):
     key, _, value = override.partition("=")
-    return not (key.rpartition(".")[2] in DRAWN and (value.startswith("999") or value == "1e300"))
+    return not (key.rpartition(".")[2] in SIZES and (value.startswith("999") or value == "1e300"))
 
 
 overrides = st.builds(
@@ -70,29 +70,29 @@ typos = st.builds(
 )
 
 
-class Reached(BaseException):
-    """The trainer was built, and the module; what follows is the training."""
+class TrainingReached(BaseException):
+    """Signal that the Trainer and the module were built and training would start."""
 
 
 @pytest.fixture
 def start(reidlit, monkeypatch):
-    """Runs the command up to the training."""
+    """Return a function that runs `reidlit train` up to the start of training."""
 
     def stop(*_):
-        raise Reached
+        raise TrainingReached
 
     monkeypatch.setattr(train, "fit", stop)
 
     def run(*arguments):
         try:
             return reidlit("train", *START, *arguments)
-        except Reached:
+        except TrainingReached:
             return None
 
     return run
 
 
-def test_the_settings_of_the_tests_get_as_far_as_the_trainer(start):
+def test_default_settings_reach_the_training(start):
     assert start() is None
     assert len(KEYS) > 100
 
@@ -109,13 +109,13 @@ def test_the_settings_of_the_tests_get_as_far_as_the_trainer(start):
         (overrides | overrides | overrides | removals | typos).filter(is_modest), min_size=1, max_size=2
     )
 )
-def test_any_settings_work_or_are_explained(given_settings, start):
+def test_arbitrary_settings_work_or_are_explained(given_settings, start):
     result = start(*given_settings)
     if result is None:
         return
     assert result.status != 0
     assert "Traceback" not in result.err, result.err[-1500:]
-    assert result.err.strip(), "it ended without a word"
+    assert result.err.strip(), "the command failed without a message"
     assert len(result.err) < 6000
 
 
@@ -129,7 +129,7 @@ def test_any_settings_work_or_are_explained(given_settings, start):
         "transforms.train=3",
     ],
 )
-def test_a_value_of_a_wrong_kind_is_named(wrong, start):
+def test_value_of_wrong_type_is_named(wrong, start):
     result = start(wrong)
     assert result.status == 1
     assert result.err.startswith("reidlit train: ")

@@ -1,4 +1,4 @@
-"""Any file name is read right or refused by name, by every parser: 10,000 names each in the long form."""
+"""Every parser reads a file name correctly or refuses it by name; the long form tries 10,000 names per parser."""
 
 import os
 import re
@@ -42,20 +42,26 @@ fuzz = settings(
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-FOLDER = Path("some folder") / "0007_c3"  # whose name must not be taken for the image's
+FOLDER = Path("some folder") / "0007_c3"  # looks like a name of Market-1501, but must be ignored
 MOST = 999_999_999
 
-# Digits that are none in ASCII, blanks, what a terminal hides, and a byte that is no UTF-8.
-ODD = "0123456789_-+.cps \n\t²٣𝟛½ü\u200b\udc80\x00"  # noqa: RUF001 - odd is the point
+# Non-ASCII digits, white space, an invisible character, and a byte that is not valid UTF-8.
+ODD = "0123456789_-+.cps \n\t²٣𝟛½ü\u200b\udc80\x00"  # noqa: RUF001 - unusual characters on purpose
 odd_text = st.text(st.sampled_from(ODD) | st.characters(), max_size=30)
 file_names = odd_text.filter(lambda name: name and "/" not in name and "\0" not in name)
 
 
 class Parser(NamedTuple):
-    """A dataset's names.
+    """Name parser of a dataset.
 
-    `parse` reads one. `name` is how one is written, of a `pid`, a `camera` and a number `n` in the ranges given. `grammar`
-    says anew, in ASCII, which names are of the dataset; its groups are pid and camera.
+    Attributes:
+        parse: Parser under test.
+        name: Template of a valid name, with the fields `pid`, `camera` and `n`.
+        pids: Smallest and largest pid.
+        cameras: Smallest and largest camera.
+        grammar: Regular expression of valid names, written independently of the parser. Its groups are pid and camera.
+        numbers: Smallest and largest `n`.
+        expected: Function from pid, camera and `n` to the parsed pid and camid.
     """
 
     parse: Callable[[Path], object]
@@ -67,8 +73,8 @@ class Parser(NamedTuple):
     expected: Callable[[int, int, int], tuple[int, int]] = lambda pid, camera, _: (pid, camera - 1)
 
 
-def listed(path):
-    """A line of MSMT17's lists."""
+def parse_msmt17(path):
+    """Parse a line of the lists of MSMT17."""
     name, _, pid = path.name.partition(" ")
     return msmt17.parse_line(f"0000/{name} {pid}", path.parent, True, str(path))
 
@@ -103,7 +109,7 @@ PARSERS = {
         ilids.ILIDS.parse_name, "{pid:04d}{camera:03d}.jpg", (0, 9999), (1, 999), r"(\d{4})(\d{3})\..*"
     ),
     "msmt17": Parser(
-        listed, "0000_000_{camera:02d}_0303morning_{n:04d}_0.jpg {pid}", (0, 3059), (1, 15),
+        parse_msmt17, "0000_000_{camera:02d}_0303morning_{n:04d}_0.jpg {pid}", (0, 3059), (1, 15),
         r"[^_]*_[^_]*_(?=(\d+)[_.])\d+[_.].*\s(\d+)\s*", expected=lambda pid, camera, _: (1041 + pid, camera - 1),
     ),
     "prid": Parser(
@@ -120,20 +126,20 @@ PARSERS = {
         lambda path: viper.VIPeR.parse_name(path.parent / "cam_a" / path.name), "{pid:03d}_{n}.bmp", (0, MOST), (1, 1), r"(\d{1,9})()_\d+\..*"
     ),
 }  # fmt: skip
-OF_FOLDERS = {"dukemtmcvidreid"}  # names of a tracklet's frames, which must agree with each other
+WITHOUT_PARSER = {"dukemtmcvidreid"}  # its names must agree within a tracklet, so it is not a plain parser
 
 
 @st.composite
-def numbered(draw, parser):
-    """A valid name, and what it says."""
-    pid, camera, n = (draw(st.integers(*ends)) for ends in (parser.pids, parser.cameras, parser.numbers))
+def valid_names(draw, parser):
+    """Generate a valid name with its pid, camera and number."""
+    pid, camera, n = (draw(st.integers(*bounds)) for bounds in (parser.pids, parser.cameras, parser.numbers))
     return parser.name.format(pid=pid, camera=camera, n=n), (pid, camera, n)
 
 
 @st.composite
-def changed(draw, parser):
-    """A name that was valid before some characters were changed."""
-    name, _ = draw(numbered(parser))
+def mutated_names(draw, parser):
+    """Generate a valid name with a few changed characters."""
+    name, _ = draw(valid_names(parser))
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(name)))
         name = name[:at] + draw(st.sampled_from(["", *ODD])) + name[at + draw(st.integers(0, 2)) :]
@@ -144,17 +150,17 @@ def changed(draw, parser):
 def test_every_dataset_that_reads_names_is_fuzzed():
     modules = {name: import_module(option("data", name)["_target_"].rpartition(".")[0]) for name in options("data")}
     reading = {name for name, module in modules.items() if hasattr(module, "NAME")}
-    assert reading - OF_FOLDERS == set(PARSERS)
+    assert reading - WITHOUT_PARSER == set(PARSERS)
 
 
 @pytest.mark.parametrize("dataset", PARSERS)
-def test_valid_names_say_what_they_were_made_of(dataset):
+def test_valid_names_are_parsed_correctly(dataset):
     parser = PARSERS[dataset]
 
     @fuzz
-    @given(numbered(parser))
-    def check(made):
-        name, (pid, camera, n) = made
+    @given(valid_names(parser))
+    def check(generated):
+        name, (pid, camera, n) = generated
         sample = parser.parse(FOLDER / name)
         expected = parser.expected(pid, camera, n)
         assert sample.pid == expected[0]
@@ -165,20 +171,20 @@ def test_valid_names_say_what_they_were_made_of(dataset):
 
 
 @pytest.mark.parametrize("dataset", PARSERS)
-def test_any_other_name_is_refused_by_name(dataset):
+def test_invalid_names_are_refused_by_name(dataset):
     parser = PARSERS[dataset]
     grammar = re.compile(parser.grammar, re.ASCII | re.DOTALL)
 
     @fuzz
-    @given(changed(parser) | file_names)
+    @given(mutated_names(parser) | file_names)
     def check(name):
         path = FOLDER / name
         try:
             sample = parser.parse(path)
         except ValueError as error:
-            assert path.name in str(error) or repr(path.name)[1:-1] in str(error)  # noqa: PT017 - some are not refused
+            assert path.name in str(error) or repr(path.name)[1:-1] in str(error)  # noqa: PT017 - some names are valid
             return
-        assert grammar.fullmatch(path.name), f"{name!r} was taken for {sample.pid}, {sample.camid}"
+        assert grammar.fullmatch(path.name), f"{name!r} was parsed as {sample.pid}, {sample.camid}"
         assert 0 <= sample.pid + 1 <= MOST + 10_000
         assert -1 <= sample.camid <= MOST
 
@@ -187,29 +193,29 @@ def test_any_other_name_is_refused_by_name(dataset):
 
 @fuzz
 @given(odd_text | st.lists(st.sampled_from(["..", ".", "a", "", "C:", "/", "\\", "b c", "..."])).map("/".join))
-def test_no_name_in_an_archive_leads_outside(name):
+def test_archive_names_never_lead_outside(name):
     try:
         relative = str(archive.safe_name(name, Path("/data/set")))
     except ValueError as error:
-        assert repr(name) in str(error)  # noqa: PT017 - some are not refused
+        assert repr(name) in str(error)  # noqa: PT017 - some names are valid
         return
-    whole = os.path.normpath(f"/data/set/{relative}")
-    assert whole.startswith("/data/set/")
-    assert whole.removeprefix("/data/set/") == relative
+    target = os.path.normpath(f"/data/set/{relative}")
+    assert target.startswith("/data/set/")
+    assert target.removeprefix("/data/set/") == relative
     assert "\\" not in relative
 
 
 cells = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
-named = cells.filter(lambda text: text == text.strip())
+labels = cells.filter(lambda text: text == text.strip())
 paths = st.lists(cells.filter(lambda part: "/" not in part and part not in (".", "..")), min_size=1, max_size=3)
 rows = st.tuples(
-    paths.map("/".join).filter(lambda path: path == path.rstrip()), named, named, st.sampled_from(["train", "query"])
+    paths.map("/".join).filter(lambda path: path == path.rstrip()), labels, labels, st.sampled_from(["train", "query"])
 ).map(lambda columns: Row(*columns))
 
 
 @fuzz
 @given(table=st.lists(rows, min_size=1, max_size=5, unique_by=lambda row: row.path))
-def test_a_table_is_read_as_it_was_written(table, tmp_path):
+def test_table_is_read_as_written(table, tmp_path):
     write_table(tmp_path / "table.csv", table)
     assert read_table(tmp_path / "table.csv") == table
 
@@ -220,30 +226,30 @@ def test_a_table_is_read_as_it_was_written(table, tmp_path):
     text=st.text(st.sampled_from("a1\"',;\t\n\r. ²") | st.characters(codec="utf-8"), max_size=60),
     delimiter=st.sampled_from(",;\t"),
 )
-def test_any_table_is_read_or_refused_by_name(header, text, delimiter, tmp_path):
+def test_arbitrary_table_is_read_or_refused_by_name(header, text, delimiter, tmp_path):
     (tmp_path / "table.csv").write_bytes(f"{delimiter.join(header)}\n{text}".encode())
     try:
-        found = read_table(tmp_path / "table.csv")
+        table = read_table(tmp_path / "table.csv")
     except ValueError as error:
-        assert str(tmp_path / "table.csv") in str(error)  # noqa: PT017 - most are not refused
+        assert str(tmp_path / "table.csv") in str(error)  # noqa: PT017 - most tables are valid
         return
-    for row in found:
+    for row in table:
         assert row.path.strip()
         assert row.pid == row.pid.strip() != ""
         assert row.split in ("train", "query", "gallery", "test")
 
 
 @fuzz
-@given(st.lists(st.tuples(st.sampled_from("ab²٣ 1") | named, st.just("") | named), min_size=1, max_size=8))
-def test_names_of_people_and_cameras_become_numbers_that_tell_them_apart(people):
-    listed_rows = [Row(f"{place}.jpg", pid, camid) for place, (pid, camid) in enumerate(people)]
+@given(st.lists(st.tuples(st.sampled_from("ab²٣ 1") | labels, st.just("") | labels), min_size=1, max_size=8))
+def test_different_names_of_people_and_cameras_get_different_numbers(people):
+    table = [Row(f"{number}.jpg", pid, camid) for number, (pid, camid) in enumerate(people)]
     try:
-        samples = as_samples(listed_rows, Path("root"))
+        samples = as_samples(table, Path("root"))
     except ValueError as error:
-        assert "are the same number" in str(error)  # noqa: PT017 - most are not refused
+        assert any(repr(name) in str(error) for pair in people for name in pair)  # noqa: PT017 - most tables are valid
         return
-    for row, sample in zip(listed_rows, samples, strict=True):
-        for other, second in zip(listed_rows, samples, strict=True):
+    for row, sample in zip(table, samples, strict=True):
+        for other, second in zip(table, samples, strict=True):
             assert (row.pid == other.pid) == (sample.pid == second.pid)
             if row.camid or row is other:
                 assert (row.camid == other.camid) == (sample.camid == second.camid)
@@ -252,14 +258,16 @@ def test_names_of_people_and_cameras_become_numbers_that_tell_them_apart(people)
                 assert sample.camid != second.camid
 
 
-shown = st.text(
+printable = st.text(
     st.sampled_from("ab ,;'\"\\\\[]{}()$:%#é²") | st.characters(categories=["L", "N", "P", "S"]), min_size=1
 )
 
 
 @fuzz
-@given(st.lists(shown.filter(lambda name: not {"=", "/"} & set(name) and name[0] not in "-~+"), min_size=2, max_size=2))
-def test_files_on_the_command_line_are_those_that_were_named(files):
+@given(
+    st.lists(printable.filter(lambda name: not {"=", "/"} & set(name) and name[0] not in "-~+"), min_size=2, max_size=2)
+)
+def test_files_on_the_command_line_are_parsed_literally(files):
     (setting,) = _named("verify", list(files))
     (override,) = OverridesParser.create().parse_overrides([setting])
     assert override.value() == files

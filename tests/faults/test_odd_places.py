@@ -1,4 +1,4 @@
-"""Odd names, a clock that jumps, a loader process that dies, weights that are no numbers."""
+"""Unusual names, a jumping clock, a killed DataLoader worker, and weights that are NaN."""
 
 import json
 import os
@@ -22,12 +22,12 @@ QUIET = ["callbacks.progress=null", "data.num_workers=0"]
 
 
 def quoted(path):
-    """As Hydra reads a path with anything in it."""
+    """Quote a path for Hydra."""
     return "'" + str(path).replace("'", "\\'") + "'"
 
 
 def crops(root, people=6, each=4):
-    """Noise of two cameras, a folder a person."""
+    """Write random images of two cameras, one folder per person."""
     noise = np.random.default_rng(0)
     for person in range(people):
         folder = root / f"personne n° {person} é"
@@ -39,8 +39,8 @@ def crops(root, people=6, each=4):
 
 
 @pytest.mark.slow
-def test_blanks_and_other_scripts_in_all_paths(reidlit, tmp_path):
-    """Trained, tested, extracted, searched and verified, where every path has such names."""
+def test_spaces_and_other_scripts_in_all_paths(reidlit, tmp_path):
+    """Train, test, extract, search and verify with such names in every path."""
     root, run = crops(tmp_path / ODD / "images"), tmp_path / ODD / "läufe, train"
     size = ["data.height=64", "data.width=32"]
     data = ["data=folder", f"data.root={quoted(root)}", "data.camera_pattern='_c(\\d)'", *size, *QUIET]
@@ -56,11 +56,13 @@ def test_blanks_and_other_scripts_in_all_paths(reidlit, tmp_path):
         json.loads((path / "metrics.json").read_text())["test/images/mAP"] for path in (run, tmp_path / ODD / "test")
     ]
     assert mean_ap[0] == pytest.approx(mean_ap[1], abs=1e-6)
-    kept = tmp_path / ODD / "gehalten é.npz"
-    done = reidlit("extract", checkpoint, f"images={quoted(root)}", f"output={quoted(kept)}", "hydra.run.dir=extract")
+    features_file = tmp_path / ODD / "gehalten é.npz"
+    done = reidlit(
+        "extract", checkpoint, f"images={quoted(root)}", f"output={quoted(features_file)}", "hydra.run.dir=extract"
+    )
     assert done.status == 0, done.err
     files = sorted(str(path) for path in root.rglob("*.jpg"))
-    assert sorted(Features.load(kept).path) == files
+    assert sorted(Features.load(features_file).path) == files
     search = [
         f"query={quoted(files[3])}",
         f"gallery={quoted(root)}",
@@ -75,18 +77,18 @@ def test_blanks_and_other_scripts_in_all_paths(reidlit, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_clock_that_jumps_changes_no_training(reidlit, tmp_path, monkeypatch):
-    """It is set back by a day and on by a week, again and again, in training and between its parts."""
+def test_jumping_clock_does_not_change_training(reidlit, tmp_path, monkeypatch):
+    """The clock repeatedly jumps back by a day and forward by a week, during training and between runs."""
     run = [*TRAIN, "test=false", "data.batch_size=4", "scheduler=constant", "transforms=flip_crop_erase"]
-    unbroken = reidlit("train", *run, "hydra.run.dir=unbroken")
-    assert unbroken.status == 0, unbroken.err
-    jumping = Jumping()
+    uninterrupted = reidlit("train", *run, "hydra.run.dir=uninterrupted")
+    assert uninterrupted.status == 0, uninterrupted.err
+    clock = JumpingClock()
     for name in ("time", "time_ns"):
-        monkeypatch.setattr(time, name, getattr(jumping, name))
+        monkeypatch.setattr(time, name, getattr(clock, name))
     assert reidlit("train", *run, "hydra.run.dir=runs/train/one", "trainer.max_epochs=1").status == 0
     last = tmp_path / "runs" / "train" / "one" / "checkpoints" / "last.ckpt"
-    assert jumping.calls > 0
-    # A run's own checkpoint is the last one, whatever the time of its file; another run's comes from the future.
+    assert clock.calls > 0
+    # Within a folder, `last` is its own checkpoint, although the file of another run is newer.
     other = tmp_path / "runs" / "train" / "other" / "checkpoints" / "last.ckpt"
     other.parent.mkdir(parents=True)
     other.write_bytes(b"not of this run")
@@ -94,20 +96,20 @@ def test_a_clock_that_jumps_changes_no_training(reidlit, tmp_path, monkeypatch):
     os.utime(last, (1e9, 1e9))
     resumed = reidlit("train", *run, "hydra.run.dir=runs/train/one", "ckpt_path=last")
     assert resumed.status == 0, resumed.err
-    assert f"resuming {last}" in resumed.out.replace("\n", "")
+    assert str(last) in resumed.out.replace("\n", "")
     expected, found = (
-        torch.load(path, weights_only=True) for path in (tmp_path / "unbroken" / "checkpoints" / "last.ckpt", last)
+        torch.load(path, weights_only=True) for path in (tmp_path / "uninterrupted" / "checkpoints" / "last.ckpt", last)
     )
     assert found["global_step"] == expected["global_step"]
     assert all(torch.equal(tensor, found["state_dict"][key]) for key, tensor in expected["state_dict"].items())
-    # From elsewhere the newest file counts, and it is named; here it is none of ours, and that is said.
+    # In a new folder, `last` is the newest file of the other runs. Here it is not a checkpoint, and the error names it.
     refused = reidlit("train", *run, "hydra.run.dir=runs/train/two", "ckpt_path=last")
     assert refused.status == 1
     assert str(other) in refused.err
 
 
-class Jumping:
-    """A clock."""
+class JumpingClock:
+    """Clock that jumps at every call."""
 
     def __init__(self):
         self.calls, self.real = 0, time.time
@@ -120,8 +122,8 @@ class Jumping:
         return int(self.time() * 1e9)
 
 
-class Dying(Images):
-    """Whose loader process is killed at one image, as the system does when memory runs out."""
+class KilledAtImage(Images):
+    """Images whose DataLoader worker is killed at one image, as happens when memory runs out."""
 
     def _image(self, sample, seed):
         if torch.utils.data.get_worker_info() is not None and sample.path.endswith("0003_c1_01.jpg"):
@@ -130,23 +132,23 @@ class Dying(Images):
 
 
 @pytest.mark.slow
-def test_a_loader_process_that_dies_ends_the_training_in_words_and_it_goes_on_without(reidlit, tmp_path, monkeypatch):
+def test_killed_worker_ends_training_with_one_message_and_training_resumes(reidlit, tmp_path, monkeypatch):
     run = [*TRAIN, "logger=csv", "test=false", "scheduler=constant", "hydra.run.dir=run"]
     assert reidlit("train", *run, "trainer.max_epochs=1").status == 0
-    monkeypatch.setattr("reidlit.data.datamodule.Images", Dying)
-    died = reidlit("train", *run, "ckpt_path=last", "data.num_workers=1")
-    assert died.status == 1
-    assert "Traceback" not in died.err
-    for words in ("DataLoader worker", "data.num_workers=0", "ckpt_path=last"):
-        assert words in died.err
+    monkeypatch.setattr("reidlit.data.datamodule.Images", KilledAtImage)
+    killed = reidlit("train", *run, "ckpt_path=last", "data.num_workers=1")
+    assert killed.status == 1
+    assert "Traceback" not in killed.err
+    for text in ("DataLoader worker", "data.num_workers=0", "ckpt_path=last"):
+        assert text in killed.err
     assert torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 0
     done = reidlit("train", *run, "ckpt_path=last")
     assert done.status == 0, done.err
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
-def test_a_loader_process_that_dies_while_it_hands_over_a_batch_is_named_too(error, reidlit, monkeypatch):
-    """Torch sees the broken connection before it sees the death, which takes a moment."""
+def test_worker_killed_while_sending_a_batch_is_reported(error, reidlit, monkeypatch):
+    """Torch notices the broken connection before it notices that the worker has killed."""
     read = Connection.recv_bytes
 
     def broken(connection, *arguments):
@@ -157,11 +159,12 @@ def test_a_loader_process_that_dies_while_it_hands_over_a_batch_is_named_too(err
     monkeypatch.setattr("multiprocessing.connection.Connection.recv_bytes", broken)
     done = reidlit("train", *TRAIN, "logger=csv", "test=false", "data.num_workers=1")
     assert done.status == 1
-    assert "reidlit train: DataLoader worker lost" in done.err
+    assert "DataLoader worker" in done.err
+    assert "data.num_workers=0" in done.err
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_give_no_scores(value, checkpoint, reidlit):
+def test_non_finite_weights_give_no_scores(value, checkpoint, reidlit):
     path = checkpoint()
     content = torch.load(path, weights_only=True)
     content["state_dict"]["model.neck.0.0.weight"][0, 0] = value
