@@ -1,4 +1,4 @@
-"""Thresholds, and what they decide."""
+"""Calibrated thresholds and verification."""
 
 import json
 
@@ -14,19 +14,24 @@ def calibration():
     return Calibration.of_test("market1501", {"mAP": 0.5, "roc": CURVE}, {"metric": "cosine", "flip": True})
 
 
-def test_thresholds_of_a_test():
-    found = calibration()
-    assert (found.dataset, found.metric, found.normalize, found.flip) == ("market1501", "cosine", False, True)
-    assert [found.at(fpr) for fpr in (1e-3, 0.05, 0.1, 1.0)] == [2.0, 2.0, 3.0, 9.0]
-    with pytest.raises(ValueError, match=r"fpr=1e-05 is below what market1501 can tell.*least is 0\.001"):
-        found.at(1e-5)
-    with pytest.raises(ValueError, match="above 0"):
-        found.at(0)
+def test_thresholds_from_roc_curve():
+    thresholds = calibration()
+    assert (thresholds.dataset, thresholds.metric, thresholds.normalize, thresholds.flip) == (
+        "market1501",
+        "cosine",
+        False,
+        True,
+    )
+    assert [thresholds.at(fpr) for fpr in (1e-3, 0.05, 0.1, 1.0)] == [2.0, 2.0, 3.0, 9.0]
+    with pytest.raises(ValueError, match=r"fpr=1e-05.*market1501.*0\.001"):
+        thresholds.at(1e-5)
+    with pytest.raises(ValueError, match="fpr=0 "):
+        thresholds.at(0)
     assert Calibration.of_test("market1501", {"mAP": 0.5}, {}) is None
     assert Calibration.of_test("a", {"roc": CURVE}, {"postprocess": ["k_reciprocal"]}) is None
 
 
-def test_a_checkpoint_keeps_them(tmp_path):
+def test_checkpoint_stores_calibration(tmp_path):
     path = tmp_path / "last.ckpt"
     torch.save({"state_dict": {"a": torch.ones(2)}, "epoch": 3}, path)
     assert stored(path) is None
@@ -36,19 +41,19 @@ def test_a_checkpoint_keeps_them(tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_a_json_file_keeps_them(tmp_path):
+def test_json_file_stores_calibration(tmp_path):
     path = tmp_path / "calibration.json"
     path.write_text(json.dumps(calibration().as_dict()))
     assert stored(path) == calibration()
-    for bad in ("[1]", "{", '{"dataset": "x"}'):
-        path.write_text(bad)
-        with pytest.raises(ValueError, match="is no calibration"):
+    for invalid in ("[1]", "{", '{"dataset": "x"}'):
+        path.write_text(invalid)
+        with pytest.raises(ValueError, match=r"calibration=.*calibration\.json"):
             stored(path)
-    with pytest.raises(FileNotFoundError, match="reidlit test writes it"):
+    with pytest.raises(FileNotFoundError, match=r"calibration=.*missing\.json"):
         stored(tmp_path / "missing.json")
 
 
-def test_the_distance_decides():
+def test_verify_compares_distance_with_threshold():
     class Extractor:
         def __call__(self, images, camids):
             assert camids is None

@@ -1,4 +1,4 @@
-"""Embeddings of tracklets by the extractor, and pooling of stored frames."""
+"""Embeddings of tracklets, and pooling of stored frames."""
 
 import numpy as np
 import pytest
@@ -33,27 +33,27 @@ def extractor(network, **options):
 
 @pytest.mark.parametrize("temporal", ["average", "max", "attention", "transformer", "frame_average", "frame_max"])
 @torch.no_grad()
-def test_a_tracklet_is_embedded_by_the_models_own_pooling(temporal):
+def test_tracklet_embedding_uses_temporal_pooling_of_model(temporal):
     network, frames = model(temporal), images(7)
     stacked = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
-    whole = extractor(network).tracklet(frames, seq_len=10)
-    assert torch.allclose(whole, network.embed(stacked[None])[0], atol=1e-4)
+    embedding = extractor(network).tracklet(frames, seq_len=10)
+    assert torch.allclose(embedding, network.embed(stacked[None])[0], atol=1e-4)
     clips = torch.stack([network.embed(part[None])[0] for part in (stacked[:4], stacked[4:])])
     expected = (clips * torch.tensor([[4.0], [3.0]])).sum(0) / 7
     assert torch.allclose(extractor(network, batch_size=2).tracklet(frames, seq_len=4), expected, atol=1e-4)
-    both = extractor(network, flip=True, normalize=True).tracklet(frames, seq_len=10)
+    flipped = extractor(network, flip=True, normalize=True).tracklet(frames, seq_len=10)
     mean = (network.embed(stacked[None]) + network.embed(stacked[None].flip(-1)))[0]
-    assert torch.allclose(both, functional.normalize(mean, dim=0), atol=1e-4)
+    assert torch.allclose(flipped, functional.normalize(mean, dim=0), atol=1e-4)
 
 
-def test_norms_are_not_folded_through_what_is_no_mean():
-    """A norm right behind the backbone's last layer may be folded into it only where a mean lies between."""
+def test_norms_are_folded_only_through_mean_pooling():
+    """A norm after max pooling must not be folded into the last layer of the backbone."""
     spec = option("model", "resnet18") | {"neck": option("model/neck", "bnneck"), "image_size": [64, 32]}
     spec["pool"] = {"_target_": f"{__name__}.Projected"}
     spec["temporal"] = option("model/temporal", "max")
     torch.manual_seed(0)
     network = build(spec, num_classes=3).eval()
-    torch.nn.init.normal_(network.neck[0].bn.weight)  # of either sign, so that the largest becomes the smallest
+    torch.nn.init.normal_(network.neck[0].bn.weight)  # negative scales exchange minimum and maximum
     frames = images(5)
     stacked = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
     with torch.no_grad():
@@ -62,7 +62,7 @@ def test_norms_are_not_folded_through_what_is_no_mean():
 
 
 class Projected(torch.nn.Module):
-    """Ends in a layer into which a norm can be folded."""
+    """Pooling that ends in a linear layer, into which a norm could be folded."""
 
     num_branches = 1
 
@@ -75,10 +75,10 @@ class Projected(torch.nn.Module):
 
 
 @pytest.mark.slow
-def test_what_is_no_tracklet_is_refused():
-    with pytest.raises(ValueError, match="images is empty"):
+def test_invalid_tracklets_raise():
+    with pytest.raises(ValueError, match="images"):
         extractor(model()).tracklet([])
-    with pytest.raises(ValueError, match="embed tracklets with backend='torch'"):
+    with pytest.raises(ValueError, match="backend='onnx'"):
         extractor(model(), backend="onnx").tracklet(images(2))
 
 
@@ -93,7 +93,7 @@ def test_stored_frames_are_pooled():
         assert pooled.path.tolist() == ["1.jpg", "0.jpg", "3.jpg"]
         assert pooled.pid.tolist() == [0, 0, 1]
         assert pooled.tracklet.tolist() == [-1, -1, -1]
-    with pytest.raises(ValueError, match="temporal=median must be one of average, max"):
+    with pytest.raises(ValueError, match=r"temporal=median.*average, max"):
         frames.pooled("median")
-    with pytest.raises(ValueError, match="pools frames of tracklets"):
+    with pytest.raises(ValueError, match=r"temporal=average.*frames=true"):
         pooled.pooled("average")

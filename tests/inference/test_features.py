@@ -1,4 +1,4 @@
-"""Embeddings in files."""
+"""Storage of features in files."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def features(count=5, size=3, seed=0):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
-def test_what_is_written_is_read(suffix, tmp_path):
+def test_save_and_load_round_trip(suffix, tmp_path):
     written = features()
     written.save(tmp_path / "new" / f"features{suffix}")
     read = Features.load(tmp_path / "new" / f"features{suffix}")
@@ -29,19 +29,19 @@ def test_what_is_written_is_read(suffix, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
-def test_what_is_no_such_file_is_refused(suffix, tmp_path):
+def test_missing_and_damaged_files_raise(suffix, tmp_path):
     file = tmp_path / f"features{suffix}"
-    with pytest.raises(FileNotFoundError, match="does not exist"):
+    with pytest.raises(FileNotFoundError, match=rf"features=.*features\{suffix}"):
         Features.load(file)
     features(300).save(file)
-    whole = file.read_bytes()
-    for broken in (whole[:-200], whole[: len(whole) // 2], b"", b"GIF89a" * 50):
-        file.write_bytes(broken)
-        with pytest.raises(ValueError, match="is no file of reidlit extract, or is damaged"):
+    content = file.read_bytes()
+    for damaged in (content[:-200], content[: len(content) // 2], b"", b"GIF89a" * 50):
+        file.write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"features=.*features\{suffix}"):
             Features.load(file)
 
 
-def test_a_pickle_is_not_opened(tmp_path):
+def test_pickled_code_is_not_run(tmp_path):
     class Payload:
         def __reduce__(self):
             return (open, (str(tmp_path / "harm"), "w"))
@@ -52,15 +52,15 @@ def test_a_pickle_is_not_opened(tmp_path):
     assert not (tmp_path / "harm").exists()
 
 
-def test_lengths_and_suffixes_are_checked(tmp_path):
+def test_invalid_lengths_and_suffixes_raise(tmp_path):
     good = features()
-    with pytest.raises(ValueError, match="do not fit together"):
+    with pytest.raises(ValueError, match=r"\(2, 3\).*'path': 5"):
         Features(good.embedding[:2], good.path, good.pid, good.camid, good.split, good.tracklet, "x")
-    with pytest.raises(ValueError, match=r"must end in \.npz or \.parquet"):
+    with pytest.raises(ValueError, match=r"features\.csv.*\.npz or \.parquet"):
         good.save(tmp_path / "features.csv")
 
 
-def test_what_was_begun_is_gone_on_with(tmp_path):
+def test_interrupted_extraction_resumes(tmp_path):
     paths = [f"{n}.jpg" for n in range(300)]
     file = tmp_path / "features.npz"
 
@@ -70,14 +70,14 @@ def test_what_was_begun_is_gone_on_with(tmp_path):
                 raise KeyboardInterrupt
             yield range(n, n + 1), np.full((1, 4), n, np.float32)
 
-    first = PartialFeatures(file, paths, 4, "abc")
-    assert first.done == 0
+    interrupted = PartialFeatures(file, paths, 4, "abc")
+    assert interrupted.done == 0
     with pytest.raises(KeyboardInterrupt):
-        first.fill(ones(0))
-    second = PartialFeatures(file, paths, 4, "abc")
-    assert second.done == 192  # what was noted last
-    second.fill(ones(192))
-    assert second.embedding[:, 0].tolist() == list(range(300))
+        interrupted.fill(ones(0))
+    resumed = PartialFeatures(file, paths, 4, "abc")
+    assert resumed.done == 192  # last multiple of FLUSH
+    resumed.fill(ones(192))
+    assert resumed.embedding[:, 0].tolist() == list(range(300))
     for other in (PartialFeatures(file, paths[:-1], 4, "abc"), PartialFeatures(file, paths, 4, "other")):
         assert other.done == 0
     PartialFeatures.clear(file)

@@ -1,1 +1,1 @@
-"""From a trained model to answers: faster forms of it, and files that other programs load."""
+"""Inference with trained models: feature extraction, calibration, profiling and gallery search."""

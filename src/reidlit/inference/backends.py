@@ -1,4 +1,4 @@
-"""What runs a model: PyTorch, compiled PyTorch, or ONNX Runtime. All give the same embeddings."""
+"""Backends that run a model: PyTorch, compiled PyTorch and ONNX Runtime. Their embeddings agree."""
 
 import tempfile
 from pathlib import Path
@@ -16,23 +16,30 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 class Backend(Protocol):
-    """Embeds batches."""
+    """Callable that embeds batches of images.
+
+    Attributes:
+        takes_clips: Whether clips of tracklets are supported.
+    """
 
     takes_clips: bool
 
     def __call__(self, image: Tensor, camid: Tensor | None = None, frame_mask: Tensor | None = None) -> Tensor:
-        """(B, 3, H, W) uint8 on the CPU -> (B, D) float32 on the CPU; or clips, see `ReIDModel.forward`."""
+        """Embed images (B, 3, H, W), uint8 on the CPU, as (B, D), float32 on the CPU.
+
+        Clips are passed as to `ReIDModel.forward`.
+        """
 
 
 class TorchBackend:
-    """A model with its batch norms folded, on a device.
+    """PyTorch backend with batch norms folded into the layers before them.
 
     Args:
-        model: in evaluation mode; stays as it is.
-        image_size: height and width in pixels.
-        device: where to.
-        precision: of convolutions and products: fp32, bf16 or fp16.
-        compiled: whether to compile it with `torch.compile`, which needs a C++ compiler on the machine.
+        model: Model in evaluation mode; it is not changed.
+        image_size: Height and width in pixels.
+        device: Device to run on.
+        precision: Precision of convolutions and matrix products: `fp32`, `bf16` or `fp16`.
+        compiled: Whether to use `torch.compile`, which requires a C++ compiler.
     """
 
     takes_clips = True
@@ -51,20 +58,20 @@ class TorchBackend:
         self.embed: Any = torch.compile(fast.embed, dynamic=True) if compiled else fast.embed
 
     def __call__(self, image: Tensor, camid: Tensor | None = None, frame_mask: Tensor | None = None) -> Tensor:
-        """See `Backend`."""
+        """Embed a batch; see `Backend`."""
         mixed = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
         with torch.inference_mode(), mixed:
             on_device = image.to(self.device, non_blocking=True)
-            others = [None if tensor is None else tensor.to(self.device) for tensor in (camid, frame_mask)]
-            embedding: Tensor = self.embed(on_device, *others)
+            camera, mask = (None if tensor is None else tensor.to(self.device) for tensor in (camid, frame_mask))
+            embedding: Tensor = self.embed(on_device, camera, mask)
         return embedding.float().cpu()
 
 
 class FileBackend:
-    """An exported file as a backend, with images of one size and without cameras.
+    """Backend of an exported file, which accepts images of one size and no cameras.
 
     Args:
-        embed: Runs the file, see `reidlit.export.formats.Format.load`.
+        embed: Function that runs the file; see `reidlit.export.formats.Format.load`.
     """
 
     takes_clips = False
@@ -73,20 +80,20 @@ class FileBackend:
         self.embed = embed
 
     def __call__(self, image: Tensor, camid: Tensor | None = None, frame_mask: Tensor | None = None) -> Tensor:
-        """See `Backend`."""
-        del camid, frame_mask  # models that use cameras are not exported, and a file takes images
+        """Embed a batch; see `Backend`."""
+        del camid, frame_mask  # exported models use neither cameras nor clips
         return self.embed(image.contiguous())
 
 
 class OnnxBackend(FileBackend):
-    """A model in ONNX Runtime on the CPU.
+    """ONNX Runtime backend on the CPU.
 
     Args:
-        model: in evaluation mode; stays as it is.
-        image_size: height and width in pixels.
+        model: Model in evaluation mode; it is not changed.
+        image_size: Height and width in pixels.
 
     Raises:
-        ValueError: if ONNX Runtime or the exporter is not installed, or the model cannot be exported.
+        ValueError: If ONNX Runtime or the exporter is not installed, or the model cannot be exported.
     """
 
     def __init__(self, model: ReIDModel, image_size: tuple[int, int]) -> None:

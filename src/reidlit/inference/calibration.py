@@ -1,4 +1,4 @@
-"""Are two images the same person? A threshold on their distance decides, which a labelled set has calibrated."""
+"""Verification of image pairs with calibrated distance thresholds."""
 
 import json
 import math
@@ -12,24 +12,24 @@ from numpy.typing import ArrayLike
 
 from reidlit.files import atomic_path
 from reidlit.inference.extractor import FeatureExtractor
-from reidlit.inference.image_inputs import Given
+from reidlit.inference.image_inputs import ImageInput
 from reidlit.metrics.distance import pairwise_distance
 from reidlit.models.weights import read_checkpoint
 
-KEY = "calibration"  # in a checkpoint
+KEY = "calibration"  # key in a checkpoint
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The thresholds of a model, measured on a labelled set.
+    """Distance thresholds of a model, measured on a labeled dataset.
 
     Attributes:
-        dataset: on which.
-        metric: euclidean (the square of the distance) or cosine.
-        normalize: whether embeddings were scaled to length one first.
-        flip: whether an image and its mirror image were averaged.
-        fpr: shares of pairs of different persons that are taken for the same, ascending.
-        threshold: the largest distance at which that share is not passed, one each.
+        dataset: Name of the dataset.
+        metric: `euclidean` (squared distances) or `cosine`.
+        normalize: Whether embeddings were scaled to unit length.
+        flip: Whether the embeddings of an image and its mirror image were averaged.
+        fpr: False positive rates in ascending order: fractions of pairs of different persons below the threshold.
+        threshold: Largest threshold that does not exceed each false positive rate.
     """
 
     dataset: str
@@ -40,49 +40,53 @@ class Calibration:
     threshold: tuple[float, ...]
 
     def at(self, fpr: float) -> float:
-        """The largest threshold that was measured for a share of false positives not above `fpr`.
+        """Return the largest measured threshold with a false positive rate of at most `fpr`.
 
         Raises:
-            ValueError: if `fpr` is no share, or so small a share was not measured.
+            ValueError: If `fpr` is not in (0, 1], or lower than every measured rate.
         """
         if not 0 < fpr <= 1:
-            raise ValueError(f"fpr={fpr} must be above 0 and at most 1.")
-        measured = [(share, t) for share, t in zip(self.fpr, self.threshold, strict=True) if math.isfinite(t)]
-        thresholds = [threshold for share, threshold in measured if share <= fpr * (1 + 1e-9)]
+            raise ValueError(f"fpr={fpr} is invalid: must be greater than 0 and at most 1.")
+        measured = [(rate, t) for rate, t in zip(self.fpr, self.threshold, strict=True) if math.isfinite(t)]
+        thresholds = [threshold for rate, threshold in measured if rate <= fpr * (1 + 1e-9)]
         if not thresholds:
-            least = f"; the least is {min(measured)[0]:g}" if measured else ""
-            raise ValueError(f"fpr={fpr:g} is below what {self.dataset} can tell, which has too few pairs{least}.")
+            lowest = f": use at least {min(measured)[0]:g}" if measured else ""
+            raise ValueError(
+                f"fpr={fpr:g} is too low: {self.dataset} has too few pairs to measure a threshold for it{lowest}."
+            )
         return max(thresholds)
 
     def as_dict(self) -> dict[str, Any]:
-        """In types that a checkpoint may hold."""
+        """Return the attributes as a dict of types that a checkpoint may contain."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @staticmethod
-    def of(content: Mapping[str, Any]) -> "Calibration":
-        """From `as_dict`.
+    def from_dict(content: Mapping[str, Any]) -> "Calibration":
+        """Create a calibration from the result of `as_dict`.
 
         Raises:
-            ValueError: if it is none.
+            ValueError: If keys are missing or unknown.
         """
         try:
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
             return Calibration(**values)
         except TypeError as error:
-            raise ValueError(f"this is no calibration: {error}.") from error
+            raise ValueError(f"The calibration has missing or unknown keys: {error}.") from error
 
     @staticmethod
-    def of_test(dataset: str, figures: Mapping[str, Any], evaluation: Mapping[str, Any]) -> "Calibration | None":
-        """Read the thresholds from the ROC curve of a test; None if there is none.
-
-        Thresholds apply to the embeddings of the model itself, so a test with post-processing has none.
+    def of_test(dataset: str, metrics: Mapping[str, Any], evaluation: Mapping[str, Any]) -> "Calibration | None":
+        """Create a calibration from the ROC curve of a test.
 
         Args:
             dataset: Name of the test set.
-            figures: What the test measured, with `roc` (lists `fpr` and `threshold`) if it measured pairs.
+            metrics: Metrics of the test. Their `roc` contains the lists `fpr` and `threshold`.
             evaluation: Options of the evaluation.
+
+        Returns:
+            The calibration. None without a ROC curve, or if post-processing changed the distances, because thresholds
+            apply to distances between the original embeddings.
         """
-        curve = figures.get("roc")
+        curve = metrics.get("roc")
         if curve is None or evaluation.get("postprocess"):
             return None
         points = [(f, t) for f, t in zip(curve["fpr"], curve["threshold"], strict=True) if t is not None]
@@ -97,34 +101,36 @@ class Calibration:
 
 
 def stored(path: str | Path) -> Calibration | None:
-    """The calibration that a checkpoint, or a JSON file, holds.
+    """Read the calibration in a checkpoint or JSON file; None if a checkpoint has none.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be read.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file cannot be read.
     """
     file = Path(path).expanduser()
     if file.suffix == ".json":
         if not file.is_file():
-            raise FileNotFoundError(f"calibration={path} does not exist; reidlit test writes it.")
+            raise FileNotFoundError(f"calibration={path} does not exist: create it with reidlit test.")
         try:
-            return Calibration.of(json.loads(file.read_text(encoding="utf-8")))
+            return Calibration.from_dict(json.loads(file.read_text(encoding="utf-8")))
         except (ValueError, AttributeError) as error:
-            raise ValueError(f"calibration={path} is no calibration of reidlit test ({error}).") from error
+            raise ValueError(
+                f"calibration={path} is invalid ({error}): must be a calibration file of reidlit test."
+            ) from error
     content = read_checkpoint(file)
     calibration = content.get(KEY) if isinstance(content, dict) else None
-    return Calibration.of(calibration) if isinstance(calibration, dict) else None
+    return Calibration.from_dict(calibration) if isinstance(calibration, dict) else None
 
 
 def store(path: Path, calibration: Calibration) -> None:
-    """Put a calibration into a checkpoint, which is written whole or stays as it is."""
+    """Add a calibration to a checkpoint; the file is replaced atomically."""
     content = read_checkpoint(path)
-    with atomic_path(path) as part:
-        torch.save({**content, KEY: calibration.as_dict()}, part)
+    with atomic_path(path) as temporary:
+        torch.save({**content, KEY: calibration.as_dict()}, temporary)
 
 
 class Verdict(NamedTuple):
-    """Whether two images show the same person: whether their distance is at most the threshold."""
+    """Result of `verify`: `same` is True if `distance` is at most `threshold`."""
 
     same: bool
     distance: float
@@ -133,21 +139,21 @@ class Verdict(NamedTuple):
 
 def verify(
     extractor: FeatureExtractor,
-    first: Given,
-    second: Given,
+    first: ImageInput,
+    second: ImageInput,
     threshold: float,
     metric: str = "euclidean",
     camids: ArrayLike | None = None,
 ) -> Verdict:
-    """Compare two images.
+    """Decide whether two images show the same person.
 
     Args:
-        extractor: set up as when the threshold was measured.
-        first: in any form that the extractor takes.
-        second: likewise.
-        threshold: of a `Calibration`.
-        metric: likewise.
-        camids: (2,) for a model that uses cameras.
+        extractor: Feature extractor with the options of the calibration.
+        first: First image, in any form that the extractor accepts.
+        second: Second image.
+        threshold: Largest distance between images of the same person; see `Calibration.at`.
+        metric: Distance of the calibration, `euclidean` or `cosine`.
+        camids: Cameras of both images (2,), required if the model uses cameras.
     """
     embedding = extractor([first, second], camids)
     distance = float(pairwise_distance(embedding[:1], embedding[1:], metric))

@@ -1,4 +1,4 @@
-"""Embeddings of many images, kept in files."""
+"""Storage of embeddings with their labels in files."""
 
 import hashlib
 import json
@@ -16,26 +16,26 @@ from reidlit.data.sample import Sample, first_frame
 from reidlit.files import atomic_path, atomic_write
 
 SUFFIXES = (".npz", ".parquet")
-FLUSH = 64  # batches after which what is done is noted
+FLUSH = 64  # batches between two updates of the progress file
 POOLS = {"average": np.add, "max": np.maximum}
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Features:
-    """Embeddings and what they are of.
+    """Embeddings with the labels and paths of their images.
 
     Attributes:
-        embedding: (N, D) float32.
-        path: (N,) the image files.
-        pid: (N,) identities, -1 where none is known.
-        camid: (N,) cameras, negative where none is known, as in `reidlit.evaluate`.
-        split: (N,) train, query, gallery, or empty.
-        tracklet: (N,) the number of the tracklet that a frame is of; -1 of images and of whole tracklets.
-        fingerprint: of the extractor; embeddings of another cannot be compared with these.
+        embedding: Embeddings (N, D), float32.
+        path: Image files (N,).
+        pid: Identities (N,); -1 where unknown.
+        camid: Cameras (N,); negative where unknown, as in `reidlit.evaluate`.
+        split: Splits (N,): train, query, gallery, or empty.
+        tracklet: Tracklet number of each frame (N,); -1 for images and pooled tracklets.
+        fingerprint: Fingerprint of the extractor. Only embeddings with equal fingerprints are comparable.
 
     Raises:
-        ValueError: if the lengths differ.
+        ValueError: If the columns have different lengths.
     """
 
     embedding: Array
@@ -50,71 +50,76 @@ class Features:
         lengths = {name: len(getattr(self, name)) for name in COLUMNS}
         if self.embedding.ndim != 2 or len(set(lengths.values())) > 1:
             raise ValueError(
-                f"features do not fit together: embedding is {self.embedding.shape}, lengths are {lengths}."
+                f"embedding has shape {self.embedding.shape} and the columns have lengths {lengths}: must be one row "
+                "per image."
             )
 
     def __len__(self) -> int:
         return len(self.embedding)
 
     def of_split(self, split: str) -> "Features":
-        """Those of one split."""
+        """Return the rows of one split."""
         chosen = self.split == split
         return Features(**{name: getattr(self, name)[chosen] for name in COLUMNS}, fingerprint=self.fingerprint)
 
     def pooled(self, way: str) -> "Features":
-        """Tracklets instead of their frames: by the mean ("average") or the largest value ("max") of the embeddings.
+        """Pool the frames of each tracklet.
+
+        Args:
+            way: Pooling of the embeddings, "average" or "max".
 
         Raises:
-            ValueError: if these are no frames, or there is no such way.
+            ValueError: If `way` is unknown, or the rows are not frames of tracklets.
         """
         if way not in POOLS:
-            raise ValueError(f"temporal={way} must be one of {', '.join(POOLS)}.")
+            raise ValueError(f"temporal={way} is invalid: must be one of {', '.join(POOLS)}.")
         if not len(self) or self.tracklet.min() < 0:
             raise ValueError(
-                "temporal= pools frames of tracklets: write them with reidlit extract data=... frames=true."
+                f"temporal={way} requires frames of tracklets: extract them with reidlit extract data=... frames=true."
             )
         order = np.argsort(self.tracklet, kind="stable")
         _, first = np.unique(self.tracklet[order], return_index=True)
         sums = POOLS[way].reduceat(self.embedding[order], first, axis=0)
         counts = np.diff([*first, len(self)])[:, None] if way == "average" else 1
-        kept = {name: getattr(self, name)[order[first]] for name in COLUMNS}
-        kept |= {"embedding": (sums / counts).astype(np.float32), "tracklet": np.full(len(first), -1, np.int64)}
-        return Features(**kept, fingerprint=self.fingerprint)
+        columns = {name: getattr(self, name)[order[first]] for name in COLUMNS}
+        columns |= {"embedding": (sums / counts).astype(np.float32), "tracklet": np.full(len(first), -1, np.int64)}
+        return Features(**columns, fingerprint=self.fingerprint)
 
     def save(self, file: Path) -> None:
-        """Write a .npz or a .parquet file, whole or not at all.
+        """Write a .npz or .parquet file atomically.
 
         Raises:
-            ValueError: if the file has another suffix.
+            ValueError: If the file has another suffix.
         """
         suffix = _suffix(file)
         file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(file) as part:
+        with atomic_path(file) as temporary:
             if suffix == ".npz":
-                np.savez(part, fingerprint=self.fingerprint, **{name: getattr(self, name) for name in COLUMNS})
+                np.savez(temporary, fingerprint=self.fingerprint, **{name: getattr(self, name) for name in COLUMNS})
             else:
-                self._write_parquet(part)
+                self._write_parquet(temporary)
 
     @staticmethod
     def load(file: str | Path) -> "Features":
-        """Read what `save` has written. No code in it runs.
+        """Read a file written by `save`. Code in the file never runs.
 
         Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if it is no such file, or not a whole one.
+            FileNotFoundError: If the file does not exist.
+            ValueError: If the file is invalid or damaged.
         """
         path = Path(file).expanduser()
         if not path.is_file():
-            raise FileNotFoundError(f"features={str(file)!r} does not exist: write it with reidlit extract.")
+            raise FileNotFoundError(f"features={str(file)!r} does not exist: create it with reidlit extract.")
         try:
             return Features(**(_read_npz if _suffix(path) == ".npz" else _read_parquet)(path))
         except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(
-                f"features={str(file)!r} is no file of reidlit extract, or is damaged ({str(error).splitlines()[0]})."
+                f"features={str(file)!r} is invalid or damaged ({str(error).splitlines()[0]}): create it with reidlit "
+                "extract."
             ) from error
 
     def _write_parquet(self, file: Path) -> None:
-        import pyarrow as pa  # slow to import, and not needed for .npz
+        import pyarrow as pa  # imported here because it is slow and .npz files do not need it
         import pyarrow.parquet as pq
 
         size = self.embedding.shape[1]
@@ -128,7 +133,7 @@ COLUMNS = tuple(field.name for field in fields(Features) if field.name != "finge
 
 
 def of_samples(samples: Sequence[Sample], split: str) -> dict[str, Array]:
-    """The columns beside the embedding of some samples of a dataset."""
+    """Return all columns except the embedding for samples of a dataset."""
     return {
         "path": np.array([first_frame(sample.path) for sample in samples]),
         "pid": np.array([sample.pid for sample in samples], np.int64),
@@ -139,23 +144,23 @@ def of_samples(samples: Sequence[Sample], split: str) -> dict[str, Array]:
 
 
 class PartialFeatures:
-    """Embeddings in the making, kept on disk so that an interrupted run can resume.
+    """Embeddings of an unfinished extraction, stored on disk so that it can resume.
 
     Args:
-        file: File of the finished features; the embeddings are next to it until then.
+        file: File of the finished features. The partial embeddings are stored next to it.
         paths: Image paths.
-        size: D.
+        size: Size D of an embedding.
         fingerprint: Fingerprint of the extractor.
 
     Attributes:
-        done: Number of embeddings that exist already, of the same images by the same extractor.
-        embedding: (N, D) float32, memory-mapped.
+        done: Number of stored embeddings of the same images by the same extractor.
+        embedding: Embeddings (N, D), float32, memory-mapped.
     """
 
     def __init__(self, file: Path, paths: Sequence[str], size: int, fingerprint: str) -> None:
-        self.data, self.note = _partial_files(file)
+        self.data, self.progress_file = _partial_files(file)
         file.parent.mkdir(parents=True, exist_ok=True)
-        self.about: dict[str, Any] = {
+        self.metadata: dict[str, Any] = {
             "images": len(paths),
             "first": paths[0],
             "last": paths[-1],
@@ -168,7 +173,7 @@ class PartialFeatures:
         self.embedding: Any = np.memmap(self.data, np.float32, "r+" if self.done else "w+", shape=shape)
 
     def fill(self, batches: Iterable[tuple[range, Any]]) -> None:
-        """Store batches of embeddings (B, D), given with the positions of their images."""
+        """Store batches of embeddings (B, D) at the positions of their images."""
         for number, (positions, embedding) in enumerate(batches, start=1):
             self.embedding[positions.start : positions.stop] = embedding
             if number % FLUSH == 0:
@@ -177,26 +182,27 @@ class PartialFeatures:
 
     @staticmethod
     def clear(file: Path) -> None:
-        """Remove the partial embeddings of a file that has been written."""
+        """Remove the partial files after the finished file was written."""
         for path in _partial_files(file):
             path.unlink(missing_ok=True)
 
     def _flush(self, done: int) -> None:
         self.embedding.flush()
-        atomic_write(self.note, json.dumps(self.about | {"done": done}))
+        atomic_write(self.progress_file, json.dumps(self.metadata | {"done": done}))
 
     def _read_progress(self) -> int:
         try:
-            note = json.loads(self.note.read_text())
-            done = int(note.pop("done"))
-            same = note == self.about and self.data.stat().st_size == self.about["images"] * self.about["size"] * 4
+            progress = json.loads(self.progress_file.read_text())
+            done = int(progress.pop("done"))
+            size = self.metadata["images"] * self.metadata["size"] * 4
+            is_same = progress == self.metadata and self.data.stat().st_size == size
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return 0
-        return done if same else 0
+        return done if is_same else 0
 
 
 def _partial_files(file: Path) -> tuple[Path, Path]:
-    """Return the paths of the partial embeddings and of the note that counts them."""
+    """Return the paths of the partial embeddings and of the progress file."""
     return file.with_name(f".{file.name}.embedding"), file.with_name(f".{file.name}.json")
 
 
@@ -209,7 +215,7 @@ def _digest(paths: Sequence[str]) -> str:
 
 def _suffix(file: Path) -> str:
     if file.suffix not in SUFFIXES:
-        raise ValueError(f"{str(file)!r} must end in {' or '.join(SUFFIXES)}.")
+        raise ValueError(f"{str(file)!r} has an unsupported suffix: must end in {' or '.join(SUFFIXES)}.")
     return file.suffix
 
 

@@ -1,4 +1,4 @@
-"""Trained models from files."""
+"""Loading of trained models from checkpoints and weight files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,16 +10,16 @@ from reidlit.models.weights import load_embedding_weights, read_checkpoint
 from reidlit.spec import build, check_saved
 
 DEFAULT_SIZE = (256, 128)  # height and width in pixels
-TRAINING_STATE = ("state_dict", "optimizer_states", "loops")  # of a checkpoint; not needed for inference
+TRAINING_STATE = ("state_dict", "optimizer_states", "loops")  # checkpoint keys that inference does not need
 
 
 class TrainedModel(NamedTuple):
-    """A model in evaluation mode with the image size that it is for.
+    """A model in evaluation mode, with its image size and checkpoint content.
 
     Attributes:
-        model: The model, in evaluation mode.
+        model: Model in evaluation mode.
         image_size: Height and width in pixels.
-        content: Other content of a checkpoint; empty for a weight file.
+        content: Remaining content of the checkpoint; empty for a weight file.
     """
 
     model: ReIDModel
@@ -30,18 +30,18 @@ class TrainedModel(NamedTuple):
 def load_trained(
     model_path: str | Path, model_name: str | None = None, image_size: tuple[int, int] | None = None
 ) -> TrainedModel:
-    """Load a checkpoint of `reidlit train`, which brings its architecture and size, or a weight file.
+    """Load a model from a checkpoint of `reidlit train` or from a weight file.
 
     Args:
-        model_path: a `.ckpt`, `.pth` or `.pth.tar` file. No code in it runs, and nothing is built that might do harm, see
-            `reidlit.spec.check_saved`.
-        model_name: the architecture of a weight file; a checkpoint needs none.
-        image_size: height and width in pixels, instead of those of the checkpoint or, for a weight file, 256 x 128.
+        model_path: A `.ckpt`, `.pth` or `.pth.tar` file. Code in the file never runs, and only trusted classes are
+            built; see `reidlit.spec.check_saved`.
+        model_name: Architecture of a weight file. Checkpoints contain their architecture.
+        image_size: Height and width in pixels. Default: the size in the checkpoint, or 256 x 128 for a weight file.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be read, asks to build what is not trusted, does not hold all that makes an embedding, or
-            lacks a name.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file cannot be read, names untrusted classes, lacks weights of the embedding, or needs
+            `model_name`.
     """
     content = read_checkpoint(model_path)
     settings = content.get("hyper_parameters") if isinstance(content, dict) else None
@@ -50,18 +50,19 @@ def load_trained(
         size = image_size or (int(settings["image_size"][0]), int(settings["image_size"][1]))
         classes = settings["pids"] if "pids" in settings else settings["attributes"]
         model: ReIDModel = build(fitted(settings["model"], size), num_classes=len(classes))
-        about = {key: value for key, value in content.items() if key not in TRAINING_STATE}
+        metadata = {key: value for key, value in content.items() if key not in TRAINING_STATE}
     elif model_name is None:
         raise ValueError(
-            f"model_path={str(model_path)!r} holds weights alone, so the architecture must be named: model_name='osnet_x1_0', say."
+            f"model_path={str(model_path)!r} contains only weights: set model_name to its architecture, for example "
+            "model_name='osnet_x1_0'."
         )
     else:
-        size, about = image_size or DEFAULT_SIZE, {}
+        size, metadata = image_size or DEFAULT_SIZE, {}
         model = build_model(model_name, num_classes=1, image_size=size)
     load_embedding_weights(model, model_path, f"model_path={str(model_path)!r}")
-    return TrainedModel(model.eval(), size, about)
+    return TrainedModel(model.eval(), size, metadata)
 
 
 def fitted(spec: Mapping[str, Any], image_size: Sequence[int]) -> dict[str, Any]:
-    """Return the spec of a model for images of a size; most models take any size and do not name one."""
+    """Return the model spec with `image_size` set, if it has this key; most models accept any size."""
     return {**spec, "image_size": list(image_size)} if "image_size" in spec else dict(spec)

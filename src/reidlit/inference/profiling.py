@@ -1,4 +1,4 @@
-"""What a model costs: weights, work, memory and time."""
+"""Costs of a model: parameters, multiply-adds, memory and time."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -13,22 +13,23 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from reidlit.models.model import ReIDModel
 
-MIN_SECONDS = 2.0  # of each timing
+MIN_SECONDS = 2.0  # duration of each timing
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What a model costs in fp32.
+    """Costs of a model in fp32.
 
     Attributes:
-        image_size: height and width in pixels.
-        embedding_size: D, the size of the embedding.
-        parameters: of all but the classifier, whose size depends on the data. A shared layer's count once.
-        macs: multiply-adds of convolutions, linear layers and attention that embed one image. A shared layer's count
-            each time it runs.
-        activation_bytes: what each image of a training batch keeps for the backward pass, parameters not counted.
-        latency_ms: median time to embed one image, in milliseconds; None if it was not timed.
-        images_per_second: median throughput of a batch; None if it was not timed.
+        image_size: Height and width in pixels.
+        embedding_size: Size D of an embedding.
+        parameters: Number of parameters without the classifier, whose size depends on the dataset. Shared layers count
+            once.
+        macs: Number of multiply-adds of convolutions, linear layers and attention per image. Shared layers count each
+            time they run.
+        activation_bytes: Memory per training image that is kept for the backward pass, without parameters.
+        latency_ms: Median time to embed one image in milliseconds; None if not timed.
+        images_per_second: Median throughput of a batch; None if not timed.
     """
 
     image_size: tuple[int, ...]
@@ -43,20 +44,20 @@ class Profile:
 def measure(
     model: ReIDModel, image_size: Sequence[int], device: torch.device, batch_size: int = 64, timed: bool = True
 ) -> Profile:
-    """Count and time a model as it runs here; the model itself stays as it is.
+    """Measure the costs of a model without changing it.
 
     Args:
-        model: any; its weights do not matter.
-        image_size: height and width in pixels.
-        device: where to run it.
-        batch_size: images at a time for the throughput.
-        timed: whether to measure latency and throughput, which takes most of the time.
+        model: Model with any weights.
+        image_size: Height and width in pixels.
+        device: Device to run on.
+        batch_size: Number of images per batch when the throughput is measured.
+        timed: Whether to measure latency and throughput, which takes most of the time.
 
     Raises:
-        ValueError: if `batch_size` is no positive number.
+        ValueError: If `batch_size` is not a positive integer.
     """
     if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size={batch_size} must be a whole number, 1 or more.")
+        raise ValueError(f"batch_size={batch_size} is invalid: must be a positive integer.")
 
     def batch(size: int) -> tuple[Tensor, Tensor]:
         image = torch.randint(0, 256, (size, 3, *image_size), dtype=torch.uint8, device=device)
@@ -69,7 +70,8 @@ def measure(
         embedding_size=copy.embedding_size,
         parameters=sum(p.numel() for name, p in copy.named_parameters() if not name.startswith("classifier.")),
         macs=_macs(copy, *one),
-        # What one more image adds: batch norm's statistics are saved once a batch, and it needs two images at least.
+        # The memory of one additional image: statistics of batch norms are saved once per batch, and training needs at
+        # least two images.
         activation_bytes=_saved_bytes(copy, *batch(3)) - _saved_bytes(copy, *batch(2)),
         latency_ms=1000 * _seconds(copy, *one) if timed else None,
         images_per_second=batch_size / _seconds(copy, *many) if timed else None,
@@ -77,31 +79,31 @@ def measure(
 
 
 def _macs(model: ReIDModel, image: Tensor, camid: Tensor) -> int:
-    # The counter does not know every fused attention: not scaled_dot_product_attention's on a CPU, and not that of
-    # nn.MultiheadAttention without gradients. Written out in matrix products, with gradients, all are counted.
+    # FlopCounterMode misses some fused attention kernels: scaled_dot_product_attention on the CPU, and
+    # nn.MultiheadAttention without gradients. The MATH backend with gradients uses matrix products, which are counted.
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model.eval().embed(image, camid)
-    return int(counter.get_total_flops()) // 2  # a multiplication and an addition are two
+    return int(counter.get_total_flops()) // 2  # two floating-point operations per multiply-add
 
 
 def _saved_bytes(model: ReIDModel, image: Tensor, camid: Tensor) -> int:
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    parameter_storages = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     saved: dict[int, int] = {}
 
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()  # shared by its views, and by layers that save the same tensor
-        if storage.data_ptr() not in own:
+    def record(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()  # views, and layers that save the same tensor, share one storage
+        if storage.data_ptr() not in parameter_storages:
             saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.enable_grad(), saved_tensors_hooks(note, lambda tensor: tensor):
+    with torch.enable_grad(), saved_tensors_hooks(record, lambda tensor: tensor):
         output = model.train()(image, camid)
-    del output  # only now: an address is not used again while the graph lives
+    del output  # keep the graph until here, so that no address is reused
     return sum(saved.values())
 
 
 def _seconds(model: ReIDModel, image: Tensor, camid: Tensor) -> float:
-    """Return the median time to embed a batch; the timer warms up and waits for the device."""
+    """Return the median time to embed a batch in seconds. The timer warms up and synchronizes the device."""
     names = {"embed": model.eval().embed, "image": image, "camid": camid}
     timer = Timer("embed(image, camid)", globals=names, num_threads=torch.get_num_threads())
     with torch.inference_mode():

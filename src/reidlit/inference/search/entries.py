@@ -1,4 +1,4 @@
-"""Forms in which a gallery takes entries and returns results."""
+"""Input and output types of galleries."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reidlit.inference.features import Features
-from reidlit.inference.image_inputs import Given
+from reidlit.inference.image_inputs import ImageInput
 from reidlit.inference.search.store import Integers
 
-Entries: TypeAlias = Features | Given | Sequence[Given]
-"""Features of a file, embeddings (N, D), or, where the gallery has an extractor, images."""
+Entries: TypeAlias = Features | ImageInput | Sequence[ImageInput]
+"""Features from a file, embeddings (N, D), or images if the gallery has an extractor."""
 
 
 class SearchResult(NamedTuple):
-    """Nearest rows of each query, nearest first; ties are in order of age.
+    """Nearest rows of each query, nearest first; of equal distances the older row comes first.
 
     Attributes:
-        ids: (Q, k) int64; -1 where fewer than k rows were found.
-        distances: (Q, k) float32 squared Euclidean, cosine or re-ranked distances; infinite where the id is -1.
+        ids: Row ids (Q, k), int64; -1 where fewer than k rows were found.
+        distances: Distances (Q, k), float32: squared Euclidean, cosine or re-ranked. Infinite where the id is -1.
     """
 
     ids: Integers
@@ -42,18 +42,20 @@ class EntryInfo(NamedTuple):
     paths: NDArray[Any]
 
 
-def are_images(entries: Entries) -> TypeGuard[Given | Sequence[Given]]:
-    """Return True if entries are images to embed, and not embeddings (N, D)."""
+def are_images(entries: Entries) -> TypeGuard[ImageInput | Sequence[ImageInput]]:
+    """Return True if entries are images, and False if they are embeddings (N, D) or features."""
     return not isinstance(entries, Features) and not (isinstance(entries, Tensor | np.ndarray) and entries.ndim <= 2)
 
 
 def path_names(paths: Sequence[str | Path] | None, count: int) -> list[str]:
-    """Return the file names of `count` entries as text; empty where no paths are given.
+    """Return the paths of `count` entries as strings; empty if `paths` is None.
 
     Raises:
         ValueError: If `paths` has another length or contains a null character.
     """
     names = [""] * count if paths is None else [str(path) for path in paths]
     if len(names) != count or any("\0" in name for name in names):
-        raise ValueError(f"paths has {len(names)} file names for {count} entries; give one for each.")
+        raise ValueError(
+            f"paths has {len(names)} entries: must have {count}, one path without null character per entry."
+        )
     return names

@@ -1,4 +1,4 @@
-"""A gallery of the images of a folder, in a file that is brought up to date instead of being made anew."""
+"""A gallery of the images in a folder, updated incrementally."""
 
 import os
 import time
@@ -12,11 +12,11 @@ from reidlit.data.image_files import images_in_folder
 from reidlit.inference.extractor import FeatureExtractor
 from reidlit.inference.search.gallery import Gallery
 
-SAVE_EVERY = 120.0  # seconds
+SAVE_EVERY = 120.0  # seconds between two saves
 
 
 class FolderGallery(NamedTuple):
-    """The gallery, and how many images were embedded, taken over, and dropped because they are gone or changed."""
+    """A gallery, and the numbers of images that were embedded, reused, and dropped because they changed or are gone."""
 
     gallery: Gallery
     embedded: int
@@ -30,64 +30,71 @@ def gallery_of_folder(
     extractor: FeatureExtractor,
     metric: Literal["euclidean", "cosine"] | None = None,
 ) -> FolderGallery:
-    """Embed the images below a folder, save them, and take over those that the file knows with their size and time.
+    """Embed the new and changed images in a folder and save the gallery.
 
-    What was embedded is kept when an image is broken or the program is stopped.
+    Images with an unchanged size and modification time are not embedded again. Finished embeddings are saved even if an
+    image is corrupt or the program is interrupted.
 
     Args:
-        folder: of images, at any depth.
-        file: a .npz file, there or not.
-        extractor: embeds.
-        metric: as of `Gallery`; None for that of the file, or `euclidean`.
+        folder: Folder of images, searched recursively.
+        file: Gallery file (.npz), which may exist already.
+        extractor: Feature extractor.
+        metric: Metric of the gallery; None for the metric of the file, or `euclidean` for a new file.
 
     Raises:
-        FileNotFoundError: if there is no such folder.
-        ValueError: if the folder holds no image, or the file is of other images, another model or another metric.
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If the folder contains no image, or the file belongs to other images, another model or another
+            metric.
     """
-    whole, kept = Path(os.path.abspath(folder)), Path(file).expanduser()  # noqa: PTH100 - links stay as they are
-    files = images_in_folder(whole, "gallery")
-    if kept.is_file():
-        gallery = Gallery.load(kept, extractor=extractor)
-        _check(gallery, kept, whole, metric)
+    root, index_file = Path(os.path.abspath(folder)), Path(file).expanduser()  # noqa: PTH100 - keep symbolic links
+    files = images_in_folder(root, "gallery")
+    if index_file.is_file():
+        gallery = Gallery.load(index_file, extractor=extractor)
+        _check(gallery, index_file, root, metric)
     else:
         gallery = Gallery(extractor=extractor, metric=metric or "euclidean")
-    wanted = {str(path): _stamp(path) for path in files}
+    current_stamps = {str(path): _stamp(path) for path in files}
     ids, stamps = gallery.ids, gallery.stamps.tolist()
     paths = gallery.about(ids).paths.tolist()
-    gone = np.array([wanted.get(path) != stamp for path, stamp in zip(paths, stamps, strict=True)], np.bool_)
-    known = dict(zip(paths, stamps, strict=True))
-    new = {path: stamp for path, stamp in wanted.items() if known.get(path) != stamp}
-    gallery.remove(ids[gone])
-    if new or gone.any():
+    outdated = np.array(
+        [current_stamps.get(path) != stamp for path, stamp in zip(paths, stamps, strict=True)], np.bool_
+    )
+    stored_stamps = dict(zip(paths, stamps, strict=True))
+    new_stamps = {path: stamp for path, stamp in current_stamps.items() if stored_stamps.get(path) != stamp}
+    gallery.remove(ids[outdated])
+    if new_stamps or outdated.any():
         try:
-            _embed(gallery, new, extractor, kept)
+            _embed(gallery, new_stamps, extractor, index_file)
         finally:
-            gallery.save(kept)
-    return FolderGallery(gallery, len(new), len(files) - len(new), int(gone.sum()))
+            gallery.save(index_file)
+    return FolderGallery(gallery, len(new_stamps), len(files) - len(new_stamps), int(outdated.sum()))
 
 
-def _embed(gallery: Gallery, new: dict[str, int], extractor: FeatureExtractor, file: Path) -> None:
-    """Add images, and save now and then."""
-    paths, stamps = list(new), list(new.values())
+def _embed(gallery: Gallery, new_stamps: dict[str, int], extractor: FeatureExtractor, file: Path) -> None:
+    """Add images, and save regularly."""
+    paths, stamps = list(new_stamps), list(new_stamps.values())
     saved = time.monotonic()
-    for on, part in extractor.stream(paths):
-        gallery.add(part, paths=paths[on.start : on.stop], stamps=stamps[on.start : on.stop])
+    for span, embedding in extractor.stream(paths):
+        gallery.add(embedding, paths=paths[span.start : span.stop], stamps=stamps[span.start : span.stop])
         if time.monotonic() - saved > SAVE_EVERY:
             gallery.save(file)
             saved = time.monotonic()
 
 
 def _check(gallery: Gallery, file: Path, folder: Path, metric: str | None) -> None:
-    """Refuse to change a gallery that is of something else."""
+    """Raise an error if a gallery belongs to other images or has another metric."""
     if metric not in (None, gallery.metric):
-        raise ValueError(f"metric={metric!r}, but {str(file)!r} was made for {gallery.metric!r}.")
-    below = os.path.join(folder, "")  # noqa: PTH118 - with a separator at the end
-    if (gallery.stamps == 0).any() or not all(path.startswith(below) for path in gallery.about(gallery.ids).paths):
-        raise ValueError(f"index={str(file)!r} keeps other images than those below {folder}; give another file.")
+        raise ValueError(
+            f"metric={metric!r} does not match index={str(file)!r}, which uses {gallery.metric!r}: use this metric, or "
+            "another file."
+        )
+    prefix = os.path.join(folder, "")  # noqa: PTH118 - adds the separator at the end
+    if (gallery.stamps == 0).any() or not all(path.startswith(prefix) for path in gallery.about(gallery.ids).paths):
+        raise ValueError(f"index={str(file)!r} does not belong to the images in {folder}: choose another file.")
 
 
 def _stamp(file: Path) -> int:
-    """A number that changes with a file's size or time, and is not 0."""
+    """Return a nonzero number that changes with the size or modification time of a file."""
     status = file.stat()
     digest = blake2b(f"{status.st_size} {status.st_mtime_ns}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True) or 1

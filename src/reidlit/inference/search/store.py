@@ -18,17 +18,17 @@ from reidlit.metrics.inputs import as_labels, squared_norms
 
 Integers = NDArray[np.int64]
 ABOUT = np.dtype([(name, "<i8") for name in ("id", "pid", "camid", "stamp")])
-PIECE = 2**16  # rows; a product with more gains nothing
-FORMAT = 1  # of the file
+PIECE = 2**16  # rows per piece; larger matrix products are not faster
+FORMAT = 1  # version of the file format
 # Errors raised while reading a truncated, modified or foreign archive.
-DAMAGE = (
+READ_ERRORS = (
     *(OSError, KeyError, IndexError, TypeError, ValueError, EOFError, NotImplementedError, RuntimeError, MemoryError),
     *(zipfile.BadZipFile, zlib.error),
 )
 
 
 class Piece(NamedTuple):
-    """Consecutive rows: position of the first one, embeddings (B, D) and their squared norms (B,)."""
+    """Consecutive rows: position of the first row, embeddings (B, D) and their squared norms (B,)."""
 
     start: int
     embedding: Tensor
@@ -36,15 +36,15 @@ class Piece(NamedTuple):
 
 
 class GalleryRows:
-    """Embeddings (N, D) float32 with an entry of `ABOUT` and an image path each.
+    """Embeddings (N, D), float32, with an entry of `ABOUT` and an image path per row.
 
-    Arrays have room for more rows than they hold, so that adding rows one by one does not copy the gallery each time.
+    The arrays reserve space, so that adding rows one by one does not copy the gallery each time.
 
     Args:
         device: Device of the embeddings.
 
     Attributes:
-        size: D; 0 until the first rows are added.
+        size: Size D of an embedding; 0 until rows are added.
         next_id: Id of the next row; ids are never reused.
         paths: Image paths; empty where unknown.
     """
@@ -62,11 +62,11 @@ class GalleryRows:
 
     @property
     def about(self) -> Any:
-        """(N,) entries of `ABOUT`; ids ascend."""
+        """Entries of `ABOUT` (N,) in ascending order of ids."""
         return self._about[: len(self)]
 
     def new_entries(self, count: int, labels: dict[str, ArrayLike | Tensor | None]) -> NDArray[Any]:
-        """Return `count` entries of `ABOUT` for rows to append, with the next ids and the labels that are given.
+        """Return `count` entries of `ABOUT` for new rows, with the next ids and the given labels.
 
         Raises:
             ValueError: If labels are not `count` integers.
@@ -80,7 +80,7 @@ class GalleryRows:
         return about
 
     def append(self, embedding: Tensor, about: NDArray[Any], paths: Sequence[str]) -> None:
-        """Add rows; the ids in `about` must be larger than all present ones."""
+        """Append rows. Ids in `about` must be larger than all existing ids."""
         start, stop = len(self), len(self) + len(embedding)
         self.size = embedding.shape[1]
         if stop > len(self._about):
@@ -96,13 +96,13 @@ class GalleryRows:
             yield Piece(start, self._embedding[start:stop], self._norms[start:stop])
 
     def at(self, positions: Integers) -> Tensor:
-        """Copy the embeddings (B, D) at some positions (B,)."""
+        """Return a copy of the embeddings (B, D) at positions (B,)."""
         return self._embedding[torch.from_numpy(positions).to(self.device)]
 
     def keep(self, positions: Integers) -> None:
-        """Drop all rows except those at some positions, ascending; these move up, a piece at a time."""
+        """Keep only the rows at positions in ascending order; rows are moved in place, one piece at a time."""
         count = len(positions)
-        unmoved = int((positions == np.arange(count)).sum())  # positions ascend, so these are the first ones
+        unmoved = int((positions == np.arange(count)).sum())  # the first rows, because positions ascend
         for start in range(unmoved, count, PIECE):
             self._write(start, self.at(positions[start : start + PIECE]))
         self._about[:count] = self.about[positions]
@@ -111,65 +111,67 @@ class GalleryRows:
             self._reallocate(count)
 
     def positions(self, ids: Integers) -> Integers:
-        """Return the positions of rows by their ids (B,); -1 for an unknown id."""
+        """Return the positions (B,) of ids; -1 where an id is unknown."""
         if not len(self):
             return np.full(len(ids), -1)
-        known = self.about["id"]
-        nearest = np.searchsorted(known, ids).clip(max=len(self) - 1)
-        return np.where(known[nearest] == ids, nearest, -1)
+        row_ids = self.about["id"]
+        nearest = np.searchsorted(row_ids, ids).clip(max=len(self) - 1)
+        return np.where(row_ids[nearest] == ids, nearest, -1)
 
-    def save(self, file: Path, notes: Mapping[str, str]) -> None:
+    def save(self, file: Path, metadata: Mapping[str, str]) -> None:
         """Write a `.npz` file atomically."""
         file.parent.mkdir(parents=True, exist_ok=True)
         paths = np.frombuffer(b"\0".join(os.fsencode(path) for path in self.paths), np.uint8)
         arrays: dict[str, Any] = {
             "format": FORMAT,
             "next_id": self.next_id,
-            **notes,
+            **metadata,
             "about": self.about,
             "paths": paths,
         }
         arrays["embedding"] = self._embedding[: len(self)].cpu().numpy()
-        with atomic_path(file) as part, part.open("wb") as opened:
-            np.savez(opened, **arrays)
-            opened.flush()
-            os.fsync(opened.fileno())  # a power failure must not leave the new name with incomplete content
+        with atomic_path(file) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, **arrays)
+            stream.flush()
+            os.fsync(stream.fileno())  # otherwise a power failure could leave an incomplete file under the new name
 
     @classmethod
     def load(cls, file: Path, device: torch.device) -> tuple["GalleryRows", dict[str, str]]:
-        """Read a file of `save` and its notes. No code in it runs.
+        """Read a file written by `save`, and its metadata. Code in the file never runs.
 
         Raises:
-            ValueError: If the file is not a saved gallery or is damaged.
+            ValueError: If the file is invalid or damaged.
         """
         try:
             with np.load(file, allow_pickle=False) as archive:
                 arrays = dict(archive)
             return cls._from_arrays(arrays, device)
-        except DAMAGE as error:
+        except READ_ERRORS as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(f"{str(file)!r} is no saved gallery, or is damaged ({reason}).") from error
+            raise ValueError(
+                f"gallery={str(file)!r} is invalid or damaged ({reason}): must be a file of Gallery.save."
+            ) from error
 
     @classmethod
     def _from_arrays(
         cls, arrays: dict[str, NDArray[Any]], device: torch.device
     ) -> tuple["GalleryRows", dict[str, str]]:
         if int(arrays.pop("format")) != FORMAT:
-            raise ValueError("another version of reidlit wrote it")
+            raise ValueError("unsupported format version, use the reidlit version that wrote it")
         about, embedding, packed = arrays.pop("about"), arrays.pop("embedding"), arrays.pop("paths").tobytes()
         paths = [os.fsdecode(path) for path in packed.split(b"\0")] if len(about) else []
-        fitting = (
+        is_consistent = (
             about.dtype == ABOUT
             and embedding.dtype == np.float32
             and (about.ndim, embedding.ndim) == (1, 2)
             and len(about) == len(paths) == len(embedding)
             and (np.diff(about["id"]) > 0).all()
         )
-        if not fitting:
-            raise ValueError("its parts do not fit together")
+        if not is_consistent:
+            raise ValueError("inconsistent arrays")
         rows = cls(device)
         rows.size, rows.next_id, rows.paths = embedding.shape[1], int(arrays.pop("next_id")), paths
-        if paths:  # the arrays of the file are taken as they are, without a copy
+        if paths:  # use the arrays of the file without a copy
             rows._about, rows._embedding = about, torch.from_numpy(embedding).to(device)
             rows._norms = squared_norms(rows._embedding)
         if not rows._norms.isfinite().all():
@@ -177,13 +179,13 @@ class GalleryRows:
         return rows, {name: str(value) for name, value in arrays.items()}
 
     def _write(self, start: int, embedding: Tensor) -> None:
-        """Write rows and their squared norms from the position `start` on."""
+        """Write rows and their squared norms, beginning at position `start`."""
         stop = start + len(embedding)
         self._embedding[start:stop] = embedding
         self._norms[start:stop] = squared_norms(self._embedding[start:stop])
 
     def _reallocate(self, capacity: int) -> None:
-        """Move the rows to arrays with room for `capacity` rows."""
+        """Move the rows to arrays with space for `capacity` rows."""
         count = len(self)
         about, embedding = np.empty(capacity, ABOUT), torch.empty(capacity, self.size, device=self.device)
         norms = torch.empty(capacity, device=self.device)
