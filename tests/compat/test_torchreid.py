@@ -1,4 +1,4 @@
-"""Configurations of Torchreid as commands of ours."""
+"""Migration of Torchreid configurations to reidlit commands."""
 
 import json
 import math
@@ -25,7 +25,7 @@ from reidlit.overrides import format_override
 
 pytestmark = pytest.mark.slow
 
-# In the shape of Torchreid's published configurations.
+# In the format of Torchreid's published configurations.
 OSNET = """
 model: {name: 'osnet_x1_0', pretrained: True}
 data:
@@ -131,11 +131,11 @@ NAMES = {OSNET: "osnet", RESNET: "resnet", AIN: "ain", VIDEO: "video", TEST: "te
 
 @pytest.fixture
 def migrate(reidlit, tmp_path):
-    """Runs the command on the text of a YAML; gives the words of the last command that it prints, and its remarks."""
+    """Run the command on YAML text; returns the arguments of the last printed command, and the remarks."""
 
     def run(content, *arguments):
-        (tmp_path / "theirs.yaml").write_text(content)
-        result = reidlit("migrate", "theirs.yaml", *arguments)
+        (tmp_path / "torchreid.yaml").write_text(content)
+        result = reidlit("migrate", "torchreid.yaml", *arguments)
         assert result.status == 0, result.err
         run.printed = result.out
         lines = result.out.splitlines()
@@ -152,7 +152,7 @@ def composed(command, overrides):
 
 @pytest.fixture
 def translated():
-    """The overrides and remarks of settings, without a file."""
+    """Translate settings without a file; returns command, overrides and remarks."""
 
     def run(*pairs):
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
@@ -162,9 +162,9 @@ def translated():
 
 
 @pytest.mark.parametrize("content", COMMANDS, ids=NAMES.get)
-def test_a_published_configuration(content, migrate):
-    words, _ = migrate(content)
-    name, *command = words
+def test_published_configurations(content, migrate):
+    args, _ = migrate(content)
+    name, *command = args
     assert name == "reidlit"
     assert command[0] == COMMANDS[content][0]
     assert sorted(command) == sorted(COMMANDS[content])
@@ -172,30 +172,30 @@ def test_a_published_configuration(content, migrate):
     assert (cfg.data.height, cfg.data.width) == (256, 128)
 
 
-def test_what_differs_is_told(migrate):
+def test_differences_are_reported(migrate):
     _, remarks = migrate(
         RESNET, "sampler.train_sampler", "RandomSampler", "train.lr_scheduler", "single_step", "test.eval_freq", "-1"
     )
-    for words in ("sampler.train_sampler: with RandomSampler", "train.stepsize=[20, 40]: with single_step"):
-        assert words in remarks
+    for message in ("- sampler.train_sampler: ", "- train.stepsize=[20, 40]: "):
+        assert message in remarks
     assert "data.root" not in remarks
     assert "- test.eval_freq" not in remarks
     _, remarks = migrate(VIDEO, "model.resume", "a.pth", "test.rerank", "True", "test.eval_freq", "10")
-    for words in (
-        "model.resume: ",
+    for message in (
+        "- model.resume: ",
         "ckpt_path=last",
-        "test.rerank: not used by Torchreid, as test.evaluate is False",
+        "- test.rerank: ",
         "callbacks=best",
         "data.root",
     ):
-        assert words in remarks, words
+        assert message in remarks, message
 
 
-def test_keys_and_values_after_the_file_count_more(migrate):
-    words, _ = migrate(
+def test_pairs_override_the_file(migrate):
+    args, _ = migrate(
         OSNET, *("model.name", "resnet50", "data.save_dir", "log", "data.transforms", "random_flip"), "train.lr", "3e-4"
     )
-    assert sorted(words[1:]) == sorted(
+    assert sorted(args[1:]) == sorted(
         [
             *("train", "model=resnet50", "data=market1501", "model.pretrained=true", "data.test_batch_size=300"),
             *("optimizer.lr=0.0003", "callbacks.freeze.epochs=10", "trainer.max_epochs=250", "hydra.run.dir=log"),
@@ -204,23 +204,23 @@ def test_keys_and_values_after_the_file_count_more(migrate):
 
 
 @pytest.mark.parametrize("content", [RESNET, VIDEO], ids=NAMES.get)
-def test_an_experiment_composes_to_the_same(content, migrate, tmp_path, monkeypatch):
+def test_experiment_composes_to_the_same_config(content, migrate, tmp_path, monkeypatch):
     arguments = ("train.seed", "3", "model.load_weights", "w.pth", "data.norm_mean", "0.5,0.5,0.5")
     command, _ = migrate(content, *arguments)
-    words, _ = migrate(content, *arguments, "output=experiment/theirs_again.yaml")
-    assert words[:5] == ["reidlit", "train", "--config-dir", ".", "experiment=theirs_again"]
-    assert {"weights=w.pth", "seed=3"} <= set(words[5:])
-    assert all(each.startswith(("weights=", "seed=", "hydra.")) for each in words[5:])
+    args, _ = migrate(content, *arguments, "output=experiment/migrated.yaml")
+    assert args[:5] == ["reidlit", "train", "--config-dir", ".", "experiment=migrated"]
+    assert {"weights=w.pth", "seed=3"} <= set(args[5:])
+    assert all(each.startswith(("weights=", "seed=", "hydra.")) for each in args[5:])
     monkeypatch.setenv("REIDLIT_DATA", "data")
-    there = composed("train", command[2:])
-    assert there.model.mean == [0.5] * 3
+    expected = composed("train", command[2:])
+    assert expected.model.mean == [0.5] * 3
     path = f"hydra.searchpath=[file://{tmp_path}]"
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        here = compose("train", [path, *(each for each in words[4:] if not each.startswith("hydra."))])
-    assert OmegaConf.to_container(here) == OmegaConf.to_container(there)
+        actual = compose("train", [path, *(each for each in args[4:] if not each.startswith("hydra."))])
+    assert OmegaConf.to_container(actual) == OmegaConf.to_container(expected)
 
 
-def test_an_experiment_runs_as_it_says(migrate, reidlit, tmp_path):
+def test_experiment_runs_with_printed_commands(migrate, reidlit, tmp_path):
     settings = (
         "data.sources",
         "synthetic",
@@ -243,18 +243,18 @@ def test_an_experiment_runs_as_it_says(migrate, reidlit, tmp_path):
         "use_gpu",
         "False",
     )
-    words, _ = migrate(OSNET, *settings, "output=mine.yaml")
-    mkdir, move, command = (tmp_path / "mine.yaml").parent / "experiment", words.index("mv"), words.index("reidlit")
-    assert words[:2] == ["mkdir", "-p"]
-    assert words[move : move + 3] == ["mv", "mine.yaml", "experiment"]
+    args, _ = migrate(OSNET, *settings, "output=mine.yaml")
+    mkdir, move, command = (tmp_path / "mine.yaml").parent / "experiment", args.index("mv"), args.index("reidlit")
+    assert args[:2] == ["mkdir", "-p"]
+    assert args[move : move + 3] == ["mv", "mine.yaml", "experiment"]
     mkdir.mkdir()
     (tmp_path / "mine.yaml").rename(mkdir / "mine.yaml")
-    result = reidlit(*words[command + 1 :], *TINY, "callbacks.progress=null")
+    result = reidlit(*args[command + 1 :], *TINY, "callbacks.progress=null")
     assert result.status == 0, result.err
     assert (tmp_path / "log" / "osnet_x1_0" / "metrics.json").is_file()
-    # And the checkpoint is what a test of Torchreid's would take.
+    # Test the checkpoint with the translated test command.
     weights = tmp_path / "log" / "osnet_x1_0" / "checkpoints" / "last.ckpt"
-    words, _ = migrate(
+    args, _ = migrate(
         OSNET,
         *settings,
         "test.evaluate",
@@ -266,12 +266,12 @@ def test_an_experiment_runs_as_it_says(migrate, reidlit, tmp_path):
         "data.save_dir",
         "t",
     )
-    result = reidlit(*words[1:], *TINY, "callbacks.progress=null")
+    result = reidlit(*args[1:], *TINY, "callbacks.progress=null")
     assert result.status == 0, result.err
     assert "exponent=4" in (tmp_path / "t" / "metrics.json").read_text()
 
 
-# --- every setting counts
+# --- every setting is translated
 
 OTHERS = {
     "model.name": "resnet18",
@@ -299,20 +299,20 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_every_setting_is_translated_or_named(name, translated):
+def test_every_setting_is_translated_or_reported(name, translated):
     value = OTHERS.get(name)
     if value is None:
         default = TABLE[name].default
         value = not default if isinstance(default, bool) else f"{default}x" if isinstance(default, str) else default + 1
     context = {"data.type": ("data.sources", "mars", "data.targets", "mars")}.get(name, ())
     command, overrides, remarks = translated(*context, name, str(value))
-    then, before, said = translated()
-    told = [remark for remark in remarks if name in remark]
-    assert command != then or overrides != before or told
-    assert (command, overrides, remarks) != (then, before, said)
+    default_command, default_overrides, default_remarks = translated()
+    named_remarks = [remark for remark in remarks if name in remark]
+    assert command != default_command or overrides != default_overrides or named_remarks
+    assert (command, overrides, remarks) != (default_command, default_overrides, default_remarks)
 
 
-def test_table_has_the_settings_of_torchreid():
+def test_table_contains_all_settings_of_torchreid():
     script = [
         name for name, row in TABLE.items() if not name.startswith("projects/") and row.needs not in (DML, OSNET_AIN)
     ]
@@ -361,10 +361,10 @@ def test_table_has_the_settings_of_torchreid():
     ids=["mutual", "search"],
 )
 def test_projects(pairs, expected, migrate):
-    words, _ = migrate("", *pairs, "data.sources", "synthetic", "data.targets", "synthetic")
-    assert expected <= set(words)
-    assert not any("pretrained" in word for word in words)
-    composed("train", words[2:])
+    args, _ = migrate("", *pairs, "data.sources", "synthetic", "data.targets", "synthetic")
+    assert expected <= set(args)
+    assert not any("pretrained" in word for word in args)
+    composed("train", args[2:])
 
 
 @pytest.mark.parametrize(
@@ -388,97 +388,97 @@ def test_projects(pairs, expected, migrate):
         ("train.optim", "radam", "train.staged_lr", "True", "train.base_lr_mult", "0.3"),
     ],
 )
-def test_the_weights_become_those_of_torchreid(pairs, migrate):
-    words, _ = migrate("train: {lr: 0.1}", *pairs)
-    cfg = composed("train", words[2:])
+def test_training_steps_equal_torchreid(pairs, migrate):
+    args, _ = migrate("train: {lr: 0.1}", *pairs)
+    cfg = composed("train", args[2:])
     specs = {part: OmegaConf.to_container(cfg[part], resolve=True) for part in ("optimizer", "scheduler")}
-    told = complete_settings(["train.lr", "0.1", *pairs], None)
+    settings = complete_settings(["train.lr", "0.1", *pairs], None)
 
     def network():
         torch.manual_seed(0)
         return nn.ModuleDict({"backbone": nn.Linear(4, 4), "classifier": nn.Linear(4, 2)})
 
-    theirs, ours = network(), network()
+    torchreid_network, reidlit_network = network(), network()
     torchreid_optim = pytest.importorskip("torchreid.reid.optim")
-    their_optimizer = torchreid_optim.build_optimizer(
-        theirs,
-        optim=told["train.optim"],
-        lr=told["train.lr"],
-        weight_decay=told["train.weight_decay"],
-        momentum=told["sgd.momentum"],
-        sgd_nesterov=told["sgd.nesterov"],
-        rmsprop_alpha=told["rmsprop.alpha"],
-        adam_beta1=told["adam.beta1"],
-        adam_beta2=told["adam.beta2"],
-        staged_lr=told["train.staged_lr"],
-        new_layers=told["train.new_layers"],
-        base_lr_mult=told["train.base_lr_mult"],
+    torchreid_optimizer = torchreid_optim.build_optimizer(
+        torchreid_network,
+        optim=settings["train.optim"],
+        lr=settings["train.lr"],
+        weight_decay=settings["train.weight_decay"],
+        momentum=settings["sgd.momentum"],
+        sgd_nesterov=settings["sgd.nesterov"],
+        rmsprop_alpha=settings["rmsprop.alpha"],
+        adam_beta1=settings["adam.beta1"],
+        adam_beta2=settings["adam.beta2"],
+        staged_lr=settings["train.staged_lr"],
+        new_layers=settings["train.new_layers"],
+        base_lr_mult=settings["train.base_lr_mult"],
     )
-    their_schedule = torchreid_optim.build_lr_scheduler(
-        their_optimizer,
-        told["train.lr_scheduler"],
-        stepsize=told["train.stepsize"],
-        gamma=told["train.gamma"],
-        max_epoch=told["train.max_epoch"],
+    torchreid_schedule = torchreid_optim.build_lr_scheduler(
+        torchreid_optimizer,
+        settings["train.lr_scheduler"],
+        stepsize=settings["train.stepsize"],
+        gamma=settings["train.gamma"],
+        max_epoch=settings["train.max_epoch"],
     )
-    our_optimizer = build_optimizer(ours, specs["optimizer"])
-    our_schedule = build_scheduler(our_optimizer, specs["scheduler"])
+    reidlit_optimizer = build_optimizer(reidlit_network, specs["optimizer"])
+    reidlit_schedule = build_scheduler(reidlit_optimizer, specs["scheduler"])
     x = torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
     for _ in range(5):
         for model, optimizer, schedule in (
-            (theirs, their_optimizer, their_schedule),
-            (ours, our_optimizer, our_schedule),
+            (torchreid_network, torchreid_optimizer, torchreid_schedule),
+            (reidlit_network, reidlit_optimizer, reidlit_schedule),
         ):
             for _ in range(3):
                 optimizer.zero_grad()
                 model["classifier"](model["backbone"](x)).pow(2).mean().backward()
                 optimizer.step()
             schedule.step()
-    for (name, a), b in zip(theirs.state_dict().items(), ours.state_dict().values(), strict=True):
+    for (name, a), b in zip(torchreid_network.state_dict().items(), reidlit_network.state_dict().values(), strict=True):
         torch.testing.assert_close(b, a, rtol=2e-4, atol=2e-5, msg=lambda words, name=name: f"{name}: {words}")
 
 
-def test_the_erased_pixels_are_torchreids(migrate):
-    words, _ = migrate(
+def test_erased_pixels_equal_torchreid(migrate):
+    args, _ = migrate(
         "", *("data.norm_mean", "0.4,0.5,0.6", "data.norm_std", "0.2,0.3,0.4", "data.transforms", "random_erase")
     )
-    fill = composed("train", words[2:]).transforms.random_erase.fill
+    fill = composed("train", args[2:]).transforms.random_erase.fill
     for pixel, mean, std in zip(fill, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), strict=True):
         assert math.isclose((pixel / 255 - mean) / std, mean, abs_tol=0.5 / 255 / std)
 
 
-# --- mistakes
+# --- invalid input
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         ("train: {learning_rate: 1}", "'train.learning_rate'"),
-        ("train: {lrr: 1}", "Did you mean train.lr?"),
+        ("train: {lrr: 1}", "train.lr?"),
         ("nothing: {a: 1}", "'nothing'"),
         ("train: 3", "train=3"),
-        ("- a", "theirs.yaml must contain settings by name"),
-        ("train: {lr: fast}", "train.lr='fast' must be a number"),
-        ("train: {lr: .nan}", "train.lr=nan must be a number"),
-        ("train: {max_epoch: true}", "train.max_epoch=True must be a whole number"),
-        ("train: {stepsize: []}", "train.stepsize=[] must be a list, each a whole number"),
-        ("train: {optim: lamb}", "train.optim=lamb must be one of adam, amsgrad"),
-        ("data: {norm_mean: [0.5]}", "data.norm_mean=[0.5] must be a list"),
-        ("data: {root: 'a${oc.env:HOME}'}", "must be text in one line"),
-        ('model: {name: "x\\nrm -rf y"}', "must be text in one line"),
+        ("- a", "torchreid.yaml "),
+        ("train: {lr: fast}", "train.lr='fast' "),
+        ("train: {lr: .nan}", "train.lr=nan "),
+        ("train: {max_epoch: true}", "train.max_epoch=True "),
+        ("train: {stepsize: []}", "train.stepsize=[] "),
+        ("train: {optim: lamb}", "train.optim=lamb "),
+        ("data: {norm_mean: [0.5]}", "data.norm_mean=[0.5] "),
+        ("data: {root: 'a${oc.env:HOME}'}", "data.root="),
+        ('model: {name: "x\\nrm -rf y"}', "model.name="),
         ("data: {sources: [nowhere]}", "data/nowhere"),
         ("model: {name: nothing}", "model/nothing"),
-        ("data: {type: video}", "data.type=video, but market1501 is for data.type=image"),
+        ("data: {type: video}", "data.type=video "),
         (
             "model: {name: osnet_x0_25}\ntrain: {fixbase_epoch: 1, open_layers: [head]}",
-            "train.open_layers contains ['head'], but model.name=osnet_x0_25",
+            "['head']: model.name=osnet_x0_25",
         ),
-        ("train: {fixbase_epoch: 1}\nloss: {name: triplet}", "train.fixbase_epoch=1 needs loss.triplet.weight_x > 0"),
+        ("train: {fixbase_epoch: 1}\nloss: {name: triplet}", "train.fixbase_epoch=1 "),
         ("loss: {name: triplet, triplet: {weight_t: 0}}", "loss.triplet.weight_t=0 and loss.triplet.weight_x=0"),
-        ("model: !!python/object/apply:os.system ['touch pwned']", "theirs.yaml is not a YAML file"),
-        ("model: {name: !!python/name:os.system }", "theirs.yaml is not a YAML file"),
-        ("a: [", "theirs.yaml is not a YAML file"),
-        ("[" * 3000, "theirs.yaml is not a YAML file"),
+        ("model: !!python/object/apply:os.system ['touch pwned']", "torchreid.yaml "),
+        ("model: {name: !!python/name:os.system }", "torchreid.yaml "),
+        ("a: [", "torchreid.yaml "),
+        ("[" * 3000, "torchreid.yaml "),
         (
             "a: &a [x,x,x,x,x,x,x,x,x]\n"
             + "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
@@ -486,48 +486,48 @@ def test_the_erased_pixels_are_torchreids(migrate):
         ),
     ],
 )
-def test_mistakes_are_named(content, words, reidlit, tmp_path):
-    (tmp_path / "theirs.yaml").write_text(content)
-    result = reidlit("migrate", "theirs.yaml")
+def test_invalid_files_raise(content, message, reidlit, tmp_path):
+    (tmp_path / "torchreid.yaml").write_text(content)
+    result = reidlit("migrate", "torchreid.yaml")
     assert result.status == 1
-    assert words in result.err, result.err
+    assert message in result.err, result.err
     assert len(result.err) < 1000
     assert result.out == ""
-    assert [path.name for path in tmp_path.iterdir()] == ["theirs.yaml"]
+    assert [path.name for path in tmp_path.iterdir()] == ["torchreid.yaml"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
-        ((), "give a YAML file of Torchreid"),
-        (("nothing.yaml",), "nothing.yaml does not exist"),
-        (("theirs.yaml", "model.name"), "model.name has no value"),
-        (("theirs.yaml", "output=osnet_x1_0.yaml"), "output=osnet_x1_0.yaml"),
-        (("theirs.yaml", "output=a.txt"), "output=a.txt must be named <name>.yaml"),
-        (("theirs.yaml", "output=theirs.yaml"), "output=theirs.yaml already exists"),
-        (("theirs.yaml", "test.evaluate", "True", "output=a.yaml"), "test.evaluate is True"),
-        (("--config-dir", "own", "theirs.yaml", "output=a.yaml"), "own/experiment"),
+        ((), "im_osnet_x1_0.yaml"),
+        (("nothing.yaml",), "nothing.yaml "),
+        (("torchreid.yaml", "model.name"), "model.name "),
+        (("torchreid.yaml", "output=osnet_x1_0.yaml"), "output=osnet_x1_0.yaml"),
+        (("torchreid.yaml", "output=a.txt"), "output=a.txt "),
+        (("torchreid.yaml", "output=torchreid.yaml"), "output=torchreid.yaml "),
+        (("torchreid.yaml", "test.evaluate", "True", "output=a.yaml"), "output=a.yaml "),
+        (("--config-dir", "own", "torchreid.yaml", "output=a.yaml"), "own/experiment"),
     ],
 )
-def test_mistakes_of_the_command_are_named(arguments, words, reidlit, tmp_path):
-    (tmp_path / "theirs.yaml").write_text(OSNET)
+def test_invalid_arguments_raise(arguments, message, reidlit, tmp_path):
+    (tmp_path / "torchreid.yaml").write_text(OSNET)
     (tmp_path / "own").mkdir()
     result = reidlit("migrate", *arguments)
     assert result.status == 1
-    assert words in result.err
+    assert message in result.err
     assert result.out == ""
 
 
-def test_options_of_ones_own_are_known(reidlit, tmp_path):
+def test_custom_choices_are_found(reidlit, tmp_path):
     (tmp_path / "own" / "data").mkdir(parents=True)
     (tmp_path / "own" / "data" / "mine.yaml").write_text((CONFIG_DIR / "data" / "viper.yaml").read_text())
     result = reidlit(
         "migrate", "--config-dir", "own", "data.sources", "mine", "data.targets", "mine", "data.split_id", "4"
     )
     assert result.status == 0, result.err
-    words = shlex.split(result.out.replace("\\\n", " "), comments=True)
-    assert words[:4] == ["reidlit", "train", "--config-dir", str(tmp_path / "own")]
-    assert {"data=mine", "data.split_id=4"} <= set(words)
+    args = shlex.split(result.out.replace("\\\n", " "), comments=True)
+    assert args[:4] == ["reidlit", "train", "--config-dir", str(tmp_path / "own")]
+    assert {"data=mine", "data.split_id=4"} <= set(args)
 
 
 NASTY = [
@@ -537,7 +537,7 @@ NASTY = [
 
 
 @pytest.mark.parametrize("value", NASTY)
-def test_any_text_survives_hydra_and_the_shell(value):
+def test_special_characters_survive_hydra_and_shell(value):
     override = OverridesParser.create().parse_override
     line = f"k={format_override([value, 1, None, {'a': True}])}"
     assert shlex.split(quote(line)) == [line]
@@ -549,20 +549,20 @@ def test_any_text_survives_hydra_and_the_shell(value):
         assert [getattr(each, "text", each) for each in override(images).value()] == ["x.jpg", value]
 
 
-def test_the_shell_runs_nothing_but_the_command(migrate, tmp_path):
+def test_shell_runs_only_the_command(migrate, tmp_path):
     values = {"model.load_weights": "$(touch a)", "data.root": "it's `touch b`", "data.save_dir": "'; touch c #"}
-    words, _ = migrate(
+    args, _ = migrate(
         json.dumps({"data": {"transforms": ["$(touch d)"]}}), *(each for pair in values.items() for each in pair)
     )
-    found = OverridesParser.create().parse_overrides(words[2:])
-    told = {each.key_or_group: getattr(each.value(), "text", each.value()) for each in found}
-    assert [told[key] for key in ("weights", "data.root", "hydra.run.dir")] == list(values.values())
+    overrides = OverridesParser.create().parse_overrides(args[2:])
+    values_by_key = {each.key_or_group: getattr(each.value(), "text", each.value()) for each in overrides}
+    assert [values_by_key[key] for key in ("weights", "data.root", "hydra.run.dir")] == list(values.values())
     script = "reidlit() { printf '%s\\n' \"$@\"; }\n" + migrate.printed
-    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == words[1:]
-    assert [path.name for path in tmp_path.iterdir()] == ["theirs.yaml"]
+    process = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert process.stdout.splitlines() == args[1:]
+    assert [path.name for path in tmp_path.iterdir()] == ["torchreid.yaml"]
 
 
-def test_hydras_flags_keep_their_values():
-    words = ["a.jpg", "--config-dir", "own", "b.jpg", "-c", "job", "fpr=1"]
-    assert _named("verify", words) == ["--config-dir", "own", "-c", "job", "fpr=1", "images=[a.jpg,b.jpg]"]
+def test_hydra_flags_keep_their_values():
+    args = ["a.jpg", "--config-dir", "own", "b.jpg", "-c", "job", "fpr=1"]
+    assert _named("verify", args) == ["--config-dir", "own", "-c", "job", "fpr=1", "images=[a.jpg,b.jpg]"]

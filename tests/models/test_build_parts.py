@@ -1,4 +1,4 @@
-"""Every pooling, neck and classifier of conf/ fits into a model."""
+"""Models with every pooling, neck and classifier of conf/."""
 
 import pytest
 import torch
@@ -17,14 +17,14 @@ CASES = [
 
 
 class VectorNetwork(TimmNetwork):
-    """Ends in a vector itself, as `no_pool` wants it."""
+    """Network that returns a vector, as `no_pool` requires."""
 
     def forward(self, image):
         return super().forward(image).mean((2, 3))
 
 
 class TwoVectorNetwork(TimmNetwork):
-    """Ends in two."""
+    """Network that returns two vectors."""
 
     def forward(self, image):
         x = super().forward(image)
@@ -33,14 +33,14 @@ class TwoVectorNetwork(TimmNetwork):
 
 def spec(pool, neck, classifier):
     names = dict(zip(PARTS, (pool, neck, classifier), strict=True))
-    found = option("model", "resnet18") | {part: option(f"model/{part}", name) for part, name in names.items()}
+    spec_dict = option("model", "resnet18") | {part: option(f"model/{part}", name) for part, name in names.items()}
     if pool == "no_pool":
-        found["backbone"]["_target_"] = f"{__name__}.VectorNetwork"
-    return found | {"image_size": [64, 32]}
+        spec_dict["backbone"]["_target_"] = f"{__name__}.VectorNetwork"
+    return spec_dict | {"image_size": [64, 32]}
 
 
 def check(model):
-    """Shapes in both modes, and a finite gradient to every parameter that wants one."""
+    """Check shapes in both modes, and that all trainable parameters receive finite gradients."""
     branches = model.pool.num_branches
     pid = torch.arange(4)
     torch.manual_seed(0)
@@ -53,20 +53,20 @@ def check(model):
         assert [logits.shape for logits in output.logits] == [(4, 7)] * branches
     assert model.embed(image).shape == (4, model.embedding_size)
     sum(functional.cross_entropy(logits, pid) for logits in output.logits).backward()
-    wanted = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
-    assert [name for name, grad in wanted.items() if grad is None or not grad.isfinite().all()] == []
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    assert [name for name, grad in gradients.items() if grad is None or not grad.isfinite().all()] == []
 
 
 @pytest.mark.parametrize("names", CASES, ids="-".join)
-def test_parts_fit_each_other(names):
+def test_components_fit_together(names):
     check(build(spec(*names), num_classes=7))
 
 
 @pytest.mark.parametrize("shared", [[], ["neck", "classifier"]])
-def test_network_that_ends_in_several_vectors(shared):
-    found = spec("no_pool", "bnneck", "linear") | {"shared": shared}
-    found["backbone"]["_target_"] = f"{__name__}.TwoVectorNetwork"
-    found["pool"]["num_branches"] = 2
-    model = build(found, num_classes=7)
+def test_network_with_several_vectors(shared):
+    spec_dict = spec("no_pool", "bnneck", "linear") | {"shared": shared}
+    spec_dict["backbone"]["_target_"] = f"{__name__}.TwoVectorNetwork"
+    spec_dict["pool"]["num_branches"] = 2
+    model = build(spec_dict, num_classes=7)
     assert len(model.neck) == len(model.classifier) == (1 if shared else 2)
     check(model)

@@ -1,4 +1,4 @@
-"""What every option of conf/model promises, and that Torchreid's networks are Torchreid's, tensor for tensor."""
+"""Properties of all models in conf/model, and numerical agreement with Torchreid."""
 
 from copy import deepcopy
 
@@ -10,7 +10,7 @@ import reidlit
 from helpers.slow import FAST_MODELS, mostly_slow
 from reidlit.config import options
 
-TORCHREID = {  # parameters of the reference, without the classifier
+TORCHREID = {  # number of parameters in Torchreid, without the classifier
     "resnet18": 11_176_512,
     "resnet34": 21_284_672,
     "resnet50": 23_508_032,
@@ -62,28 +62,28 @@ TORCHREID = {  # parameters of the reference, without the classifier
     "osnet_ain_x0_25": 201_864,
 }
 UNREGISTERED = {"senet154": 113_039_984, "se_resnet152": 64_772_848, "nasnetamobile": 4_232_978}
-# Torchreid's come first: tests of one network then share its index, and pytest runs them one after the other.
+# Torchreid's names come first: tests of one network then have the same index and run one after the other.
 NAMES = [*TORCHREID, *UNREGISTERED, *sorted(set(options("model")) - {*TORCHREID, *UNREGISTERED})]
-# What a network is made for, where the small size of the others does not do.
+# Input sizes of networks with a fixed or minimum size; all others use the default of the fixture.
 SIZES = {"hacnn": (160, 64), "mudeep": (256, 128), "inceptionv4": (96, 96), "inceptionresnetv2": (96, 96)}
 CLASSES = 7
 
 
 @pytest.fixture(scope="module", params=mostly_slow(NAMES, FAST_MODELS))
 def network(request):
-    """The name of an option, its model and the size of its images; built once for all tests."""
+    """Name, model and image size of a choice of conf/model; built once for all tests."""
     size = SIZES.get(request.param, (64, 32))
     torch.manual_seed(0)
     return request.param, reidlit.build_model(request.param, num_classes=CLASSES, image_size=size), size
 
 
-def test_every_key_of_torchreid_is_an_option():
+def test_torchreid_models_exist():
     factory = pytest.importorskip("torchreid.reid.models").__model_factory
     assert set(factory) == set(TORCHREID)
     assert {*TORCHREID, *UNREGISTERED} <= set(options("model"))
 
 
-def test_output_is_the_same_in_train_and_eval(network):
+def test_output_types_are_equal_in_train_and_eval(network):
     _, model, size = network
     for mode in (True, False):
         output = model.train(mode)(torch.randn(2, 3, *size))
@@ -117,67 +117,66 @@ def test_state_dict_round_trip(network, tmp_path):
     assert all(torch.equal(tensor, loaded[key]) for key, tensor in model.state_dict().items())
 
 
-def test_uint8_is_normalised_inside(network):
+def test_uint8_images_are_normalized(network):
     _, model, size = network
     model.eval()
     image = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    normalised = (image / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    normalized = (image / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
     with torch.no_grad():
-        found, expected = model.embed(image), model.embed(normalised)
+        actual, expected = model.embed(image), model.embed(normalized)
     scale = max(1.0, float(expected.abs().max()))
-    torch.testing.assert_close(found / scale, expected / scale, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(actual / scale, expected / scale, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     "network", mostly_slow([*TORCHREID, *UNREGISTERED], FAST_MODELS & {*TORCHREID, *UNREGISTERED}), indirect=True
 )
-def test_parameter_count(network):
+def test_number_of_parameters(network):
     name, model, _ = network
     count = sum(p.numel() for key, p in model.named_parameters() if not key.startswith("classifier."))
     assert count == (TORCHREID | UNREGISTERED)[name]
 
 
 @pytest.mark.parametrize("network", mostly_slow(TORCHREID, FAST_MODELS & {*TORCHREID}), indirect=True)
-def test_same_embedding_and_logits_as_torchreid(network, torchreid_model, tmp_path):
-    name, ours, size = network
-    oracle = torchreid_model(name, CLASSES)
-    randomize(oracle)
+def test_embedding_and_logits_equal_torchreid(network, torchreid_model, tmp_path):
+    name, model, size = network
+    torchreid_network = torchreid_model(name, CLASSES)
+    randomize(torchreid_network)
     file = tmp_path / f"{name}.pth"
-    torch.save(oracle.state_dict(), file)
-    report = reidlit.load_weights(ours, file)
+    torch.save(torchreid_network.state_dict(), file)
+    report = reidlit.load_weights(model, file)
     file.unlink()
     assert (report.missing, report.unexpected, report.mismatched) == ((), (), {}), f"{name}: {report}"
     torch.manual_seed(1)
     image = torch.randn(3, 3, *size)
     with torch.no_grad():
-        expected, embedding = oracle.eval()(image), ours.eval().embed(image)
-        if name.startswith(
-            "pcb"
-        ):  # theirs lists the parts of a channel one after the other, ours the channels of a part
+        expected, embedding = torchreid_network.eval()(image), model.eval().embed(image)
+        if name.startswith("pcb"):
+            # Torchreid flattens (channel, part), reidlit (part, channel).
             expected = expected.unflatten(1, (2048, -1)).transpose(1, 2).flatten(1)
-            for module in (*oracle.modules(), *ours.modules()):
-                if isinstance(module, nn.Dropout):  # theirs drops out on the map of all parts, so the draws differ
+            for module in (*torchreid_network.modules(), *model.modules()):
+                if isinstance(module, nn.Dropout):  # applied to different shapes, so random masks would differ
                     module.p = 0.0
-        assert embedding.shape == (3, ours.embedding_size)
+        assert embedding.shape == (3, model.embedding_size)
         scale = max(1.0, float(expected.abs().max()))
         torch.testing.assert_close(embedding / scale, expected / scale, rtol=0, atol=1e-5)
-        # Statistics of three images amplify rounding, which differs between processors, so in double precision; but
-        # Torchreid's HACNN computes its regions in single precision.
+        # Batch statistics of three images amplify rounding errors, which differ between processors, so use double
+        # precision. Torchreid's HACNN computes its regions in single precision.
         dtype = torch.float32 if name == "hacnn" else torch.float64
         state = torch.get_rng_state()
-        expected = oracle.to(dtype).train()(image.to(dtype))
-        torch.set_rng_state(state)  # dropout draws the same
-        logits = ours.to(dtype).train()(image.to(dtype)).logits
+        expected = torchreid_network.to(dtype).train()(image.to(dtype))
+        torch.set_rng_state(state)  # so that dropout uses the same masks
+        logits = model.to(dtype).train()(image.to(dtype)).logits
     expected = expected if isinstance(expected, list | tuple) else [expected]
     assert len(logits) == len(expected)
-    for found, wanted in zip(logits, expected, strict=True):
-        scale = max(1.0, float(wanted.abs().max()))
-        torch.testing.assert_close(found / scale, wanted / scale, rtol=0, atol=2e-3 if name == "hacnn" else 1e-8)
+    for actual, target in zip(logits, expected, strict=True):
+        scale = max(1.0, float(target.abs().max()))
+        torch.testing.assert_close(actual / scale, target / scale, rtol=0, atol=2e-3 if name == "hacnn" else 1e-8)
 
 
 def randomize(model):
-    """Norms and biases that are not what every model starts with, so that a mix-up shows."""
+    """Give norms and biases random values, because default values would hide mix-ups."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.1, 0.1)
@@ -194,7 +193,7 @@ def test_last_stride_one_does_not_dilate():
     assert model.backbone(torch.zeros(1, 3, 64, 32)).shape == (1, 2048, 4, 2)
 
 
-def test_unknown_names_are_refused():
+def test_unknown_names_raise():
     with pytest.raises(ValueError, match="osnet_x1_0"):
         reidlit.build_model("osnet_x9", num_classes=2)
     with pytest.raises(ValueError, match="softmax_triplet"):

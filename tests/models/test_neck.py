@@ -1,4 +1,4 @@
-"""Necks and classifiers against plain loops."""
+"""Necks and classifiers, compared with plain loops."""
 
 import math
 
@@ -16,7 +16,7 @@ def vectors(size=6, dim=5):
 
 
 def batch_normed(x, weight, bias, eps=1e-5):
-    """Columns to mean `bias` and standard deviation `weight`, by plain loops."""
+    """Scale columns to mean `bias` and standard deviation `weight` with plain loops."""
     columns = []
     for column, scale, shift in zip(x.T.tolist(), weight.tolist(), bias.tolist(), strict=True):
         mean = sum(column) / len(column)
@@ -29,7 +29,7 @@ def dot(left, right):
     return sum(a * b for a, b in zip(left, right, strict=True))
 
 
-def test_no_neck_is_three_times_the_same():
+def test_no_neck_returns_its_input():
     x = vectors()
     neck = NoNeck(5)
     assert all(each is x for each in neck(x))
@@ -51,7 +51,7 @@ def test_fc_neck_is_linear_norm_and_relu():
     assert neck.num_features == neck.embedding_size == 3
 
 
-def test_bnneck_norms_what_the_classifier_reads():
+def test_bnneck_normalizes_only_bottleneck_and_embedding():
     x = vectors()
     neck = BNNeck(5)
     with torch.no_grad():
@@ -65,7 +65,7 @@ def test_bnneck_norms_what_the_classifier_reads():
 
 
 @pytest.mark.parametrize("mode", [True, False])
-def test_bnneck_embeds_before_or_after_the_norm(mode):
+def test_bnneck_embedding_is_before_or_after_norm(mode):
     x = vectors()
     before, after = (BNNeck(5, test).train(mode)(x) for test in ("before", "after"))
     assert before.embedding is before.feature
@@ -73,7 +73,7 @@ def test_bnneck_embeds_before_or_after_the_norm(mode):
     torch.testing.assert_close(before.bottleneck, after.bottleneck)
 
 
-def test_bnneck_norms_by_what_it_saw_in_training():
+def test_bnneck_uses_training_statistics_in_evaluation():
     x = vectors(64)
     neck = BNNeck(5)
     for _ in range(200):
@@ -92,8 +92,8 @@ def test_bnneck_has_no_bias():
 
 
 @pytest.mark.parametrize("make", [NoNeck, FCNeck])
-def test_normalized_embedding_has_length_one(make):
-    """It alone: the losses read the vector as it is."""
+def test_normalized_embedding_has_unit_length(make):
+    """Only the embedding is normalized; losses use the original vector."""
     x = vectors()
     torch.manual_seed(0)
     neck = make(5, normalized=True)
@@ -104,7 +104,7 @@ def test_normalized_embedding_has_length_one(make):
     assert (feature.norm(dim=1) - 1).abs().max() > 0.1
 
 
-def test_normalized_embedding_of_nothing_is_finite():
+def test_normalized_embedding_of_zeros_is_finite():
     x = torch.zeros(2, 5, requires_grad=True)
     embedding = NoNeck(5, normalized=True)(x).embedding
     embedding.sum().backward()
@@ -112,12 +112,12 @@ def test_normalized_embedding_of_nothing_is_finite():
     assert x.grad.isfinite().all()
 
 
-def test_bad_values_are_named():
-    with pytest.raises(ValueError, match=r"neck\.test='between' must be 'before' or 'after'"):
+def test_invalid_values_raise():
+    with pytest.raises(ValueError, match=r"neck\.test='between'"):
         BNNeck(5, test="between")
 
 
-def test_cosine_classifier_gives_cosines():
+def test_cosine_classifier_returns_cosines():
     x = vectors()
     classifier = CosineClassifier(5, 4)
     expected = [
@@ -127,7 +127,7 @@ def test_cosine_classifier_gives_cosines():
     torch.testing.assert_close(classifier(x).detach(), torch.tensor(expected))
 
 
-def test_cosines_lie_in_minus_one_to_one_whatever_the_lengths():
+def test_cosines_are_bounded_for_any_length():
     torch.manual_seed(0)
     classifier = CosineClassifier(64, 32)
     with torch.no_grad():
@@ -148,7 +148,7 @@ def test_cosines_are_fp32_under_autocast(dtype):
     torch.testing.assert_close(cosines, classifier(x.float()))
 
 
-def test_cosine_classifier_of_nothing_has_a_finite_gradient():
+def test_cosine_classifier_of_zeros_has_finite_gradient():
     classifier, x = CosineClassifier(5, 4), torch.zeros(2, 5, requires_grad=True)
     classifier(x).sum().backward()
     assert x.grad.isfinite().all()

@@ -1,4 +1,4 @@
-"""Poolings against plain loops."""
+"""Poolings, compared with plain loops."""
 
 import math
 from itertools import pairwise
@@ -17,7 +17,7 @@ def feature_map(height=6, width=4, low=0.1):
 
 
 def loops(x, reduce):
-    """`reduce` of the list of all values, for each image and channel."""
+    """Apply `reduce` to the list of all values of each image and channel."""
     return torch.tensor([[reduce(channel.flatten().tolist()) for channel in image] for image in x])
 
 
@@ -35,14 +35,14 @@ def mean(values):
         (GeM(0.5), lambda values: mean([math.sqrt(v) for v in values]) ** 2),
     ],
 )
-def test_pooling_is_the_formula(pool, reduce):
+def test_pooling_equals_formula(pool, reduce):
     x = feature_map()
     (vector,) = pool(x)
     assert pool.num_branches == 1
     torch.testing.assert_close(vector.detach(), loops(x, reduce))
 
 
-def test_gem_lies_between_the_mean_and_the_maximum():
+def test_gem_is_between_mean_and_maximum():
     x = feature_map()
     lowest, highest = x.mean((2, 3)), x.amax((2, 3))
     torch.testing.assert_close(GeM(1.0)(x)[0].detach(), lowest)
@@ -61,7 +61,7 @@ def test_gem_learns_its_power():
     assert pool.p.grad.item() == pytest.approx(rise.item() / 0.02, rel=1e-3)
 
 
-def test_gem_counts_what_has_no_power_as_eps():
+def test_gem_clamps_values_to_eps():
     x = torch.full((1, 2, 2, 2), -1.0, requires_grad=True)
     (vector,) = GeM(3.0, eps=1e-3)(x)
     torch.testing.assert_close(vector.detach(), torch.full((1, 2), 1e-3))
@@ -90,7 +90,7 @@ def test_stripes_that_do_not_divide_the_height_share_rows(height, parts):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("make", POOLINGS)
 def test_half_precision_stays_finite(make, dtype):
-    x = (1000 * feature_map(low=0.0).relu()).to(dtype)  # its third power is beyond fp16
+    x = (1000 * feature_map(low=0.0).relu()).to(dtype)  # its third power exceeds the range of fp16
     x[0, 0] = 0
     x.requires_grad_()
     with torch.autocast("cpu", dtype):
@@ -109,27 +109,27 @@ def test_gem_is_fp32_under_autocast():
     assert vector.dtype == torch.float32
 
 
-def test_no_pool_passes_what_it_is_given():
+def test_no_pool_returns_vectors_unchanged():
     one, two = torch.randn(2, 3), torch.randn(2, 3)
     assert NoPool()(one) == (one,)
     assert NoPool(2)((one, two)) == (one, two)
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "message"),
     [
         (lambda: GeM(0), r"pool\.p=0"),
         (lambda: GeM(eps=0), r"pool\.eps=0"),
         (lambda: Stripes(0), r"pool\.parts=0"),
     ],
 )
-def test_bad_values_are_named(make, words):
-    with pytest.raises(ValueError, match=words):
+def test_invalid_values_raise(make, message):
+    with pytest.raises(ValueError, match=message):
         make()
 
 
 @pytest.mark.parametrize("p", [1.0, 8.0, 60.0])
-def test_gem_stays_in_range_where_powers_would_not(p):
+def test_gem_stays_finite_with_large_powers(p):
     x = torch.stack([torch.zeros(2, 4, 2), torch.rand(2, 4, 2) * 1e4]).requires_grad_()
     pool = GeM(p)
     (pooled,) = pool(x)
@@ -140,6 +140,6 @@ def test_gem_stays_in_range_where_powers_would_not(p):
     torch.testing.assert_close(pooled[0], torch.full((2,), 1e-6))
 
 
-def test_vectors_must_be_as_many_as_branches():
-    with pytest.raises(ValueError, match=r"num_branches=3, but the backbone gives 2 vectors"):
+def test_number_of_vectors_must_match_branches():
+    with pytest.raises(ValueError, match=r"num_branches=3 .*\b2 vectors"):
         NoPool(3)((torch.ones(2, 4), torch.ones(2, 4)))

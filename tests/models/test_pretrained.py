@@ -1,4 +1,4 @@
-"""ImageNet weights that no library has, fetched from a file:// address instead of the network."""
+"""ImageNet weights that no library provides, read from file:// addresses instead of the internet."""
 
 import hashlib
 import re
@@ -16,14 +16,14 @@ NAMES = [name for name in options("model") if "weights" in option("model", name)
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """An empty folder for what PyTorch downloads."""
+    """Empty folder for PyTorch's downloads."""
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
     return tmp_path / "hub"
 
 
 @pytest.fixture
 def publish(tmp_path, monkeypatch):
-    """Puts tensors where the table says that a name's weights lie."""
+    """Function that saves tensors and makes them the published weights of a name."""
 
     def put(name, tensors, digest=None, **fields):
         file = tmp_path / f"{name}-published.pth"
@@ -38,63 +38,63 @@ def publish(tmp_path, monkeypatch):
 
 
 def imagenet_file(torchreid_model, name="osnet_x0_25"):
-    """As published: Torchreid's names behind DataParallel's prefix, and a classifier of 1000 classes."""
+    """Return published weights: Torchreid's names with DataParallel's prefix, and a classifier of 1000 classes."""
     state = torchreid_model(name, num_classes=1000).state_dict()
     return {f"module.{key}": tensor for key, tensor in state.items()}
 
 
-def test_weights_are_fetched_once_and_loaded_whole(home, publish, torchreid_model):
+def test_weights_are_downloaded_once_and_loaded(home, publish, torchreid_model):
     tensors = imagenet_file(torchreid_model)
     file = publish("osnet_x0_25", tensors, digest="true")
     model = reidlit.build_model("osnet_x0_25", num_classes=5, pretrained=True)
     torch.testing.assert_close(model.backbone.conv1.conv.weight, tensors["module.conv1.conv.weight"])
     torch.testing.assert_close(model.neck[0][0].weight, tensors["module.fc.0.weight"])
     assert model.classifier[0].weight.shape == (5, 512)
-    file.unlink()  # now only the fetched one is left
+    file.unlink()  # only the downloaded copy remains
     again = reidlit.build_model("osnet_x0_25", num_classes=5, pretrained=True)
     assert torch.equal(again.backbone.conv1.conv.weight, model.backbone.conv1.conv.weight)
     assert [path.name for path in (home / "checkpoints").iterdir()] == ["osnet_x0_25_imagenet.pth"]
 
 
 @pytest.mark.usefixtures("home")
-def test_the_normalisation_of_the_weights_is_taken_over(publish, torchreid_model):
+def test_normalization_of_weights_is_used(publish, torchreid_model):
     publish("osnet_x0_25", imagenet_file(torchreid_model), mean=(0.5, 0.5, 0.5), std=(0.25, 0.5, 1.0))
     model = reidlit.build_model("osnet_x0_25", num_classes=5, pretrained=True)
     assert model.mean.flatten().tolist() == [0.5, 0.5, 0.5]
     assert model.std.flatten().tolist() == [0.25, 0.5, 1.0]
 
 
-def test_a_file_of_another_content_is_refused_and_not_kept(home, publish, torchreid_model):
+def test_checksum_mismatch_raises_and_removes_file(home, publish, torchreid_model):
     publish("osnet_x0_25", imagenet_file(torchreid_model), digest="00000000")
-    with pytest.raises(ValueError, match=r"cannot be fetched .*hash"):
+    with pytest.raises(ValueError, match=r"pretrained=True.*'osnet_x0_25'.*00000000"):
         reidlit.build_model("osnet_x0_25", num_classes=5, pretrained=True)
     assert list((home / "checkpoints").iterdir()) == []
 
 
 @pytest.mark.usefixtures("home")
-def test_a_partial_match_is_an_error(publish, torchreid_model):
+def test_incomplete_weights_raise(publish, torchreid_model):
     tensors = imagenet_file(torchreid_model)
     del tensors["module.conv4.1.conv3.bn.running_mean"]
     publish("osnet_x0_25", tensors)
-    with pytest.raises(ValueError, match=r"does not hold all(.|\n)*conv4\.1\.conv3\.bn\.running_mean"):
+    with pytest.raises(ValueError, match=r"pretrained=True(.|\n)*conv4\.1\.conv3\.bn\.running_mean"):
         reidlit.build_model("osnet_x0_25", num_classes=5, pretrained=True)
 
 
-def test_without_a_network_it_says_what_to_do(home, monkeypatch):
+def test_failed_download_names_address_and_file(home, monkeypatch):
     source = pretrained.SOURCES["osnet_x0_25"]._replace(url="file:///nowhere/osnet.pth")
     monkeypatch.setitem(pretrained.SOURCES, "osnet_x0_25", source)
-    with pytest.raises(ValueError, match="put the file at") as error:
+    with pytest.raises(ValueError, match=r"pretrained=True.*file:///nowhere/osnet\.pth") as error:
         reidlit.build_model("osnet_x0_25", num_classes=5, pretrained=True)
     assert str(home / "checkpoints" / "osnet_x0_25_imagenet.pth") in str(error.value)
 
 
-def test_networks_without_published_weights_say_so():
+def test_networks_without_published_weights_raise():
     for name in ("hacnn", "mudeep"):
-        with pytest.raises(ValueError, match="no ImageNet weights are known"):
+        with pytest.raises(ValueError, match=r"pretrained=True.*reidlit\.models"):
             reidlit.build_model(name, num_classes=2, pretrained=True)
 
 
-def test_every_name_in_a_config_is_in_the_table():
+def test_every_name_in_conf_is_in_table():
     named = {option("model", name)["weights"] for name in NAMES}
     assert named == set(pretrained.SOURCES)
 
@@ -108,7 +108,7 @@ def test_table(name):
     assert len(source.mean) == len(source.std) == 3
 
 
-def test_names_of_fast_reid_load(tmp_path):
+def test_fast_reid_weights_load(tmp_path):
     model = reidlit.build_model("timm/resnet18", num_classes=4)
     network = model.backbone.network
     tensors = {f"backbone.{key}": torch.rand_like(value) for key, value in network.state_dict().items() if value.ndim}
@@ -117,7 +117,7 @@ def test_names_of_fast_reid_load(tmp_path):
     torch.save({"model": tensors}, tmp_path / "model_best.pth")
     report = reidlit.load_weights(model, tmp_path / "model_best.pth")
     assert not report.unexpected
-    assert {name.split(".")[0] for name in report.missing} == {"neck"}  # its bias and statistics
+    assert {name.split(".")[0] for name in report.missing} == {"neck"}  # bias and statistics of its batch norm
     assert isinstance(model.neck[0].bn, nn.BatchNorm1d)
     torch.testing.assert_close(model.neck[0].bn.weight.detach(), tensors["heads.bottleneck.0.weight"])
     torch.testing.assert_close(network.layer4[1].conv2.weight.detach(), tensors["backbone.layer4.1.conv2.weight"])

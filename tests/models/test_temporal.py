@@ -1,4 +1,4 @@
-"""Pooling over time: each option of conf/model/temporal on whole models."""
+"""Temporal pooling: each choice of conf/model/temporal in complete models."""
 
 import pytest
 import torch
@@ -23,26 +23,26 @@ def clips(count=2, length=4):
 
 
 @pytest.mark.parametrize("temporal", OPTIONS)
-def test_a_clip_of_one_frame_is_an_image(temporal):
+def test_clip_of_one_frame_equals_image(temporal):
     network, image = model(temporal), clips()
     assert torch.allclose(network.embed(image[:, :1]), network.embed(image[:, 0]), atol=1e-6)
 
 
 @pytest.mark.parametrize("temporal", OPTIONS)
 @torch.no_grad()
-def test_what_fills_a_clip_up_counts_for_nothing(temporal):
+def test_padding_frames_are_ignored(temporal):
     network, image = disturbed(model(temporal)), clips()
-    filled = torch.cat([image, image.flip(0)[:, :2]], dim=1)
-    real = torch.tensor([[True] * 4 + [False] * 2] * 2)
-    assert torch.allclose(network.embed(filled, frame_mask=real), network.embed(image), rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(network.embed(filled), network.embed(image), atol=1e-3)
-    every = torch.ones(2, 4, dtype=torch.bool)
-    assert torch.allclose(network.embed(image, frame_mask=every), network.embed(image), rtol=1e-4, atol=1e-4)
+    padded = torch.cat([image, image.flip(0)[:, :2]], dim=1)
+    frame_mask = torch.tensor([[True] * 4 + [False] * 2] * 2)
+    assert torch.allclose(network.embed(padded, frame_mask=frame_mask), network.embed(image), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(network.embed(padded), network.embed(image), atol=1e-3)
+    all_frames = torch.ones(2, 4, dtype=torch.bool)
+    assert torch.allclose(network.embed(image, frame_mask=all_frames), network.embed(image), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("temporal", LEARNED)
 @torch.no_grad()
-def test_what_is_learned_starts_as_the_mean_and_moves_away(temporal):
+def test_learned_pooling_starts_as_mean(temporal):
     image = clips()
     mean = model("average").embed(image)
     assert torch.allclose(model(temporal).embed(image), mean, atol=1e-5)
@@ -50,7 +50,7 @@ def test_what_is_learned_starts_as_the_mean_and_moves_away(temporal):
 
 
 def disturbed(network):
-    """What is learned, as after a training."""
+    """Add noise to the learned weights, as if the model were trained."""
     torch.manual_seed(1)
     for parameter in network.temporal.parameters():
         parameter.data += torch.randn_like(parameter) * 0.3
@@ -58,14 +58,14 @@ def disturbed(network):
 
 
 @torch.no_grad()
-def test_pooled_embeddings_are_those_of_the_frames():
-    """As Torchreid's video engines pool: so an image model's weights score as they do there."""
+def test_frame_pooling_pools_embeddings_of_frames():
+    """Torchreid's video engines pool in the same way, so image models reach the same metrics."""
     image = clips()
     for name in ("osnet_x0_25", "pcb_p4"):
-        each = model("average", name).embed(image.flatten(0, 1)).view(2, 4, -1)
-        assert torch.allclose(model("frame_average", name).embed(image), each.mean(1), atol=1e-5)
-        assert torch.allclose(model("frame_max", name).embed(image), each.amax(1), atol=1e-5)
-    # osnet's neck ends in a ReLU, so that its place matters
+        frames = model("average", name).embed(image.flatten(0, 1)).view(2, 4, -1)
+        assert torch.allclose(model("frame_average", name).embed(image), frames.mean(1), atol=1e-5)
+        assert torch.allclose(model("frame_max", name).embed(image), frames.amax(1), atol=1e-5)
+    # The neck of OSNet ends in a ReLU, so pooling before and after it differs.
     osnet = [model(name, "osnet_x0_25").embed(image) for name in ("average", "frame_average")]
     assert not torch.allclose(*osnet, atol=1e-4)
 
@@ -83,7 +83,7 @@ def test_output_and_gradient(temporal, name):
     assert without == []
 
 
-def test_weights_of_an_image_model_load(tmp_path):
+def test_weights_of_image_model_load(tmp_path):
     from reidlit.models.weights import load_weights
 
     torch.save(model("average").state_dict(), tmp_path / "image.pth")

@@ -1,4 +1,4 @@
-"""Weight files: every form that is met, and every one that must be refused."""
+"""Weight files: supported formats and invalid files."""
 
 import pickle
 from pathlib import Path
@@ -16,8 +16,8 @@ def model():
     return reidlit.build_model("osnet_x0_25", num_classes=20)
 
 
-def test_training_file_of_torchreid(model, tmp_path, torchreid_model):
-    """Theirs hold `module.` prefixes and a NumPy scalar, which weights-only loading refuses by default."""
+def test_torchreid_training_file(model, tmp_path, torchreid_model):
+    """Such files contain `module.` prefixes and a NumPy scalar, which weights-only loading rejects by default."""
     theirs = torchreid_model("osnet_x0_25")
     state = {f"module.{name}": tensor for name, tensor in theirs.state_dict().items()}
     content = {"state_dict": state, "epoch": 60, "rank1": np.float64(0.912), "optimizer": {"state": {}}}
@@ -30,7 +30,7 @@ def test_training_file_of_torchreid(model, tmp_path, torchreid_model):
 
 
 def test_numpy_scalar_written_by_numpy_1(tmp_path):
-    """NumPy renamed the module that rebuilds its scalars; files from before must load too."""
+    """NumPy 2 renamed the module that creates scalars; older files must load too."""
     torch.save({"rank1": np.float64(0.5)}, tmp_path / "new.pth")
     renamed = (tmp_path / "new.pth").read_bytes()
     assert b"numpy._core.multiarray" in renamed
@@ -56,50 +56,52 @@ def _numpy_1_pickle():
     return Module
 
 
-def test_other_classifier_is_reported_and_left_alone(model, tmp_path, torchreid_model):
+def test_other_classifier_is_reported_and_not_loaded(model, tmp_path, torchreid_model):
     torch.save(torchreid_model("osnet_x0_25", num_classes=5).state_dict(), tmp_path / "w.pth")
     before = model.classifier[0].weight.clone()
     report = reidlit.load_weights(model, tmp_path / "w.pth")
     assert report.embeds
     assert report.mismatched["classifier.0.weight"] == ((5, 512), (20, 512))
-    assert "(5, 512) there and (20, 512) here" in str(report)
+    assert "classifier.0.weight" in str(report)
+    assert "(5, 512)" in str(report)
+    assert "(20, 512)" in str(report)
     assert torch.equal(model.classifier[0].weight, before)
 
 
 @pytest.mark.parametrize("other", ["osnet_x1_0", "resnet50"])
-def test_another_architecture_is_refused_and_changes_nothing(other, model, tmp_path, torchreid_model):
+def test_other_architecture_raises_and_changes_nothing(other, model, tmp_path, torchreid_model):
     torch.save(torchreid_model(other).state_dict(), tmp_path / "w.pth")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(ValueError, match="another architecture"):
+    with pytest.raises(ValueError, match=r"w\.pth .*\b\d+ of \d+"):
         reidlit.load_weights(model, tmp_path / "w.pth")
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_missing_file_is_an_error(model):
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.pth does not exist"):
+def test_missing_file_raises(model):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.pth"):
         reidlit.load_weights(model, "nowhere.pth")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a weight file", b"PK\x03\x04 cut short"])
-def test_damaged_file_is_an_error(content, model, tmp_path):
+def test_damaged_file_raises(content, model, tmp_path):
     (tmp_path / "bad.pth").write_bytes(content)
-    with pytest.raises(ValueError, match=r"bad\.pth is not a readable weight file"):
+    with pytest.raises(ValueError, match=r"bad\.pth"):
         reidlit.load_weights(model, tmp_path / "bad.pth")
 
 
-def test_file_without_tensors_is_an_error(model, tmp_path):
+def test_file_without_tensors_raises(model, tmp_path):
     torch.save({"state_dict": {}, "epoch": 3}, tmp_path / "empty.pth")
-    with pytest.raises(ValueError, match="holds no named tensors"):
+    with pytest.raises(ValueError, match=r"empty\.pth .*'state_dict'"):
         reidlit.load_weights(model, tmp_path / "empty.pth")
 
 
-def test_code_in_a_file_never_runs(model, tmp_path):
+def test_code_in_file_is_not_run(model, tmp_path):
     class Payload:
         def __reduce__(self):
             return Path.touch, (tmp_path / "ran",)
 
     for name, save in (("zip.pth", torch.save), ("raw.pth", lambda obj, path: path.write_bytes(pickle.dumps(obj)))):
         save({"state_dict": Payload()}, tmp_path / name)
-        with pytest.raises(ValueError, match="could run code"):
+        with pytest.raises(ValueError, match=rf"{name}\b"):
             reidlit.load_weights(model, tmp_path / name)
     assert not (tmp_path / "ran").exists()

@@ -1,4 +1,4 @@
-"""Re-identification models: any backbone, pooling, neck and classifier behind one contract."""
+"""Re-identification models: backbone, pooling, neck and classifier in one interface."""
 
 from reidlit.models.build import build_model
 from reidlit.models.model import ReIDModel

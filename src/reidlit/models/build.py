@@ -1,4 +1,4 @@
-"""Build a model from its name, or from the spec that a config or a checkpoint holds."""
+"""Construction of models from names and specs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,22 +20,30 @@ def build_model(
     pretrained: bool = False,
     image_size: Sequence[int] | None = None,
 ) -> ReIDModel:
-    """Build a model of conf/model, or any of timm's.
+    """Build a model from its name.
 
     Args:
-        name: an option of conf/model, e.g. `osnet_x1_0`, or `timm/<name>`, e.g. `timm/convnext_tiny`.
-        num_classes: how many identities the classifier tells apart.
-        loss: one of conf/loss. Torchreid's models return other things for other losses; these always return a
-            `ReIDOutput`, which every loss can read, so the name is only checked.
-        pretrained: whether the backbone starts from ImageNet weights.
-        image_size: height and width in pixels, for networks that are made for one size; by default that of conf/model,
-            256 x 128 for most.
+        name: A choice of conf/model such as `osnet_x1_0`, or `timm/<name>` for any timm network, for example
+            `timm/convnext_tiny`.
+        num_classes: Number of training identities.
+        loss: A choice of conf/loss. All models return a `ReIDOutput`, which every loss accepts, so the name is only
+            checked. The argument exists for compatibility with Torchreid.
+        pretrained: Whether to load ImageNet weights into the backbone.
+        image_size: Height and width in pixels, for networks with a fixed input size. Default: the size in conf/model,
+            usually 256 x 128.
 
     Raises:
-        ValueError: if there is no such model or loss, or its weights cannot be had.
+        ValueError: If the model or loss does not exist, or its ImageNet weights are not available.
+
+    Example:
+        >>> import torch
+        >>> from reidlit import build_model
+        >>> model = build_model("osnet_x0_25", num_classes=751).eval()
+        >>> model.embed(torch.zeros(2, 3, 256, 128)).shape
+        torch.Size([2, 512])
     """
-    if loss not in (known := options("loss")):
-        raise ValueError(f"loss={loss!r} does not exist. Options: {', '.join(known)}.")
+    if loss not in (losses := options("loss")):
+        raise ValueError(f"loss={loss!r} does not exist: must be one of {', '.join(losses)}.")
     spec = option("model", "timm" if name.startswith(TIMM) else name)
     if name.startswith(TIMM):
         spec["backbone"]["name"] = name.removeprefix(TIMM)
@@ -60,27 +68,26 @@ def assemble(
     std: Sequence[float] | None = None,
     temporal: Spec | None = None,
 ) -> ReIDModel:
-    """Build the parts from their specs, each to the size of the one before.
+    """Build a model from the specs of its components.
 
     Args:
-        num_classes: how many identities the classifier tells apart.
-        backbone: builds a network with `num_features`. Is given `pretrained` where it takes that, which means that its
-            library has the weights, and `image_size` where it takes that.
-        pool: builds the pooling.
-        neck: builds the neck of each branch; is given `in_features`.
-        classifier: builds the classifier of each branch; is given `in_features` and `num_classes`.
-        pretrained: whether the backbone starts from ImageNet weights.
-        weights: the name of these weights in `reidlit.models.pretrained`, where no library has them.
-        image_size: height and width of the images in pixels.
-        shared: which of "neck" and "classifier" is one for all branches.
-        mean: of the images that the weights were trained on; by default that of ImageNet, or what belongs to the
-            pretrained weights.
-        std: likewise.
-        temporal: builds the pooling over the frames of a tracklet, by default the mean; is given `in_features` where it
-            takes that.
+        num_classes: Number of training identities.
+        backbone: Spec of a network with `num_features`. It receives `pretrained` and `image_size` if the spec has these
+            keys; `pretrained` means that a library provides the weights.
+        pool: Spec of the pooling.
+        neck: Spec of the neck of each branch; it receives `in_features`.
+        classifier: Spec of the classifier of each branch; it receives `in_features` and `num_classes`.
+        pretrained: Whether to load ImageNet weights into the backbone.
+        weights: Name of these weights in `reidlit.models.pretrained`, if no library provides them.
+        image_size: Height and width of the images in pixels.
+        shared: Components, "neck" or "classifier", that all branches share.
+        mean: Mean of the images per channel, in [0, 1]. Default: that of the pretrained weights, or of ImageNet.
+        std: Standard deviation of the images per channel. Default: that of the pretrained weights, or of ImageNet.
+        temporal: Spec of the pooling over the frames of a tracklet; it receives `in_features` if it accepts that.
+            Default: the mean.
 
     Raises:
-        ValueError: if a spec does not fit, or weights are asked for where none are known.
+        ValueError: If a spec is invalid, or pretrained weights are not available.
     """
     _check(num_classes, backbone, pretrained, weights, shared)
     network = _build_backbone(backbone, image_size, pretrained and weights is None)
@@ -91,28 +98,30 @@ def assemble(
     count = 1 if "classifier" in shared else branches
     bottleneck = necks[0].num_features
     classifiers = [build(classifier, in_features=bottleneck, num_classes=num_classes) for _ in range(count)]
-    over_time = None if temporal is None else build(temporal, **accepts(temporal, {"in_features": size}))
-    own_mean, own_std = getattr(network, "mean", Backbone.mean), getattr(network, "std", Backbone.std)
-    model = ReIDModel(network, pooling, necks, classifiers, mean or own_mean, std or own_std, over_time)
+    temporal_pooling = None if temporal is None else build(temporal, **accepts(temporal, {"in_features": size}))
+    default_mean, default_std = getattr(network, "mean", Backbone.mean), getattr(network, "std", Backbone.std)
+    model = ReIDModel(network, pooling, necks, classifiers, mean or default_mean, std or default_std, temporal_pooling)
     if pretrained and weights is not None:
         load_pretrained(model, weights, mean, std)
     return model
 
 
 def _check(num_classes: int, backbone: Spec, pretrained: bool, weights: str | None, shared: Sequence[str]) -> None:
-    """Report mistakes before anything is built."""
+    """Check arguments before building anything."""
     if num_classes < 1:
-        raise ValueError(f"num_classes={num_classes} must be 1 or more.")
+        raise ValueError(f"num_classes={num_classes} is invalid: must be at least 1.")
     if unknown := set(shared) - {"neck", "classifier"}:
-        raise ValueError(f"shared={list(shared)} names {sorted(unknown)}; it may name 'neck' and 'classifier'.")
+        raise ValueError(
+            f"shared={list(shared)} contains unknown components {sorted(unknown)}: allowed are 'neck' and 'classifier'."
+        )
     if pretrained and weights is None and "pretrained" not in backbone:
         raise ValueError(
-            f"pretrained=True: no ImageNet weights are known for {backbone[TARGET]}. "
-            "Give a file with weights=<file>, or set pretrained=False."
+            f"pretrained=True: no ImageNet weights are available for {backbone[TARGET]}. "
+            "Set pretrained=False, or load a weight file (weights=<file> or reidlit.load_weights)."
         )
 
 
 def _build_backbone(spec: Spec, image_size: Sequence[int], pretrained: bool) -> Any:
-    """Build a `Backbone`; only some have a size or weights of their own."""
+    """Build a backbone, passing image size and pretraining only if its spec has these keys."""
     offered = {"image_size": list(image_size), "pretrained": pretrained}
     return build({**spec, **{key: value for key, value in offered.items() if key in spec}})

@@ -1,4 +1,4 @@
-"""From a bottleneck to one logit a training identity."""
+"""Classifiers, which map bottleneck vectors to logits of training identities."""
 
 import torch
 from torch import Tensor, nn
@@ -8,12 +8,12 @@ from reidlit.models.layers import initialize
 
 
 class LinearClassifier(nn.Linear):
-    """A linear layer, initialised N(0, 0.01).
+    """Linear layer, initialized from N(0, 0.01).
 
     Args:
-        in_features: size of the bottleneck.
-        num_classes: how many identities.
-        bias: whether it has a bias; behind a BNNeck it has none.
+        in_features: Size of the bottleneck.
+        num_classes: Number of training identities.
+        bias: Whether to add a bias. A classifier after a BNNeck has none.
     """
 
     def __init__(self, in_features: int, num_classes: int, bias: bool = True) -> None:
@@ -22,13 +22,13 @@ class LinearClassifier(nn.Linear):
 
 
 class CosineClassifier(nn.Module):
-    """The cosine between the bottleneck and a learned direction of each identity; margin losses go on from there.
+    """Cosine similarity between the bottleneck and a learned direction per identity, for margin losses.
 
     Source: Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition", CVPR 2018.
 
     Args:
-        in_features: size of the bottleneck.
-        num_classes: how many identities.
+        in_features: Size of the bottleneck.
+        num_classes: Number of training identities.
     """
 
     def __init__(self, in_features: int, num_classes: int) -> None:
@@ -37,6 +37,6 @@ class CosineClassifier(nn.Module):
         nn.init.xavier_uniform_(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, D) -> cosines (B, num_classes), in fp32, which margins need."""
+        """Return cosines (B, num_classes) of vectors (B, D), in fp32 because margin losses need the precision."""
         with torch.autocast(x.device.type, enabled=False):
             return functional.linear(functional.normalize(x.float()), functional.normalize(self.weight.float()))

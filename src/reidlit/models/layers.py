@@ -1,4 +1,4 @@
-"""Pieces that several networks share."""
+"""Layers and checks that several networks share."""
 
 from collections.abc import Sequence
 
@@ -6,15 +6,16 @@ from torch import nn
 
 
 def conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
-    """A same-padded convolution without bias, and its batch norm."""
+    """Return a same-padded convolution without bias and its batch norm."""
     conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False)
     return conv, nn.BatchNorm2d(out_channels)
 
 
 def initialize(module: nn.Module) -> None:
-    """Initialise every layer in place as the re-ID baselines do.
+    """Initialize all layers of a module in place like the re-ID baselines.
 
-    Convolutions Kaiming-normal by fan-out, norms one and zero, linear layers N(0, 0.01), biases zero.
+    Convolutions are Kaiming-normal (fan-out), norms have weight one and bias zero, linear layers are drawn from
+    N(0, 0.01), and all other biases are zero.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
@@ -29,18 +30,18 @@ def initialize(module: nn.Module) -> None:
 
 
 def require_size(network: str, image_size: Sequence[int], only: Sequence[int]) -> None:
-    """Refuse images that a network is not made for.
+    """Check that images have the only size that a network supports.
 
     Args:
-        network: its name.
-        image_size: height and width in pixels.
-        only: the size that it is made for.
+        network: Name of the network for the message.
+        image_size: Height and width in pixels.
+        only: Supported height and width in pixels.
 
     Raises:
-        ValueError: if the two differ.
+        ValueError: If the sizes differ.
     """
     if tuple(image_size) != tuple(only):
         raise ValueError(
-            f"image_size={' x '.join(map(str, image_size))}: {network} takes {only[0]} x {only[1]} only. "
-            f"Give data.height={only[0]} data.width={only[1]}."
+            f"image_size={' x '.join(map(str, image_size))} is invalid: {network} requires {only[0]} x {only[1]}. "
+            f"Set image_size=[{only[0]}, {only[1]}], or data.height={only[0]} data.width={only[1]} on the command line."
         )

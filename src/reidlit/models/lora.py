@@ -1,4 +1,4 @@
-"""Low-rank adaptation: a large network stays as it is, and small additions to its linear layers are trained.
+"""Low-rank adaptation of frozen networks.
 
 Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022.
 """
@@ -13,14 +13,14 @@ ATTENTION = ("qkv", "q", "k", "v", "q_proj", "k_proj", "v_proj", "kv", "proj")
 
 
 class LoRALinear(nn.Linear):
-    """A linear layer whose weight is fixed, plus a trained product of two thin matrices.
+    """Linear layer with frozen weight and a trainable low-rank update.
 
-    Weight and bias keep their names, so that files of the plain network fit.
+    Weight and bias keep their names, so that weights of the original network can be loaded.
 
     Args:
-        linear: the layer; its weight and bias are taken over and frozen.
-        rank: the inner size of the product.
-        alpha: the product is scaled by alpha / rank.
+        linear: Original layer; its weight and bias are reused and frozen.
+        rank: Rank of the update.
+        alpha: Scale of the update; the product is multiplied by `alpha / rank`.
     """
 
     def __init__(self, linear: nn.Linear, rank: int, alpha: float) -> None:
@@ -28,17 +28,17 @@ class LoRALinear(nn.Linear):
         self.weight, self.bias = linear.weight, linear.bias
         self.requires_grad_(False)
         self.down = nn.Parameter(self.weight.new_empty(rank, linear.in_features))
-        self.up = nn.Parameter(self.weight.new_zeros(linear.out_features, rank))  # so that it starts as the layer
+        self.up = nn.Parameter(self.weight.new_zeros(linear.out_features, rank))  # zero, so the initial update is zero
         self.scale = alpha / rank
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        addition = functional.linear(functional.linear(x, self.down), self.up)
-        return super().forward(x) + self.scale * addition
+        update = functional.linear(functional.linear(x, self.down), self.up)
+        return super().forward(x) + self.scale * update
 
     def merged(self) -> nn.Linear:
-        """A plain layer with the addition in its weight: the same function, at a plain layer's cost."""
+        """Return an equivalent linear layer with the update added to its weight."""
         linear = nn.Linear(self.in_features, self.out_features, self.bias is not None, device="meta")
         merged = self.weight.detach() + self.scale * self.up.detach() @ self.down.detach()
         linear.weight, linear.bias = nn.Parameter(merged, requires_grad=False), self.bias
@@ -46,30 +46,31 @@ class LoRALinear(nn.Linear):
 
 
 def add_lora(network: nn.Module, rank: int = 8, alpha: float | None = None, targets: Sequence[str] = ATTENTION) -> None:
-    """Freeze a network and put `LoRALinear` in the place of some of its linear layers; norms go on training.
+    """Freeze a network in place and replace linear layers by `LoRALinear`. Norm layers stay trainable.
 
     Args:
-        network: changed in place.
-        rank: of the additions.
-        alpha: their scale times the rank; the rank by default.
-        targets: the last part of the names of the layers, e.g. `qkv`, `fc1`.
+        network: Network to modify.
+        rank: Rank of the updates.
+        alpha: Scale of the updates; see `LoRALinear`. Default: `rank`.
+        targets: Last components of the names of the layers to replace, for example `qkv` or `fc1`.
 
     Raises:
-        ValueError: if the rank is not positive, no layer has such a name, or the network never calls one that has.
+        ValueError: If `rank` is not positive, no layer matches `targets`, or the network bypasses a matching layer.
     """
     if rank < 1:
-        raise ValueError(f"lora.rank={rank} must be 1 or more.")
+        raise ValueError(f"lora.rank={rank} is invalid: must be at least 1.")
     linears = {
         name: module
         for name, module in network.named_modules()
         if isinstance(module, nn.Linear) and name.rpartition(".")[2] in targets
     }
     if not linears:
-        raise ValueError(f"lora.targets={list(targets)}: no linear layer of the network has such a name.")
+        raise ValueError(f"lora.targets={list(targets)} does not match any linear layer of the network.")
     if bypassed := [name for name in linears if _bypassed(network, name)]:
         raise ValueError(
-            f"lora.targets={list(targets)}: the network reads the weight of {bypassed[0]} without calling the layer, so an "
-            f"addition would do nothing. Leave {bypassed[0].rpartition('.')[2]!r} out, e.g. lora.targets=[proj]."
+            f"lora.targets={list(targets)} is invalid: the network reads the weight of {bypassed[0]} without calling "
+            f"the layer, so LoRA would have no effect. Remove {bypassed[0].rpartition('.')[2]!r}, for example use "
+            "lora.targets=[proj]."
         )
     network.requires_grad_(False)
     for module in network.modules():
@@ -81,7 +82,10 @@ def add_lora(network: nn.Module, rank: int = 8, alpha: float | None = None, targ
 
 
 def _bypassed(network: nn.Module, name: str) -> bool:
-    """Whether a layer is one that PyTorch's attention, or timm's BEiT, EVA and Swin v2, only take the weight of."""
+    """Return True if the network reads the weight of a layer without calling it.
+
+    This applies to attention layers of PyTorch, and of BEiT, EVA and Swin v2 in timm.
+    """
     parent, _, last = name.rpartition(".")
     attention = network.get_submodule(parent)
     if isinstance(attention, nn.MultiheadAttention):
@@ -90,7 +94,7 @@ def _bypassed(network: nn.Module, name: str) -> bool:
 
 
 def merge_lora(module: nn.Module) -> None:
-    """Put plain linear layers in the place of all `LoRALinear` below a module, as for export."""
+    """Replace every `LoRALinear` in a module by an equivalent linear layer, for example before export."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, LoRALinear):

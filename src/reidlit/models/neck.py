@@ -1,6 +1,6 @@
-"""Between the pooled vector and the classifier, for each branch of a model.
+"""Necks, which connect the pooled vector of a branch to its classifier.
 
-A neck has `num_features`, what the classifier reads, and `embedding_size`, what is compared at test time.
+A neck has `num_features`, the input size of the classifier, and `embedding_size`, the size of the embedding.
 """
 
 from typing import ClassVar, NamedTuple
@@ -12,12 +12,12 @@ from reidlit.models.layers import initialize
 
 
 class NeckOutput(NamedTuple):
-    """What a neck makes of a vector (B, C).
+    """Output of a neck.
 
     Attributes:
-        embedding: (B, E) what is compared at test time.
-        feature: (B, F) what metric losses read.
-        bottleneck: (B, D) what the classifier reads.
+        embedding: Vector (B, E) that is compared at test time.
+        feature: Vector (B, F) for metric losses.
+        bottleneck: Vector (B, D) for the classifier.
     """
 
     embedding: Tensor
@@ -26,11 +26,11 @@ class NeckOutput(NamedTuple):
 
 
 class NoNeck(nn.Module):
-    """The pooled vector as it is.
+    """Identity neck: the pooled vector serves as embedding, feature and bottleneck.
 
     Args:
-        in_features: size of the vector.
-        normalized: whether the embedding is scaled to unit length.
+        in_features: Size of the pooled vector.
+        normalized: Whether to scale the embedding to unit length.
     """
 
     def __init__(self, in_features: int, normalized: bool = False) -> None:
@@ -39,17 +39,17 @@ class NoNeck(nn.Module):
         self.normalized = normalized
 
     def forward(self, x: Tensor) -> NeckOutput:
-        """(B, C) -> three times the same."""
+        """Return the vectors (B, C) as embedding, feature and bottleneck."""
         return NeckOutput(functional.normalize(x) if self.normalized else x, x, x)
 
 
 class FCNeck(nn.Sequential):
-    """A linear layer, batch norm and ReLU, as in OSNet and `resnet50_fc512`.
+    """Linear layer, batch norm and ReLU, as in OSNet and `resnet50_fc512`.
 
     Args:
-        in_features: size of the vector.
-        dim: size of the embedding.
-        normalized: whether the embedding is scaled to unit length.
+        in_features: Size of the pooled vector.
+        dim: Size of the embedding.
+        normalized: Whether to scale the embedding to unit length.
     """
 
     renames: ClassVar = {"fc.": "neck.0."}
@@ -61,38 +61,38 @@ class FCNeck(nn.Sequential):
         initialize(self)
 
     def forward(self, x: Tensor) -> NeckOutput:
-        """(B, C) -> three times the same (B, dim)."""
+        """Return embedding, feature and bottleneck (B, dim) of vectors (B, C)."""
         for layer in self:
             x = layer(x)
         return NeckOutput(functional.normalize(x) if self.normalized else x, x, x)
 
 
 class BNNeck(nn.Module):
-    """Batch norm without bias: metric losses read the vector before it, the classifier the one after it.
+    """Batch norm without bias (BNNeck): metric losses use its input, the classifier its output.
 
     Source: Luo, Gu, Liao, Lai, Jiang, "Bag of Tricks and a Strong Baseline for Deep Person Re-identification", CVPR
     Workshops 2019.
 
     Args:
-        in_features: size of the vector.
-        test: whether the vector "before" or "after" the norm is the embedding.
+        in_features: Size of the pooled vector.
+        test: Whether the vector "before" or "after" the batch norm is the embedding.
 
     Raises:
-        ValueError: if `test` is neither.
+        ValueError: If `test` is invalid.
     """
 
-    renames: ClassVar = {"heads.bottleneck.0.": "neck.0.bn."}  # fast-reid's
+    renames: ClassVar = {"heads.bottleneck.0.": "neck.0.bn."}  # name in fast-reid
 
     def __init__(self, in_features: int, test: str = "after") -> None:
         super().__init__()
         if test not in ("before", "after"):
-            raise ValueError(f"neck.test={test!r} must be 'before' or 'after' (the batch norm).")
+            raise ValueError(f"neck.test={test!r} is invalid: must be 'before' or 'after' (the batch norm).")
         self.num_features = self.embedding_size = in_features
         self.after = test == "after"
         self.bn = nn.BatchNorm1d(in_features)
         self.bn.bias.requires_grad_(False)
 
     def forward(self, x: Tensor) -> NeckOutput:
-        """(B, C) -> three vectors (B, C)."""
+        """Return embedding, feature and bottleneck (B, C) of vectors (B, C)."""
         normed = self.bn(x)
         return NeckOutput(normed if self.after else x, x, normed)

@@ -1,4 +1,4 @@
-"""What every re-identification model returns."""
+"""Output of re-identification models."""
 
 from typing import NamedTuple
 
@@ -6,10 +6,12 @@ from torch import Tensor
 
 
 class ReIDOutput(NamedTuple):
-    """The same in training and in evaluation, one entry a branch in `features` and `logits`.
+    """Output of a model, with the same fields in training and evaluation.
 
-    `embedding` (B, D) is what is compared at test time, `features` (B, D_i) what metric losses read, `logits` (B, C)
-    what classification losses read.
+    Attributes:
+        embedding: Embeddings (B, D) that are compared at test time.
+        features: Vectors (B, D_i) for metric losses, one per branch.
+        logits: Logits (B, num_classes) for classification losses, one per branch.
     """
 
     embedding: Tensor

@@ -1,7 +1,4 @@
-"""ImageNet weights that neither timm nor torchvision has: where they lie, and what belongs to them.
-
-For the networks of timm and torchvision these libraries fetch the weights.
-"""
+"""ImageNet weights that neither timm nor torchvision provides: download addresses and metadata."""
 
 import os
 from collections.abc import Sequence
@@ -17,19 +14,19 @@ from reidlit.models.model import ReIDModel
 from reidlit.models.weights import load_embedding_weights
 
 DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
-RESEARCH = "MIT code; trained on ImageNet, whose terms allow research only"
+RESEARCH = "MIT code; trained on ImageNet, which allows research use only"
 HALF = (0.5, 0.5, 0.5)
 
 
 class Source(NamedTuple):
-    """One weight file.
+    """Address and metadata of a weight file.
 
     Attributes:
-        url: Where it lies.
-        sha256: Its checksum, or how that begins; None where nobody published it.
-        mean: Of the images that it was trained on, each channel, 0 to 1.
-        std: Likewise.
-        licence: What is known of it.
+        url: Download address.
+        sha256: Checksum or its first digits; None if no checksum is published.
+        mean: Mean of the training images per channel, in [0, 1].
+        std: Standard deviation of the training images per channel.
+        licence: License of the weights.
     """
 
     url: str
@@ -72,18 +69,18 @@ SOURCES = {
 def load_pretrained(
     model: ReIDModel, name: str, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
 ) -> None:
-    """Fetch weights once, load them into a model, and set the normalisation that belongs to them.
+    """Load pretrained weights into a model and set the image normalization that belongs to them.
 
-    A classifier for other classes stays as it is; everything else must fit.
+    The classifier keeps its weights if the number of classes differs. All other weights must match.
 
     Args:
-        model: Model to change.
+        model: Model to modify.
         name: Key of `SOURCES`.
-        mean: Mean of the images per channel, instead of that of the weights.
-        std: Standard deviation of the images per channel, instead of that of the weights.
+        mean: Mean of the images per channel. Default: that of the weights.
+        std: Standard deviation of the images per channel. Default: that of the weights.
 
     Raises:
-        ValueError: if the name is unknown, the file cannot be fetched, or a part of the embedding is not in it.
+        ValueError: If the name is unknown, the download fails, or the file does not match the model.
     """
     file = fetch(name)
     load_embedding_weights(model, file, f"pretrained=True: {file}")
@@ -94,32 +91,32 @@ def load_pretrained(
 
 
 def fetch(name: str) -> Path:
-    """The file of a source, in PyTorch's folder of checkpoints (TORCH_HOME); downloaded if it is not there.
+    """Return the path of a weight file in PyTorch's checkpoint folder (TORCH_HOME), downloading it if it is missing.
 
     Raises:
-        ValueError: if the name is unknown, or the file cannot be fetched whole.
+        ValueError: If the name is unknown or the download fails.
     """
     if name not in SOURCES:
-        raise ValueError(f"weights={name!r} are unknown. Known: {', '.join(sorted(SOURCES))}.")
+        raise ValueError(f"weights={name!r} does not exist: must be one of {', '.join(sorted(SOURCES))}.")
     url, digest, *_ = SOURCES[name]
     file = Path(torch.hub.get_dir()) / "checkpoints" / f"{name}_imagenet.pth"
     if file.is_file():
         return file
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        # Downloads beside the file, and moves it there when it is whole.
+        # Downloads to a temporary file, which replaces the target only when it is complete.
         download_url_to_file(url, os.fspath(file), hash_prefix=digest, progress=False)
     except (URLError, OSError, RuntimeError) as error:
         raise ValueError(
-            f"pretrained=True: the ImageNet weights {name!r} cannot be fetched from {url} ({error}). Connect to the "
-            f"network once, put the file at {file}, give another with weights=<file>, or set pretrained=False."
+            f"pretrained=True: the ImageNet weights {name!r} cannot be downloaded from {url} ({error}). Connect to the "
+            f"internet once, save the file as {file}, pass another file with weights=<file>, or set pretrained=False."
         ) from error
     return file
 
 
-def not_fetched(name: str, error: Exception) -> ValueError:
-    """What to say where a library could not fetch its weights."""
+def download_error(name: str, error: Exception) -> ValueError:
+    """Return the error for weights that a library could not download."""
     return ValueError(
-        f"pretrained=True: the ImageNet weights of {name!r} cannot be fetched ({error}). "
-        "Connect to the network once, give weights=<file>, or set pretrained=False."
+        f"pretrained=True: the ImageNet weights of {name!r} cannot be downloaded ({error}). "
+        "Connect to the internet once, pass a file with weights=<file>, or set pretrained=False."
     )

@@ -1,8 +1,8 @@
-"""From the frames of a clip to one vector.
+"""Temporal pooling, which reduces the frames of a clip to one vector.
 
-A pooling over time has `after_neck`: whether it takes the frames' embeddings, so that a model of images is a model of
-tracklets at once, or the vectors before the neck, so that the neck sees the clip as a whole. `frame_mask` (B, S) tells
-which frames are real and do not fill a short clip up; without it all are.
+A temporal pooling has `after_neck`. If True, it pools the embeddings of frames, so that an image model embeds tracklets
+without training. If False, it pools vectors before the neck, so that the neck sees the complete clip. `frame_mask` (B,
+S) marks real frames; the others are padding of short clips. Without it, all frames are real.
 """
 
 import torch
@@ -11,10 +11,10 @@ from torch.nn import functional
 
 
 class TemporalAverage(nn.Module):
-    """The mean over the frames.
+    """Average pooling over frames.
 
     Args:
-        after_neck: whether it is the mean of embeddings.
+        after_neck: Whether to pool embeddings instead of vectors before the neck.
     """
 
     def __init__(self, after_neck: bool = False) -> None:
@@ -22,17 +22,17 @@ class TemporalAverage(nn.Module):
         self.after_neck = after_neck
 
     def forward(self, x: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        """(B, S, C) -> (B, C)."""
+        """Pool vectors of frames (B, S, C) to (B, C)."""
         if frame_mask is None:
             return x.mean(1)
         return weighted(x, frame_mask.to(x.dtype))
 
 
 class TemporalMax(nn.Module):
-    """The largest value over the frames.
+    """Maximum pooling over frames.
 
     Args:
-        after_neck: whether it is that of embeddings.
+        after_neck: Whether to pool embeddings instead of vectors before the neck.
     """
 
     def __init__(self, after_neck: bool = False) -> None:
@@ -40,25 +40,26 @@ class TemporalMax(nn.Module):
         self.after_neck = after_neck
 
     def forward(self, x: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        """(B, S, C) -> (B, C)."""
+        """Pool vectors of frames (B, S, C) to (B, C)."""
         if frame_mask is not None:
             x = x.masked_fill(~frame_mask[..., None], -torch.inf)
         return x.amax(1)
 
 
 class TemporalAttention(nn.Module):
-    """A weighted mean, whose weights are learned from each frame and its neighbours.
+    """Weighted mean with learned weights, which depend on each frame and its neighbors.
 
-    Source: Gao, Nevatia, "Revisiting Temporal Modeling for Video-based Person ReID", BMVC Workshops 2018. At first all
-    weights are equal: it starts as the mean.
+    All weights are equal at initialization, so it starts as the mean.
+
+    Source: Gao, Nevatia, "Revisiting Temporal Modeling for Video-based Person ReID", BMVC Workshops 2018.
 
     Args:
-        in_features: C.
-        hidden: channels between the two layers.
-        kernel: frames that a weight depends on; an odd number.
+        in_features: Number of channels C.
+        hidden: Number of channels between the two layers.
+        kernel: Number of frames that a weight depends on; must be odd.
 
     Raises:
-        ValueError: if the kernel is not odd.
+        ValueError: If `kernel` is not a positive odd number.
     """
 
     after_neck = False
@@ -66,17 +67,17 @@ class TemporalAttention(nn.Module):
     def __init__(self, in_features: int, hidden: int = 256, kernel: int = 3) -> None:
         super().__init__()
         if kernel < 1 or kernel % 2 == 0:
-            raise ValueError(f"temporal.kernel={kernel} must be an odd number of frames.")
+            raise ValueError(f"temporal.kernel={kernel} is invalid: must be a positive odd number of frames.")
         self.reduce = nn.Linear(in_features, hidden)
         self.score = nn.Conv1d(hidden, 1, kernel, padding=kernel // 2)
         nn.init.zeros_(self.score.weight)
-        nn.init.zeros_(self.score.bias)  # type: ignore[arg-type]  # it has one
+        nn.init.zeros_(self.score.bias)  # type: ignore[arg-type]  # not None, because bias=True is the default
 
     def forward(self, x: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        """(B, S, C) -> (B, C)."""
+        """Pool vectors of frames (B, S, C) to (B, C)."""
         hidden = functional.relu(self.reduce(x))
         if frame_mask is not None:
-            hidden = hidden * frame_mask[..., None]  # what fills up counts as the zeros beyond the ends
+            hidden = hidden * frame_mask[..., None]  # treat padding like the zeros beyond the ends of the clip
         scores = self.score(hidden.transpose(1, 2))[:, 0].float()
         if frame_mask is not None:
             scores = scores.masked_fill(~frame_mask, -torch.inf)
@@ -84,22 +85,24 @@ class TemporalAttention(nn.Module):
 
 
 class TemporalTransformer(nn.Module):
-    """Frames that look at each other, then their mean.
+    """Transformer encoder over frames, followed by the mean.
 
-    Source: Vaswani et al., "Attention Is All You Need", NeurIPS 2017, in its form with norms first, as video models of the
-    field have it, e.g. Liu et al., "A Video Is Worth Three Views: Trigeminal Transformers for Video-based Person
-    Re-identification", arXiv 2021. There are no positions: frames are sampled at any pace, and appearance has no order. At
-    first each layer adds nothing: it starts as the mean.
+    There are no position embeddings, because frames are sampled at varying rates and appearance has no order. All
+    layers return their input at initialization, so it starts as the mean.
+
+    Source: Vaswani et al., "Attention Is All You Need", NeurIPS 2017, in the pre-norm form that video re-ID models use,
+    for example Liu et al., "A Video Is Worth Three Views: Trigeminal Transformers for Video-based Person
+    Re-identification", arXiv 2021.
 
     Args:
-        in_features: C.
-        layers: one after the other.
-        heads: of the attention; must divide C.
-        expansion: hidden size of the feed-forward part, relative to C.
-        dropout: within the layers.
+        in_features: Number of channels C.
+        layers: Number of encoder layers.
+        heads: Number of attention heads; must divide C.
+        expansion: Hidden size of the feed-forward layers relative to C.
+        dropout: Dropout probability within the layers.
 
     Raises:
-        ValueError: if the heads do not divide C.
+        ValueError: If `heads` does not divide `in_features`.
     """
 
     after_neck = False
@@ -109,20 +112,22 @@ class TemporalTransformer(nn.Module):
     ) -> None:
         super().__init__()
         if in_features % heads:
-            raise ValueError(f"temporal.heads={heads} must divide the {in_features} channels of the backbone.")
+            raise ValueError(
+                f"temporal.heads={heads} is invalid: must divide the {in_features} channels of the backbone."
+            )
         hidden = round(in_features * expansion)
         self.layers = nn.ModuleList(_layer(in_features, heads, hidden, dropout) for _ in range(layers))
 
     def forward(self, x: Tensor, frame_mask: Tensor | None = None) -> Tensor:
-        """(B, S, C) -> (B, C)."""
-        filling = None if frame_mask is None else ~frame_mask
+        """Pool vectors of frames (B, S, C) to (B, C)."""
+        padding = None if frame_mask is None else ~frame_mask
         for layer in self.layers:
-            x = layer(x, src_key_padding_mask=filling)
+            x = layer(x, src_key_padding_mask=padding)
         return x.mean(1) if frame_mask is None else weighted(x, frame_mask.to(x.dtype))
 
 
 def _layer(in_features: int, heads: int, hidden: int, dropout: float) -> nn.TransformerEncoderLayer:
-    """One that adds nothing yet."""
+    """Return an encoder layer that is the identity at initialization."""
     layer = nn.TransformerEncoderLayer(
         in_features, heads, hidden, dropout, functional.gelu, batch_first=True, norm_first=True
     )
@@ -133,6 +138,6 @@ def _layer(in_features: int, heads: int, hidden: int, dropout: float) -> nn.Tran
 
 
 def weighted(x: Tensor, weights: Tensor) -> Tensor:
-    """The mean of (B, S, C) over S with weights (B, S), which need not sum to one -> (B, C)."""
+    """Return the weighted mean of (B, S, C) over S as (B, C); weights (B, S) need not sum to one."""
     total = (x * weights[..., None]).sum(1)
     return total / weights.sum(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Load weights from files: Torchreid's, fast-reid's or reidlit's own."""
+"""Loading of weights from files of Torchreid, fast-reid and reidlit."""
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +12,20 @@ from torch import Tensor, nn
 
 from reidlit.models.backbones import Backbone
 
-WRAPPERS = ("state_dict", "model")  # where Torchreid and Lightning, and fast-reid, put the tensors
-PREFIXES = ("module.", "model.")  # DataParallel's, and that of a LightningModule
+WRAPPERS = ("state_dict", "model")  # keys of the tensors in files of Torchreid and Lightning, and of fast-reid
+PREFIXES = ("module.", "model.")  # added by DataParallel, and by a LightningModule
 COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of the tensors of a file.
+    """Result of loading a weight file.
 
-    `matched` were loaded. `missing` are in the model and not in the file, `unexpected` the other way round,
-    `mismatched` are in both with other shapes: name -> (shape in the file, shape in the model).
+    Attributes:
+        matched: Names of tensors with the same name and shape in the file and the model.
+        missing: Names of tensors in the model that are not in the file.
+        unexpected: Names of tensors in the file that are not in the model.
+        mismatched: Shapes in the file and in the model, of tensors with the same name and different shapes.
     """
 
     matched: tuple[str, ...]
@@ -32,88 +35,104 @@ class LoadReport:
 
     @property
     def embeds(self) -> bool:
-        """Whether all that makes the embedding was loaded, so that only the classifier may be new."""
+        """Whether all weights of the embedding matched, so that at most the classifier keeps its initial weights."""
         return all(name.startswith("classifier.") for name in (*self.missing, *self.mismatched))
 
     def __str__(self) -> str:
-        lines = [f"{len(self.matched)} tensors loaded"]
-        shapes = [f"{name} is {found} there and {wanted} here" for name, (found, wanted) in self.mismatched.items()]
-        for what, names in (
-            ("of another shape", shapes),
-            ("not in the file", self.missing),
+        lines = [f"{len(self.matched)} tensors match"]
+        shapes = [
+            f"{name} is {file_shape} in the file and {model_shape} in the model"
+            for name, (file_shape, model_shape) in self.mismatched.items()
+        ]
+        for title, entries in (
+            ("different shape", shapes),
+            ("missing from the file", self.missing),
             ("not in the model", self.unexpected),
         ):
-            if names:
-                lines.append(f"  {what} ({len(names)}): {_some(names)}")
+            if entries:
+                lines.append(f"  {title} ({len(entries)}): {_abbreviate(entries)}")
         return "\n".join(lines)
 
 
 def load_weights(model: nn.Module, path: str | Path) -> LoadReport:
-    """Load a file's tensors into a model, by name and shape.
+    """Load weights from a file of Torchreid, fast-reid, torchvision, timm or reidlit into a model.
 
-    Names of Torchreid and torchvision are translated; `module.` prefixes and `{"state_dict": ...}` are taken off.
-    A classifier for another number of identities is left as it is and reported.
+    Tensors are matched by name and shape. Names of other frameworks are translated, and `module.` prefixes and wrappers
+    such as `{"state_dict": ...}` are removed. A classifier for another number of identities keeps its weights, and the
+    report contains its shapes.
 
     Args:
-        model: a `ReIDModel`.
-        path: a `.pth`, `.pth.tar` or `.ckpt` file. Only tensors and numbers are read, no code in it runs.
+        model: A `ReIDModel`, modified in place.
+        path: A `.pth`, `.pth.tar` or `.ckpt` file. Only tensors and numbers are read; code in the file never runs.
 
     Returns:
-        What matched, what did not, and why.
+        Report of matched, missing, unexpected and mismatched tensors.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no weight file, or nothing of the backbone fits.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is not a weight file, or belongs to another architecture. The model is not changed.
+
+    Example:
+        >>> from reidlit import build_model, load_weights
+        >>> model = build_model("osnet_x0_25", num_classes=751)
+        >>> report = load_weights(model, "last.ckpt")
+        >>> report.embeds
+        True
+        >>> sorted(report.mismatched)  # the checkpoint was trained with another number of identities
+        ['classifier.0.bias', 'classifier.0.weight']
     """
-    own = model.state_dict()
+    state = model.state_dict()
     renames = renames_of(model)
-    found = {own_name(name, renames, own): tensor for name, tensor in read_tensors(path).items()}
-    fitting = {name: tensor for name, tensor in found.items() if name in own and tensor.shape == own[name].shape}
+    tensors = {reidlit_name(name, renames, state): tensor for name, tensor in read_tensors(path).items()}
+    matching = {name: tensor for name, tensor in tensors.items() if name in state and tensor.shape == state[name].shape}
     report = LoadReport(
-        matched=tuple(fitting),
-        # Files from before PyTorch 0.4 lack the counters of batch norm, which evaluation does not read.
-        missing=tuple(name for name in own if name not in found and not _optional(name)),
-        unexpected=tuple(name for name in found if name not in own),
+        matched=tuple(matching),
+        # Files from before PyTorch 0.4 have no batch norm counters, which evaluation does not use.
+        missing=tuple(name for name in state if name not in tensors and not _is_optional(name)),
+        unexpected=tuple(name for name in tensors if name not in state),
         mismatched={
-            name: (tuple(tensor.shape), tuple(own[name].shape))
-            for name, tensor in found.items()
-            if name in own and tensor.shape != own[name].shape
+            name: (tuple(tensor.shape), tuple(state[name].shape))
+            for name, tensor in tensors.items()
+            if name in state and tensor.shape != state[name].shape
         },
     )
-    weights = [name for name in own if name.startswith("backbone.") and not name.endswith(COUNTER)]
-    fits = sum(name in fitting for name in weights)
-    if 2 * fits < len(weights) or not fits:
+    weights = [name for name in state if name.startswith("backbone.") and not name.endswith(COUNTER)]
+    num_matching = sum(name in matching for name in weights)
+    if 2 * num_matching < len(weights) or not num_matching:
         raise ValueError(
-            f"{path} does not fit this model: {fits} of the backbone's {len(weights)} tensors match by name and shape. "
-            f"It belongs to another architecture; choose the model that it was trained with.\n{report}"
+            f"{path} does not match this model: {num_matching} of {len(weights)} backbone tensors have the same name "
+            f"and shape. Build the architecture that the file was trained with.\n{report}"
         )
-    model.load_state_dict(fitting, strict=False)
+    model.load_state_dict(matching, strict=False)
     return report
 
 
 def load_embedding_weights(model: nn.Module, path: str | Path, setting: str) -> None:
-    """Load a file that must contain everything except the classifier; see `load_weights`.
+    """Load a file that must contain all weights except the classifier; see `load_weights`.
 
     Args:
         model: A `ReIDModel`.
         path: Weight file or checkpoint.
-        setting: How messages name the file, such as `weights=a.pth`.
+        setting: Name of the file in messages, such as `weights=a.pth`.
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If it is not a weight file, or a part of the embedding is missing.
+        ValueError: If the file is not a weight file, or weights of the embedding are missing.
     """
     report = load_weights(model, path)
     if not report.embeds:
-        raise ValueError(f"{setting} does not hold all that makes an embedding of this model.\n{report}")
+        raise ValueError(
+            f"{setting} is incomplete: weights of the embedding are missing or have another shape. Use a file of the "
+            f"same architecture.\n{report}"
+        )
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The named tensors of a weight file or checkpoint, on the CPU.
+    """Return the tensors of a weight file or checkpoint by name, on the CPU.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it cannot be read safely or holds no tensors.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file cannot be read safely or contains no tensors.
     """
     content: Any = read_checkpoint(path)
     for wrapper in WRAPPERS:
@@ -121,64 +140,70 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             content = content[wrapper]
     tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
     if not tensors:
-        raise ValueError(f"{path} holds no named tensors; it must be a state dict or a checkpoint that contains one.")
+        raise ValueError(
+            f"{path} contains no tensors: must be a state dict, or a checkpoint with a state dict under "
+            f"{' or '.join(map(repr, WRAPPERS))}."
+        )
     return tensors
 
 
 def read_checkpoint(path: str | Path) -> Any:
-    """Read a file written by `torch.save`, running no code from it.
+    """Read a file written by `torch.save` without running code in it.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is no such file, or holds more than tensors, numbers and containers.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is damaged, or contains other objects than tensors, numbers and containers.
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise FileNotFoundError(f"{path} does not exist: give the path of a weight file or checkpoint.")
+        raise FileNotFoundError(f"{path} does not exist: pass the path of a weight file or checkpoint.")
     try:
-        # Torchreid stores its rank-1 score as a NumPy scalar; these three only rebuild a number.
+        # Torchreid stores the rank-1 accuracy as a NumPy scalar. These globals can only create numbers.
         with torch.serialization.safe_globals(_numpy_scalar_globals()):
             return torch.load(file, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, KeyError, AttributeError, ValueError) as error:
         reason = str(error).split("\n")[0]
         raise ValueError(
-            f"{path} is not a readable weight file ({reason}). It must be written by torch.save and hold tensors, "
-            "numbers and containers only; anything else could run code and is refused."
+            f"{path} is not a readable weight file ({reason}). It must be written by torch.save and contain only "
+            "tensors, numbers and containers, because other objects could run code."
         ) from error
 
 
 def _numpy_scalar_globals() -> list[Any]:
     scalar = np.float64(0).__reduce__()[0]
-    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # before and since NumPy 2
-    kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32)]
-    return [*((scalar, name) for name in names), np.dtype, *kinds]
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # NumPy 1 and NumPy 2
+    dtypes = [type(np.dtype(scalar_type)) for scalar_type in (np.float64, np.float32, np.int64, np.int32)]
+    return [*((scalar, name) for name in names), np.dtype, *dtypes]
 
 
 def renames_of(model: nn.Module) -> dict[str, str]:
-    """How the names of other projects begin here: a part's `renames`, the longest beginning first."""
-    found = {"": "backbone.", "classifier.": "classifier.0.", "heads.weight": "classifier.0.weight"}
-    found["heads.pool_layer."] = "pool."  # fast-reid's, where it has a learned power
-    parts = [model.get_submodule("backbone"), *model.get_submodule("neck").children()]
-    for part in parts:
-        found |= getattr(part, "renames", Backbone.renames)
-    return dict(sorted(found.items(), key=lambda rename: len(rename[0]), reverse=True))
+    """Return prefixes of other frameworks and their replacements in a model, longest prefix first.
+
+    They come from the attribute `renames` of the backbone and the necks.
+    """
+    renames = {"": "backbone.", "classifier.": "classifier.0.", "heads.weight": "classifier.0.weight"}
+    renames["heads.pool_layer."] = "pool."  # learned power of GeM pooling in fast-reid
+    modules = [model.get_submodule("backbone"), *model.get_submodule("neck").children()]
+    for module in modules:
+        renames |= getattr(module, "renames", Backbone.renames)
+    return dict(sorted(renames.items(), key=lambda rename: len(rename[0]), reverse=True))
 
 
-def own_name(name: str, renames: Mapping[str, str], own: Container[str]) -> str:
-    """The name that a tensor of another project has here."""
+def reidlit_name(name: str, renames: Mapping[str, str], names: Container[str]) -> str:
+    """Return the name in reidlit of a tensor of another framework."""
     for prefix in PREFIXES:
         name = name.removeprefix(prefix)
-    if name in own:
+    if name in names:
         return name
-    name = name.removeprefix("backbone.")  # fast-reid's
-    theirs = next(beginning for beginning in renames if name.startswith(beginning))
-    return renames[theirs] + name.removeprefix(theirs)
+    name = name.removeprefix("backbone.")  # added by fast-reid
+    prefix = next(prefix for prefix in renames if name.startswith(prefix))
+    return renames[prefix] + name.removeprefix(prefix)
 
 
-def _optional(name: str) -> bool:
+def _is_optional(name: str) -> bool:
     return name.endswith(COUNTER) or name in ("mean", "std")
 
 
-def _some(names: Sequence[str], most: int = 4) -> str:
+def _abbreviate(names: Sequence[str], most: int = 4) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -1,4 +1,4 @@
-"""Any network of timm as a backbone."""
+"""Timm networks as backbones."""
 
 import pytest
 import timm
@@ -8,7 +8,7 @@ from torch import nn
 import reidlit
 from reidlit.models.backbones.timm_network import TimmNetwork
 
-FAMILIES = {  # a small network of each, and the channels of its map
+FAMILIES = {  # a small network of each family, with the number of channels of its map
     "resnet10t": 512,
     "resnext50_32x4d": 2048,
     "legacy_seresnet18": 512,
@@ -41,7 +41,7 @@ FAMILIES = {  # a small network of each, and the channels of its map
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
-def test_families_train_on_images_that_are_not_square(name):
+def test_families_train_on_non_square_images(name):
     torch.manual_seed(0)
     model = reidlit.build_model(f"timm/{name}", num_classes=3)
     assert model.embedding_size == model.backbone.num_features == FAMILIES[name]
@@ -56,7 +56,7 @@ def test_families_train_on_images_that_are_not_square(name):
     "name",
     ["resnet10t", "resnet26d", "densenet121", "efficientnet_b0", "regnety_002", "mobilenetv3_small_050", "pvt_v2_b0"],
 )
-def test_last_stride_one_doubles_the_map_and_changes_nothing_else(name):
+def test_last_stride_one_only_doubles_the_map(name):
     plain, finer = (TimmNetwork(name, image_size=(128, 64), last_stride=stride) for stride in (2, 1))
     finer.load_state_dict(plain.state_dict())
     image = torch.randn(1, 3, 128, 64)
@@ -70,18 +70,18 @@ def test_last_stride_one_doubles_the_map_and_changes_nothing_else(name):
     assert 1 <= sum(a != b for a, b in zip(*strides, strict=True)) <= 3
 
 
-def test_last_stride_one_needs_something_that_halves():
-    with pytest.raises(ValueError, match="no layer of this network halves its map"):
+def test_unsupported_last_stride_raises():
+    with pytest.raises(ValueError, match="last_stride=1"):
         TimmNetwork("vit_tiny_patch16_224", last_stride=1)
     with pytest.raises(ValueError, match="last_stride=3"):
         TimmNetwork("resnet10t", last_stride=3)
-    with pytest.raises(ValueError, match="volo_d1_224 is made for the size of its last map"):
+    with pytest.raises(ValueError, match=r"last_stride=1.*volo_d1_224"):
         TimmNetwork("volo_d1_224", last_stride=1)
 
 
 @pytest.mark.parametrize("size", [(256, 128), (384, 128), (224, 224)])
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3"])
-def test_tokens(name, size):
+def test_token_modes(name, size):
     torch.manual_seed(0)
     chosen = {
         tokens: TimmNetwork(name, image_size=size, tokens=tokens).eval() for tokens in ("class", "patches", "auto")
@@ -101,22 +101,22 @@ def test_tokens(name, size):
     torch.testing.assert_close(maps["patches"][:, :, 1, 0], expected[:, prefix + columns])
 
 
-def test_channels_last_maps_are_turned():
+def test_channels_last_maps_are_permuted():
     network = TimmNetwork("swin_tiny_patch4_window7_224", image_size=(64, 64)).eval()
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(network(image), network.network.forward_features(image).permute(0, 3, 1, 2))
 
 
-def test_what_serves_the_classifier_alone_is_gone():
+def test_layers_for_classifier_are_removed():
     ours = TimmNetwork("mobilenetv3_small_050", image_size=(64, 64))
-    whole = timm.create_model("mobilenetv3_small_050", num_classes=0)
-    assert sum(p.numel() for p in whole.conv_head.parameters()) > 0
+    complete = timm.create_model("mobilenetv3_small_050", num_classes=0)
+    assert sum(p.numel() for p in complete.conv_head.parameters()) > 0
     assert not list(ours.network.conv_head.parameters())
 
 
-def test_position_embeddings_are_resized_not_drawn_anew(tmp_path, monkeypatch):
-    """A pretrained file of timm's own size, read by timm's own loader from where a download would put it."""
+def test_position_embeddings_are_resized(tmp_path, monkeypatch):
+    """timm loads a pretrained file of the network's default size."""
     torch.manual_seed(0)
     square = timm.create_model("vit_tiny_patch16_224", num_classes=0)
     torch.save(square.state_dict(), tmp_path / "vit.pth")
@@ -129,13 +129,13 @@ def test_position_embeddings_are_resized_not_drawn_anew(tmp_path, monkeypatch):
     monkeypatch.setattr(timm, "create_model", from_file)
     network = TimmNetwork("vit_tiny_patch16_224", pretrained=True, image_size=(256, 128)).network
     assert network.pos_embed.shape == (1, 129, 192)
-    torch.testing.assert_close(network.pos_embed[:, :1], square.pos_embed[:, :1])  # the class token's
+    torch.testing.assert_close(network.pos_embed[:, :1], square.pos_embed[:, :1])  # class token
     ours, theirs = network.pos_embed[0, 1:].detach().std(), square.pos_embed[0, 1:].detach().std()
     assert 0.5 < float(ours / theirs) < 1.1
     torch.testing.assert_close(network.blocks[0].mlp.fc1.weight, square.blocks[0].mlp.fc1.weight)
 
 
-def test_normalisation_belongs_to_the_weights(tmp_path, monkeypatch):
+def test_normalization_is_that_of_weights(tmp_path, monkeypatch):
     create = timm.create_model
     file = tmp_path / "w.pth"
     torch.save(create("legacy_xception", num_classes=0).state_dict(), file)
@@ -151,7 +151,7 @@ def test_normalisation_belongs_to_the_weights(tmp_path, monkeypatch):
     torch.testing.assert_close(plain.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
 
 
-def test_pretrained_without_a_network_is_an_error(monkeypatch):
+def test_pretrained_without_internet_raises(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
     def offline(*_, **__):
@@ -159,14 +159,14 @@ def test_pretrained_without_a_network_is_an_error(monkeypatch):
 
     monkeypatch.setattr(timm.models._builder, "load_state_dict_from_hf", offline)
     monkeypatch.setattr(timm.models._builder, "load_state_dict_from_url", offline)
-    with pytest.raises(ValueError, match=r"weights of 'resnet18.tv_in1k' cannot be fetched \(no route"):
+    with pytest.raises(ValueError, match=r"pretrained=True.*'resnet18.tv_in1k'.*\(no route"):
         reidlit.build_model("resnet18", num_classes=2, pretrained=True)
 
 
 def test_drop_path_and_checkpointing():
     network = TimmNetwork("vit_tiny_patch16_224", image_size=(64, 32), drop_path=0.5, grad_checkpointing=True).train()
     image = torch.randn(8, 3, 64, 32)
-    assert not torch.equal(network(image), network(image))  # paths are dropped at random
+    assert not torch.equal(network(image), network(image))  # random residual branches are skipped
     assert torch.equal(network.eval()(image), network(image))
     plain = TimmNetwork("vit_tiny_patch16_224", image_size=(64, 32))
     stored = []
@@ -180,10 +180,10 @@ def test_drop_path_and_checkpointing():
         TimmNetwork("densenet121", drop_path=0.1)
 
 
-def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match=r"resnet50x.* is no network of timm"):
+def test_unknown_names_raise():
+    with pytest.raises(ValueError, match=r"backbone\.name='resnet50x"):
         TimmNetwork("resnet50x")
     with pytest.raises(ValueError, match=r"tokens='clas'"):
         TimmNetwork("resnet10t", tokens="clas")
-    with pytest.raises(ValueError, match="has no class token"):
+    with pytest.raises(ValueError, match="tokens='class'"):
         TimmNetwork("resnet10t", tokens="class")

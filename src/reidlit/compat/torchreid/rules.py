@@ -1,4 +1,7 @@
-"""Rules for the Torchreid settings that depend on each other. Each yields overrides as (key, value), and remarks."""
+"""Translation rules for Torchreid settings that depend on each other.
+
+Each rule yields overrides as (key, value), and remarks.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,9 +16,9 @@ NO_TORCHREID_WEIGHTS = (
     *("mlfn", "mobilenetv2_x1_0", "mobilenetv2_x1_4"),
     *("shufflenet", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0"),
 )
-HALF = ("inceptionv4", "inceptionresnetv2", "xception")  # ImageNet weights for a mean and a deviation of 0.5
+HALF = ("inceptionv4", "inceptionresnetv2", "xception")  # ImageNet weights with mean and standard deviation 0.5
 NASNET = ("nasnetamobile", "nasnsetmobile")
-# Torchreid applies transforms in this order, whatever the order in its configuration.
+# Torchreid applies transforms in this order, regardless of the order in its configuration.
 TRANSFORMS = ("random_flip", "random_crop", "random_patch", "color_jitter", "random_erase")
 DATASET_OPTIONS = {
     "market1501.use_500k_distractors": "market1501_500k",
@@ -25,9 +28,9 @@ DATASET_OPTIONS = {
     "data.split_id": "split_id",
 }
 SAMPLING = {
-    "evenly": "Torchreid takes the first frame of each part and never the last ones; here it is the middle frame.",
-    "random": "Torchreid tests on random frames, too; here they are evenly spaced.",
-    "all": "tests take all frames; training clips have one length, so data.sampling=random takes video.seq_len frames.",
+    "evenly": "Torchreid selects the first frame of each segment, reidlit the middle frame.",
+    "random": "Torchreid also tests on random frames, reidlit on evenly spaced frames.",
+    "all": "tests use all frames. Training clips have a fixed length: data.sampling=random selects video.seq_len frames.",
 }
 
 
@@ -35,19 +38,19 @@ def model(settings: Settings) -> Iterator[Outcome]:
     """Choose the network and whether it starts from ImageNet weights."""
     name = settings["model.name"]
     if settings["projects/OSNet_AIN"] and not settings["test.evaluate"]:
-        return  # engine=architecture_search brings its network
+        return  # engine=architecture_search selects its own network
     settings.compose(f"model/{name}")
     yield "model", name
     if settings["test.evaluate"] or not _is_pretrained(settings):
         return
     if name in NO_IMAGENET_WEIGHTS:
-        yield f"model.pretrained: there are no ImageNet weights for {name}; Torchreid does not say so."
+        yield f"model.pretrained: {name} has no ImageNet weights; Torchreid uses random weights without a warning."
     elif name in NO_TORCHREID_WEIGHTS:
-        yield f"model.pretrained: Torchreid has no weights for {name}; model.pretrained=true loads ImageNet weights."
+        yield f"model.pretrained: Torchreid has no weights for {name}; add model.pretrained=true for ImageNet weights."
     else:
         yield "model.pretrained", True
     if name.startswith("resnet50_ibn"):
-        yield f"model.pretrained: Torchreid loads what fits of ResNet-50, reidlit the weights of the authors of {name}."
+        yield f"model.pretrained: Torchreid loads matching weights of ResNet-50, reidlit those published for {name}."
 
 
 def _is_pretrained(settings: Settings) -> bool:
@@ -55,31 +58,31 @@ def _is_pretrained(settings: Settings) -> bool:
 
 
 def normalization(settings: Settings) -> Iterator[Outcome]:
-    """Set the mean and the standard deviation of pixels if they are not those of the weights."""
+    """Set the mean and standard deviation of pixels if they differ from those of the weights."""
     name, is_pretrained = settings["model.name"], _is_pretrained(settings)
     if is_pretrained and name in NASNET:
-        yield f"data.norm_mean, data.norm_std: {name} uses 0.5, like its ImageNet weights."
+        yield f"data.norm_mean, data.norm_std: {name} uses 0.5, as its ImageNet weights require."
     elif (is_pretrained and name in HALF) or settings.changed & {"data.norm_mean", "data.norm_std"}:
         yield "model.mean", settings["data.norm_mean"]
         yield "model.std", settings["data.norm_std"]
     if is_pretrained and name in HALF:
-        yield f"data.norm_mean, data.norm_std: {name} was trained with 0.5; omit model.mean and model.std to use that."
+        yield f"data.norm_mean, data.norm_std: {name} was trained with 0.5; remove model.mean and model.std to use 0.5."
 
 
 def weights(settings: Settings) -> Iterator[Outcome]:
-    """Choose the weights to start from or to test; projects/DML has files for each of its two networks."""
+    """Choose the initial or tested weights; projects/DML has separate files for its two networks."""
     is_test = settings["test.evaluate"]
     network = 2 if is_test and settings["model.deploy"] == "model2" else 1
     names = ("model.load_weights", "model.resume", f"model.load_weights{network}", f"model.resume{network}")
     files = [settings[name] for name in names if settings[name]]
     if files:
-        yield "weights", files[-1]  # Torchreid loads the later ones over the earlier ones
+        yield "weights", files[-1]  # Torchreid loads later files over earlier ones
     elif is_test:
         yield "model.load_weights is empty, so Torchreid tests ImageNet or random weights: add weights= or ckpt_path=."
     if is_test and settings["model.deploy"] == "both":
-        yield "model.deploy: both networks are tested with engine.ensemble=true and a checkpoint of engine=mutual."
+        yield "model.deploy: to test both networks, use engine.ensemble=true with a checkpoint of engine=mutual."
     if settings["model.resume"] and not is_test:
-        yield "model.resume: a Torchreid checkpoint gives only weights; a reidlit run resumes with ckpt_path=last."
+        yield "model.resume: Torchreid checkpoints provide only weights; use ckpt_path=last to resume a reidlit run."
 
 
 def datasets(settings: Settings) -> Iterator[Outcome]:
@@ -96,44 +99,46 @@ def datasets(settings: Settings) -> Iterator[Outcome]:
         yield "data.sources", [entries[name] for name in sources]
         if sources != targets:
             yield "data.targets", [entries[name] for name in targets]
-    if sources != targets and "data.targets" not in settings.given:
-        yield f"data.targets is not given, so Torchreid tests on its default, {', '.join(targets)}."
+    if sources != targets and "data.targets" not in settings.explicit:
+        yield f"data.targets is not set, so Torchreid tests on its default, {', '.join(targets)}."
     used = {"include_val"}.union(*changes.values())
     for name in sorted(settings.changed & DATASET_OPTIONS.keys()):
         if DATASET_OPTIONS[name] not in used:
-            yield f"{name}: not used by Torchreid, as {', '.join(changes)} has no such option."
+            yield f"{name}: not used by Torchreid, because {', '.join(changes)} has no such option."
 
 
 def _dataset_options(name: str, settings: Settings) -> dict[str, Any]:
-    known = settings.compose(f"data/{name}").data
-    kind = "video" if "seq_len" in known else "image"
-    if kind != settings["data.type"]:
-        raise ValueError(f"data.type={settings['data.type']}, but {name} is for data.type={kind}.")
-    return {ours: settings[theirs] for theirs, ours in DATASET_OPTIONS.items() if settings[theirs] and ours in known}
+    config = settings.compose(f"data/{name}").data
+    data_type = "video" if "seq_len" in config else "image"
+    if data_type != settings["data.type"]:
+        raise ValueError(f"data.type={settings['data.type']} does not match {name}: set data.type={data_type}.")
+    return {key: settings[setting] for setting, key in DATASET_OPTIONS.items() if settings[setting] and key in config}
 
 
 def data_root(settings: Settings) -> Iterator[Outcome]:
-    """Set the folder of the datasets, but only if it is given."""
-    if "data.root" in settings.given:
+    """Set the folder of the datasets if the user set it."""
+    if "data.root" in settings.explicit:
         yield "data.root", settings["data.root"]
     else:
-        yield "data.root: datasets are looked for in $REIDLIT_DATA or data; Torchreid's default is data.root=reid-data."
+        yield "data.root: reidlit searches $REIDLIT_DATA or data; Torchreid's default is data.root=reid-data."
 
 
 def transforms(settings: Settings) -> Iterator[Outcome]:
     """Choose the training transforms."""
     names = [name.lower() for name in settings["data.transforms"] if name]
     if unknown := [name for name in names if name not in TRANSFORMS]:
-        yield f"data.transforms: {', '.join(unknown)} is left out, as Torchreid ignores it."
+        yield f"data.transforms: {', '.join(unknown)} is skipped, because Torchreid ignores it."
     train = ["resize", *(name for name in TRANSFORMS if name in names)]
     recipes = [name for name in options("transforms") if name != "library"]
-    same = [name for name in recipes if OmegaConf.load(CONFIG_DIR / "transforms" / f"{name}.yaml").train == train]
-    yield ("transforms", same[0]) if same else ("transforms.train", train)
+    matching_recipes = [
+        name for name in recipes if OmegaConf.load(CONFIG_DIR / "transforms" / f"{name}.yaml").train == train
+    ]
+    yield ("transforms", matching_recipes[0]) if matching_recipes else ("transforms.train", train)
     if "random_erase" in train:
         statistics = zip(settings["data.norm_mean"], settings["data.norm_std"], strict=True)
         fill = [round(255 * mean * (std + 1)) for mean, std in statistics]
         yield "transforms.random_erase.fill", [min(max(value, 0), 255) for value in fill]
-        yield "data.transforms: Torchreid erases with too bright a gray; omit transforms.random_erase.fill for the mean."
+        yield "data.transforms: Torchreid erases with a too bright gray; remove transforms.random_erase.fill to fix it."
 
 
 def batch_size(settings: Settings) -> Iterator[Outcome]:
@@ -141,11 +146,11 @@ def batch_size(settings: Settings) -> Iterator[Outcome]:
     sampler, size = settings["sampler.train_sampler"], settings["train.batch_size"]
     images = settings["sampler.num_instances"]
     if sampler == "RandomIdentitySampler" and 0 < images <= size and size % images:
-        yield f"train.batch_size={size} is not a multiple of sampler.num_instances={images}; here it is rounded down."
+        yield f"train.batch_size={size} is not a multiple of sampler.num_instances={images}; reidlit rounds it down."
         size -= size % images
     yield "data.batch_size", size
     if sampler == "RandomSampler" and settings["loss.name"] == "triplet" and settings["loss.triplet.weight_t"]:
-        yield "sampler.train_sampler: with RandomSampler, a triplet loss learns nothing; omit sampler=random to fix it."
+        yield "sampler.train_sampler: a triplet loss cannot learn with RandomSampler; remove sampler=random to fix it."
 
 
 def loss(settings: Settings) -> Iterator[Outcome]:
@@ -154,31 +159,33 @@ def loss(settings: Settings) -> Iterator[Outcome]:
     if settings["loss.name"] == "softmax":
         triplet, softmax = 0.0, 1.0
     if not triplet and not softmax:
-        raise ValueError("loss.triplet.weight_t=0 and loss.triplet.weight_x=0 leave no loss: change one of them.")
+        raise ValueError(
+            "loss.triplet.weight_t=0 and loss.triplet.weight_x=0 disable all losses: set one of them above 0."
+        )
     if not softmax and settings["train.fixbase_epoch"]:
         raise ValueError(
-            f"train.fixbase_epoch={settings['train.fixbase_epoch']} needs loss.triplet.weight_x > 0, as the triplet loss "
-            "does not train the classifier: change one of them."
+            f"train.fixbase_epoch={settings['train.fixbase_epoch']} requires loss.triplet.weight_x > 0, because the "
+            "triplet loss does not train the classifier: change one of them."
         )
     yield "loss", "softmax_triplet" if triplet and softmax else "triplet" if triplet else "softmax"
     if softmax:
         yield "loss.losses.softmax.label_smoothing", 0.1 if settings["loss.softmax.label_smooth"] else 0.0
         yield "loss.weights.softmax", softmax
     elif "loss.softmax.label_smooth" in settings.changed:
-        yield "loss.softmax.label_smooth: not used by Torchreid, as loss.triplet.weight_x is 0."
+        yield "loss.softmax.label_smooth: not used by Torchreid, because loss.triplet.weight_x is 0."
     if triplet:
         yield "loss.losses.triplet.margin", settings["loss.triplet.margin"]
         yield "loss.weights.triplet", triplet
 
 
 def frames(settings: Settings) -> Iterator[Outcome]:
-    """Train on each frame as on an image, as Torchreid does, and pool the embeddings of frames in tests."""
+    """Train on frames as on images, like Torchreid, and pool the embeddings of frames in tests."""
     method, is_triplet = settings["video.sample_method"], settings["loss.name"] == "triplet"
     is_max = settings["video.pooling_method"] != "avg"
     yield f"video.sample_method={method}: {SAMPLING[method]}"
     yield "data.test_sampling", "all" if method == "all" else "even"
     if is_max and is_triplet:
-        yield "video.pooling_method: not used by Torchreid with a triplet loss; model/temporal=frame_max applies it."
+        yield "video.pooling_method: not used by Torchreid with a triplet loss; add model/temporal=frame_max to use it."
     if not settings["test.evaluate"]:
         yield "data.sampling", "even" if method == "evenly" else "random"
         yield "data.consistent", False
@@ -188,18 +195,18 @@ def frames(settings: Settings) -> Iterator[Outcome]:
     elif settings["test.evaluate"]:
         yield "model/temporal", "frame_average"
     if is_triplet and not settings["test.evaluate"]:
-        yield "loss.name: in Torchreid a frame's hardest positive may be of its own clip; here it never is."
+        yield "loss.name: in Torchreid the hardest positive of a frame may be from its own clip, in reidlit never."
 
 
 def step_size(settings: Settings) -> Iterator[Outcome]:
-    """Set the epochs at which the learning rate falls; of several, single_step takes the last."""
+    """Set the epochs at which the learning rate decreases; single_step uses only the last one."""
     steps = settings["train.stepsize"]
     if settings["train.lr_scheduler"] == "multi_step":
         yield "scheduler.milestones", steps
     else:
         yield "scheduler.step_size", steps[-1]
         if len(steps) > 1:
-            yield f"train.stepsize={steps}: with single_step, Torchreid takes the last; scheduler=multi_step takes all."
+            yield f"train.stepsize={steps}: single_step uses only the last value; use scheduler=multi_step for all."
 
 
 def open_layers(settings: Settings) -> Iterator[Outcome]:
@@ -207,7 +214,7 @@ def open_layers(settings: Settings) -> Iterator[Outcome]:
     name, layers = settings["model.name"], _layers(settings, "train.open_layers")
     yield "callbacks.freeze.open_layers", layers
     if name.endswith("_fc512") and "neck" not in layers and not settings["model.load_weights"]:
-        yield "train.open_layers: layer fc stays random; callbacks.freeze.open_layers=[neck,classifier] trains it, too."
+        yield "train.open_layers: fc stays random; set callbacks.freeze.open_layers=[neck,classifier] to train it too."
 
 
 def new_layers(settings: Settings) -> Iterator[Outcome]:
@@ -216,24 +223,24 @@ def new_layers(settings: Settings) -> Iterator[Outcome]:
 
 
 def _layers(settings: Settings, setting: str) -> list[str]:
-    """Return the names in reidlit of the layers that a setting lists."""
-    from reidlit.models.build import build_model  # here, as few configurations need a network
-    from reidlit.models.weights import own_name, renames_of
+    """Return the reidlit names of the layers in a setting."""
+    from reidlit.models.build import build_model  # imported here because few configurations need a network
+    from reidlit.models.weights import reidlit_name, renames_of
 
     names = {"classifier": "classifier", "fc": "neck"}
     if other := [layer for layer in settings[setting] if layer not in names]:
         network = build_model(settings["model.name"], num_classes=1)
         renames, tensors = renames_of(network), set(network.state_dict())
-        names |= {layer: own_name(f"{layer}.", renames, tensors).removesuffix(".") for layer in other}
+        names |= {layer: reidlit_name(f"{layer}.", renames, tensors).removesuffix(".") for layer in other}
         if missing := [layer for layer in other if names[layer] not in dict(network.named_modules())]:
             raise ValueError(
-                f"{setting} contains {missing}, but model.name={settings['model.name']} has no such layer."
+                f"{setting} contains unknown layers {missing}: model.name={settings['model.name']} does not have them."
             )
     return [names[layer] for layer in settings[setting]]
 
 
 def ranked_lists(settings: Settings) -> Iterator[Outcome]:
-    """Draw the ranked list of each query."""
+    """Render the ranked list of each query."""
     if settings["test.visrank"] and settings["test.evaluate"]:
         yield "callbacks.ranked_lists.choose", "all"
         yield "callbacks.ranked_lists.each", True

@@ -1,4 +1,4 @@
-"""Torchreid's settings and what becomes of each. To support another setting, add a row."""
+"""Table of Torchreid's settings and their translation. To support another setting, add a row."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from reidlit.compat.torchreid import rules
 from reidlit.compat.torchreid.settings import Row
 
 TRAIN, BOTH = ("train",), ("train", "test")
-# `needs` of rows: another setting, and its values with which Torchreid uses the setting of the row.
+# `needs` of a row: another setting, and its values with which Torchreid uses the setting of the row.
 VIDEO = ("data.type", "video")
 TRIPLET = ("loss.name", "triplet")
 ADAM = ("train.optim", "adam", "amsgrad", "radam")
@@ -28,21 +28,22 @@ OPTIMIZERS = ("adam", "amsgrad", "sgd", "rmsprop", "radam")
 RERANKING = {True: {"eval.postprocess": ["k_reciprocal"], "eval.steps.k_reciprocal.exponent": 4}}
 
 # Remarks
-TARGET_IMAGES = "no engine of Torchreid uses them; data=multi data.load_train_targets=true loads them for a custom one."
-VIEWS = "no engine of Torchreid takes several views; here all of them are trained on."
-RANKS = "ranks 1, 5, 10 and 20 are printed; metrics.json has the whole curve."
+TARGET_IMAGES = "no engine of Torchreid uses them; add data=multi data.load_train_targets=true for a custom engine."
+VIEWS = "no engine of Torchreid supports several views; reidlit trains on all of them."
+RANKS = "reidlit prints ranks 1, 5, 10 and 20; metrics.json contains the complete CMC curve."
 EVALUATION = (
-    "the test images are scored once, at the end; callbacks=best data.val_fraction=0.1 watches held-out identities."
+    "reidlit evaluates the test set once, after training; add callbacks=best data.val_fraction=0.1 to validate on "
+    "held-out identities."
 )
-EXPONENT = "Torchreid squares distances twice; omit eval.steps.k_reciprocal.exponent for those of the paper."
+EXPONENT = "Torchreid squares distances twice; remove eval.steps.k_reciprocal.exponent to follow the paper."
 RESUME = "not used by Torchreid, unless a run is resumed."
-MUTUAL = "Torchreid's two networks start equal and so remain equal; in reidlit they start differently."
-SECOND = "the second network also starts from weights=, with a classifier of its own."
-DEPLOY = "both networks are alike; by default, the first is tested, with engine.ensemble=true both are."
-SAMPLES = "Torchreid takes that many steps on a batch; reidlit averages the gradients of that many architectures."
-MAPS = "reidlit visualize draws where a network looks."
+MUTUAL = "Torchreid's two networks start equal and stay equal; reidlit initializes them differently."
+SECOND = "the second network also starts from weights=, with a separate classifier."
+DEPLOY = "both networks are equivalent; by default the first is tested, with engine.ensemble=true both are."
+SAMPLES = "Torchreid takes that many steps per batch; reidlit averages the gradients of that many architectures."
+MAPS = "use reidlit visualize to render activation maps."
 
-# Settings and defaults of Torchreid 1.4.0, scripts/main.py. A loss comes before the sampler, as it brings its own.
+# Settings and defaults of scripts/main.py in Torchreid 1.4.0. Losses precede samplers because they select one.
 TABLE: dict[str, Row] = {
     "model.name": Row("resnet50", BOTH, rules.model),
     "model.pretrained": Row(True, BOTH, rules.model),
@@ -61,7 +62,7 @@ TABLE: dict[str, Row] = {
     "cuhk03.classic_split": Row(False, BOTH, rules.datasets),
     "cuhk03.use_metric_cuhk03": Row(False, BOTH, {True: {"eval.protocol": "cuhk03"}}),
     "data.root": Row("reid-data", BOTH, rules.data_root),
-    "data.workers": Row(4, BOTH, "data.num_workers", only_given=True),
+    "data.workers": Row(4, BOTH, "data.num_workers", only_explicit=True),
     "data.height": Row(256, BOTH, "data.height"),
     "data.width": Row(128, BOTH, "data.width"),
     "data.k_tfm": Row(1, TRAIN, "data.k_tfm", VIEWS),
@@ -106,7 +107,7 @@ TABLE: dict[str, Row] = {
     "train.seed": Row(1, TRAIN, "seed"),
     "train.print_freq": Row(20, TRAIN, "trainer.log_every_n_steps"),
     "test.evaluate": Row(False, BOTH),  # True: reidlit test
-    "test.batch_size": Row(100, BOTH, "data.test_batch_size", only_given=True),
+    "test.batch_size": Row(100, BOTH, "data.test_batch_size", only_explicit=True),
     "test.dist_metric": Row("euclidean", BOTH, "eval.metric", choices=("euclidean", "cosine")),
     "test.normalize_feature": Row(False, BOTH, "eval.normalize"),
     "test.ranks": Row([1, 5, 10, 20], BOTH, lambda s: [("eval.max_rank", max(50, *s["test.ranks"]))], RANKS),
@@ -116,8 +117,8 @@ TABLE: dict[str, Row] = {
     "test.visrank": Row(False, BOTH, rules.ranked_lists, needs=("test.evaluate",)),
     "test.visrank_topk": Row(10, BOTH, rules.ranked_lists, needs=("test.visrank",)),
     "use_gpu": Row(True, BOTH, {False: {"trainer": "cpu"}}),
-    "data.save_dir": Row("log", BOTH, "hydra.run.dir", only_given=True),
-    # Deep mutual learning. The first row is true if one of the others is given.
+    "data.save_dir": Row("log", BOTH, "hydra.run.dir", only_explicit=True),
+    # Deep mutual learning. The first row is true if one of the other settings is set.
     "projects/DML": Row(False, TRAIN, {True: {"engine": "mutual"}}, MUTUAL),
     "loss.dml.weight_ml": Row(1.0, TRAIN, "engine.weight", needs=DML),
     "model.deploy": Row(
@@ -127,7 +128,7 @@ TABLE: dict[str, Row] = {
     "model.load_weights2": Row("", TRAIN, None, SECOND, needs=DML),
     "model.resume1": Row("", TRAIN, rules.weights, needs=DML),
     "model.resume2": Row("", TRAIN, None, SECOND, needs=DML),
-    # Architecture search and activation maps. The first row is true if one of the others is given.
+    # Architecture search and activation maps. The first row is true if one of the nas settings is set.
     "projects/OSNet_AIN": Row(False, TRAIN, {True: {"engine": "architecture_search", "test": False}}),
     "nas.mc_iter": Row(1, TRAIN, "engine.samples", SAMPLES, needs=OSNET_AIN),
     "nas.init_lmda": Row(10.0, TRAIN, "engine.temperature", needs=OSNET_AIN),
@@ -137,5 +138,5 @@ TABLE: dict[str, Row] = {
     "nas.fixed_lmda": Row(False, TRAIN, {True: {"engine.temperature_decay": 1.0}}, needs=OSNET_AIN),
     "test.visactmap": Row(False, BOTH, None, MAPS),
 }
-# Defaults that projects/DML changes.
+# Defaults that differ in projects/DML.
 DML_DEFAULTS = {"loss.name": "triplet", "loss.triplet.weight_t": 0.5, "loss.triplet.weight_x": 1.0}

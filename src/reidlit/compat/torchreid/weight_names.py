@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from reidlit.models.model import ReIDModel
-from reidlit.models.weights import own_name, renames_of
+from reidlit.models.weights import reidlit_name, renames_of
 
-FAST_REID = "heads."  # prefix of fast-reid names, which can be loaded but are not exported
+FAST_REID = "heads."  # prefix of names in fast-reid, which are only supported for loading
 
 
 def torchreid_tensors(model: ReIDModel) -> dict[str, Tensor]:
@@ -17,18 +17,23 @@ def torchreid_tensors(model: ReIDModel) -> dict[str, Tensor]:
     Raises:
         ValueError: If Torchreid does not have this model.
     """
-    own = model.state_dict()
-    renames = {theirs: ours for theirs, ours in renames_of(model).items() if not theirs.startswith(FAST_REID)}
+    state = model.state_dict()
+    renames = {
+        torchreid_prefix: prefix
+        for torchreid_prefix, prefix in renames_of(model).items()
+        if not torchreid_prefix.startswith(FAST_REID)
+    }
     if len(model.classifier) > 1:  # a list of classifiers, as in Torchreid's PCB
         renames.pop("classifier.")
     tensors: dict[str, Tensor] = {}
-    for name, tensor in own.items():
+    for name, tensor in state.items():
         if name in ("mean", "std"):
             continue
         candidates = [
-            (-len(ours), theirs + name.removeprefix(ours))
-            for theirs, ours in renames.items()
-            if name.startswith(ours) and own_name(theirs + name.removeprefix(ours), renames, own) == name
+            (-len(prefix), torchreid_prefix + name.removeprefix(prefix))
+            for torchreid_prefix, prefix in renames.items()
+            if name.startswith(prefix)
+            and reidlit_name(torchreid_prefix + name.removeprefix(prefix), renames, state) == name
         ]
         if name.startswith("classifier.") and not candidates:
             candidates = [(0, name)]

@@ -1,7 +1,7 @@
-"""HACNN: soft and hard attention, learned together with a global and a local branch.
+"""HACNN: joint learning of soft and hard attention with a global and a local branch.
 
 Source: Li, Zhu, Gong, "Harmonious Attention Network for Person Re-Identification", CVPR 2018.
-Module names are those of Torchreid's weights, so that these load unchanged.
+Module names match Torchreid's weights, so that these load unchanged.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from reidlit.models.layers import require_size
 
 IMAGE_SIZE = (160, 64)
 STEM = 32
-STAGES = (128, 256, 384)  # channels
-REGION_SIZES = ((24, 28), (12, 14), (6, 7))  # of the local branch before each stage
-CENTRES = (-0.75, -0.25, 0.25, 0.75)  # of the regions before training, from top to bottom, in -1 to 1
-SCALE = (1.0, 0.25)  # width and height of a region, of the map's
+STAGES = (128, 256, 384)  # channels per stage
+REGION_SIZES = ((24, 28), (12, 14), (6, 7))  # input size of the local branch in each stage
+CENTRES = (-0.75, -0.25, 0.25, 0.75)  # initial vertical centers of the regions, from -1 (top) to 1 (bottom)
+SCALE = (1.0, 0.25)  # width and height of a region, relative to the map
 
 
 class ConvNorm(nn.Module):
-    """A same-padded convolution, batch norm and ReLU."""
+    """Same-padded convolution, batch norm and ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class ConvNorm(nn.Module):
 
 
 class Inception(nn.Module):
-    """Streams beside each other, whose channels are joined."""
+    """Parallel streams with concatenated outputs."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) -> (B, C_out, H', W')."""
@@ -43,7 +43,7 @@ class Inception(nn.Module):
 
 
 class InceptionA(Inception):
-    """Keeps the resolution: three streams of convolutions and one of pooling, a quarter of the channels each."""
+    """Inception block at constant resolution: four streams with a quarter of the channels each, one with pooling."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class InceptionA(Inception):
 
 
 class InceptionB(Inception):
-    """Halves the resolution: two streams of convolutions, a quarter of the channels each, and one of pooling."""
+    """Inception block that halves the resolution: two convolutional streams and a pooling stream."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class InceptionB(Inception):
 
 
 class SpatialAttention(nn.Module):
-    """One weight a position, from the mean over the channels."""
+    """Attention weight per position, computed from the mean over channels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class SpatialAttention(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """One weight a channel, from the mean over the positions: squeeze and excitation."""
+    """Attention weight per channel, computed from the mean over positions (squeeze and excitation)."""
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class ChannelAttention(nn.Module):
 
 
 class SoftAttention(nn.Module):
-    """One weight a pixel and channel, the product of those of both, mixed across the channels."""
+    """Attention weight per position and channel: product of spatial and channel attention, mixed across channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -106,12 +106,12 @@ class SoftAttention(nn.Module):
         self.conv = ConvNorm(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same shape, in 0 to 1."""
+        """(B, C, H, W) -> weights of the same shape, in [0, 1]."""
         return torch.sigmoid(self.conv(self.spatial_attn(x) * self.channel_attn(x)))
 
 
 class HardAttention(nn.Module):
-    """Four regions of a fixed size, which start as stripes and learn where to lie."""
+    """Four regions of fixed size with learned positions, initialized as horizontal stripes."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -123,13 +123,13 @@ class HardAttention(nn.Module):
             self.fc.bias.copy_(torch.tensor([(0.0, centre) for centre in CENTRES]).flatten())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, 4, 2, 3), the affine map from each region to the whole, in x and y."""
+        """(B, C, H, W) -> affine maps (B, 4, 2, 3) from each region to the image, in x and y."""
         shift = torch.tanh(self.fc(x.mean((2, 3)))).view(-1, len(CENTRES), 2, 1)
         return torch.cat((self.scale.expand(*shift.shape[:2], 2, 2), shift), dim=3)
 
 
 class HarmoniousAttention(nn.Module):
-    """Soft attention for the global branch, hard attention for the local one."""
+    """Soft attention for the global branch and hard attention for the local branch."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -137,22 +137,22 @@ class HarmoniousAttention(nn.Module):
         self.hard_attn = HardAttention(channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) -> that map weighted, and the regions (B, 4, 2, 3)."""
+        """(B, C, H, W) -> the weighted map, and the affine maps of the regions (B, 4, 2, 3)."""
         return x * self.soft_attn(x), self.hard_attn(x)
 
 
 class HACNN(nn.Module):
-    """Harmonious attention network, for images of 160 x 64.
+    """Harmonious attention network for images of 160 x 64.
 
-    `num_features` is the size of each of its two vectors, the global one and the local one: 512.
+    It returns a global and a local vector of size `num_features`, 512.
 
     Source: Li, Zhu, Gong, "Harmonious Attention Network for Person Re-Identification", CVPR 2018.
 
     Args:
-        image_size: height and width in pixels.
+        image_size: Height and width in pixels.
 
     Raises:
-        ValueError: if they are others.
+        ValueError: If `image_size` is not 160 x 64.
     """
 
     renames: ClassVar = {"classifier_global.": "classifier.0.", "classifier_local.": "classifier.1."}
@@ -176,10 +176,10 @@ class HACNN(nn.Module):
         self.fc_local = _embedding(third * len(CENTRES), self.num_features)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, 160, 64) normalised -> the global and the local vector, (B, 512) each.
+        """Return the global and the local vector (B, 512) of normalized images (B, 3, 160, 64).
 
         Raises:
-            ValueError: if the images have another size.
+            ValueError: If the images have another size.
         """
         require_size("HACNN", image.shape[2:], IMAGE_SIZE)
         x = self.conv(image)
@@ -194,7 +194,7 @@ class HACNN(nn.Module):
             crops = _crop(x, regions, size)
             if local:
                 crops = [crop + previous for crop, previous in zip(crops, local, strict=True)]
-            # One call a region, so that in training each is normalised by itself.
+            # One call per region, so that batch norms normalize each region separately during training.
             local = [convolution(crop) for crop in crops]
             x = attended
         pooled = torch.cat([region.mean((2, 3)) for region in local], dim=1)
@@ -202,10 +202,10 @@ class HACNN(nn.Module):
 
 
 def _crop(x: Tensor, regions: Tensor, size: Sequence[int]) -> list[Tensor]:
-    """The regions (B, N, 2, 3) of a map (B, C, H, W), N of (B, C, *size)."""
+    """Crop N regions, given as affine maps (B, N, 2, 3), from a map (B, C, H, W); returns N tensors (B, C, *size)."""
     crops = []
     for region in regions.unbind(1):
-        # Sampled as large as the map and then resized, with unlike corners: the same numbers as Torchreid's.
+        # Sampling at the size of the map, then resizing, with different corner alignment: Torchreid does the same.
         grid = functional.affine_grid(region, list(x.shape), align_corners=False)
         sampled = functional.grid_sample(x, grid, align_corners=False)
         crops.append(functional.interpolate(sampled, size, mode="bilinear", align_corners=True))

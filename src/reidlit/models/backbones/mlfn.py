@@ -1,7 +1,7 @@
-"""MLFN: latent factors at many levels, each block choosing which of its groups an image needs.
+"""MLFN: multi-level factorization, where each block selects its groups per image.
 
 Source: Chang, Hospedales, Xiang, "Multi-Level Factorisation Net for Person Re-Identification", CVPR 2018.
-Module names are those of Torchreid's weights, so that these load unchanged.
+Module names match Torchreid's weights, so that these load unchanged.
 """
 
 import torch
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from reidlit.models.layers import initialize
 
-GROUPS = 32  # factor modules a block
+GROUPS = 32  # factor modules per block
 STEM = 64
-# Of each stage: blocks, channels, and widths of the two hidden layers that select.
+# Per stage: number of blocks, channels, and widths of the two hidden layers of the factor selection module.
 STAGES = (
     (3, 256, (128, 64)),
     (4, 512, (256, 128)),
@@ -21,9 +21,9 @@ STAGES = (
 
 
 class MLFNBlock(nn.Module):
-    """A bottleneck of 32 groups, the factor modules, each weighted by a gate that is computed from the input.
+    """Bottleneck of 32 groups (factor modules), weighted by gates that are computed from the input.
 
-    The gates of an image, its factor selection vector, are also an output.
+    The gates, called factor selection vector in the paper, are also returned.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, hidden: tuple[int, int]) -> None:
@@ -48,7 +48,7 @@ class MLFNBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C_in, H, W) -> map (B, C_out, H / stride, W / stride) and gates (B, 32, 1, 1)."""
+        """(B, C_in, H, W) -> map (B, C_out, H / stride, W / stride), and gates (B, 32, 1, 1)."""
         shortcut = x if self.downsample is None else self.downsample(x)
         gates = self.fsm(x)
         x = torch.relu_(self.fm_bn1(self.fm_conv1(x)))
@@ -59,9 +59,9 @@ class MLFNBlock(nn.Module):
 
 
 class MLFN(nn.Module):
-    """Multi-level factorisation net: the last map and the gates of all blocks, fused into one vector.
+    """Multi-level factorization network, which fuses the last map and the gates of all blocks into one vector.
 
-    `num_features` is the size of that vector: 1024.
+    The size of the vector, `num_features`, is 1024.
 
     Source: Chang, Hospedales, Xiang, "Multi-Level Factorisation Net for Person Re-Identification", CVPR 2018.
     """
@@ -84,7 +84,7 @@ class MLFN(nn.Module):
         initialize(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised -> (B, 1024)."""
+        """Return vectors (B, 1024) of normalized images (B, 3, H, W)."""
         x = self.maxpool(torch.relu_(self.bn1(self.conv1(image))))
         gates = []
         for block in self.feature:

@@ -1,7 +1,7 @@
-"""MobileNetV2, in the variant whose re-ID weights are published.
+"""MobileNetV2, in the variant with published re-ID weights.
 
 Source: Sandler, Howard, Zhu, Zhmoginov, Chen, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018.
-Module names are those of the published weights, so that these load unchanged.
+Module names match the published weights, so that these load unchanged.
 """
 
 from itertools import pairwise
@@ -12,7 +12,7 @@ from torch.nn import functional
 from reidlit.models.layers import initialize
 
 STEM = 32
-STAGES = (  # the paper's Table 2: expansion, channels at width 1, blocks, stride of the first
+STAGES = (  # Table 2 of the paper: expansion, channels at width 1, number of blocks, stride of the first block
     (1, 16, 1, 1),
     (6, 24, 2, 2),
     (6, 32, 3, 2),
@@ -38,7 +38,7 @@ class ConvNorm(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Widen, filter within each channel, and narrow without activation; added to the input where the shapes allow."""
+    """Expansion, depthwise convolution and linear projection, with a shortcut if the shapes allow it."""
 
     def __init__(self, in_channels: int, out_channels: int, expansion: int, stride: int) -> None:
         super().__init__()
@@ -55,25 +55,27 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """MobileNetV2's convolutional part, as Torchreid trained it.
+    """Convolutional part of MobileNetV2 as in Torchreid.
 
-    It differs from timm's and torchvision's: the first block keeps its 1 x 1 expansion, and channels are not rounded to
-    multiples of 8. `num_features` is the number of channels of its map: 1280, or 1280 times the width if that is above 1.
+    It differs from timm and torchvision: the first block keeps its 1 x 1 expansion, and channels are not rounded to
+    multiples of 8. `num_features` is 1280, or 1280 times the width if that is larger.
 
     Source: Sandler, Howard, Zhu, Zhmoginov, Chen, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018.
 
     Args:
-        width: channels relative to the paper's x1.0; published weights exist for 1 and 1.4.
+        width: Channel multiplier. Weights are published for 1.0 and 1.4.
 
     Raises:
-        ValueError: if the width leaves a layer without channels.
+        ValueError: If `width` is so small that a layer would have no channels.
     """
 
     def __init__(self, width: float = 1.0) -> None:
         super().__init__()
         channels = [int(number * width) for number in (STEM, *(stage[1] for stage in STAGES))]
         if min(channels) < 1:
-            raise ValueError(f"width={width} must be {1 / STAGES[0][1]} or more; published weights have 1.0 and 1.4.")
+            raise ValueError(
+                f"width={width} is invalid: must be at least {1 / STAGES[0][1]}. Weights are published for 1.0 and 1.4."
+            )
         self.conv1 = ConvNorm(3, channels[0], kernel=3, stride=2)
         stages = [
             _stage(in_channels, out_channels, expansion, blocks, stride)
@@ -87,7 +89,7 @@ class MobileNetV2(nn.Module):
         initialize(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised -> (B, C, H / 32, W / 32)."""
+        """Return maps (B, C, H / 32, W / 32) of normalized images (B, 3, H, W)."""
         x = self.conv4(self.conv3(self.conv2(self.conv1(image))))
         x = self.conv8(self.conv7(self.conv6(self.conv5(x))))
         result: Tensor = self.conv9(x)

@@ -1,7 +1,7 @@
-"""MuDeep: streams of several scales, and a layer that learns which scale each channel trusts.
+"""MuDeep: multi-scale streams with learned fusion per channel.
 
 Source: Qian, Fu, Jiang, Xiang, Xue, "Multi-scale Deep Learning Architectures for Person Re-identification", ICCV 2017.
-Module names are those of Torchreid's weights, so that these load unchanged.
+Module names match Torchreid's weights, so that these load unchanged.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from reidlit.models.layers import require_size
 
 IMAGE_SIZE = (256, 128)
-ROW, COLUMN = (1, 3), (3, 1)  # the two halves of a 3 x 3 convolution
-SCALES = 256  # channels of each stream of the last scale layer
-POOL = 4  # of the fused map, in both directions
+ROW, COLUMN = (1, 3), (3, 1)  # kernels that factorize a 3 x 3 convolution
+SCALES = 256  # channels per stream of the last multi-scale layer
+POOL = 4  # kernel size and stride of the pooling after the fusion
 
 
 class ConvNorm(nn.Module):
-    """A same-padded convolution, batch norm and ReLU."""
+    """Same-padded convolution, batch norm and ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: tuple[int, int] = (1, 1), stride: int = 1) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class ConvNorm(nn.Module):
 
 
 class Stem(nn.Sequential):
-    """Two convolutions and a pooling: the same low-level features for every scale."""
+    """Two convolutions and a pooling, which extract low-level features for all scales."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Stem(nn.Sequential):
 
 
 class MultiScaleA(nn.Module):
-    """Four streams of 24 channels, which see 3 x 3, 3 x 3 by pooling, 1 x 1 and 5 x 5."""
+    """Four streams of 24 channels with receptive fields 3 x 3, 3 x 3 (by pooling), 1 x 1 and 5 x 5."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,12 +52,12 @@ class MultiScaleA(nn.Module):
         self.stream4 = nn.Sequential(ConvNorm(96, 16), ConvNorm(16, 24, (3, 3)), ConvNorm(24, 24, (3, 3)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 96, H, W) -> the same shape."""
+        """(B, 96, H, W) -> (B, 96, H, W)."""
         return torch.cat([stream(x) for stream in self.children()], dim=1)
 
 
 class Reduction(nn.Module):
-    """Halves the resolution in three streams of 96, 96 and 64 channels."""
+    """Reduction to half the resolution in three streams of 96, 96 and 64 channels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Reduction(nn.Module):
 
 
 class MultiScaleB(nn.Module):
-    """Four streams of 256 channels, which see 3 x 3 by pooling, 3 x 3, 1 x 1 and 5 x 5."""
+    """Four streams of 256 channels with receptive fields 3 x 3 (by pooling), 3 x 3, 1 x 1 and 5 x 5."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,12 +85,12 @@ class MultiScaleB(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(B, 256, H, W) -> four of the same shape."""
+        """(B, 256, H, W) -> four maps (B, 256, H, W)."""
         return tuple(stream(x) for stream in self.children())
 
 
 class Fusion(nn.Module):
-    """Saliency-based fusion: the sum of four streams, with a learned weight for each channel of each."""
+    """Saliency-based fusion: sum of four streams with a learned weight per stream and channel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Fusion(nn.Module):
         self.avgpool = nn.AvgPool2d(POOL)
 
     def forward(self, streams: tuple[Tensor, ...]) -> Tensor:
-        """Four of (B, 256, H, W) -> (B, 256, H / 4, W / 4)."""
+        """Four maps (B, 256, H, W) -> (B, 256, H / 4, W / 4)."""
         first, second, third, fourth = streams
         fused = self.a1 * first + self.a2 * second + self.a3 * third + self.a4 * fourth
         result: Tensor = self.avgpool(fused)
@@ -106,18 +106,18 @@ class Fusion(nn.Module):
 
 
 class MuDeep(nn.Module):
-    """Multi-scale deep learning network, for images of 256 x 128; the paper's branch that identifies.
+    """Identification branch of the multi-scale deep learning network, for images of 256 x 128.
 
-    `num_features` is the size of its vector: 4096.
+    The size of its vector, `num_features`, is 4096.
 
     Source: Qian, Fu, Jiang, Xiang, Xue, "Multi-scale Deep Learning Architectures for Person Re-identification", ICCV
     2017.
 
     Args:
-        image_size: height and width in pixels.
+        image_size: Height and width in pixels.
 
     Raises:
-        ValueError: if they are others.
+        ValueError: If `image_size` is not 256 x 128.
     """
 
     def __init__(self, image_size: Sequence[int] = IMAGE_SIZE) -> None:
@@ -135,10 +135,10 @@ class MuDeep(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, 256, 128) normalised -> (B, 4096).
+        """Return vectors (B, 4096) of normalized images (B, 3, 256, 128).
 
         Raises:
-            ValueError: if the images have another size.
+            ValueError: If the images have another size.
         """
         require_size("MuDeep", image.shape[2:], IMAGE_SIZE)
         x = self.block3(self.block2(self.block1(image)))

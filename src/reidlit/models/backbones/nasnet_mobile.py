@@ -1,7 +1,7 @@
-"""NASNet-A mobile: two cells that a search found, stacked by hand.
+"""NASNet-A mobile, a stack of two cell types found by architecture search.
 
 Source: Zoph, Vasudevan, Shlens, Le, "Learning Transferable Architectures for Scalable Image Recognition", CVPR 2018.
-Inside a cell, module names are those of the published weights.
+Module names within a cell match the published weights.
 """
 
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ from torch.nn import functional
 from reidlit.models.layers import initialize
 
 STEM = 32
-EPS = 1e-3  # of every batch norm
+EPS = 1e-3  # epsilon of all batch norms
 
-PREVIOUS, CURRENT, FIRST, SECOND = range(4)  # what a cell starts from, and the sums of its first steps
+PREVIOUS, CURRENT, FIRST, SECOND = range(4)  # states of a cell: its two inputs, and the sums of its first two steps
 SIDES = ("left", "right")
-Operation = tuple[str, int]  # what is done (a number is the kernel's size), and to which of the states
+Operation = tuple[str, int]  # type of operation with kernel size, and index of the input state
 
 
 class Plan(NamedTuple):
-    """How a cell is wired.
+    """Wiring of a cell.
 
     Attributes:
-        steps: each adds up two operations; the sum is a further state.
-        output: the states that are joined as its map.
-        stride: of the operations on what the cell starts from.
+        steps: Pairs of operations. The sum of each pair is a new state.
+        output: Indices of the states that are concatenated as output.
+        stride: Stride of the operations on the inputs of the cell.
     """
 
     steps: Sequence[tuple[Operation, Operation]]
@@ -35,7 +35,7 @@ class Plan(NamedTuple):
     stride: int
 
 
-# The paper's Figure 4.
+# Figure 4 of the paper.
 NORMAL = Plan(
     steps=(
         (("sep5", CURRENT), ("sep3", PREVIOUS)),
@@ -59,7 +59,7 @@ REDUCTION = Plan(
     stride=2,
 )
 
-CELLS = (  # the name in the published weights, the wiring, the channels of each state
+CELLS = (  # name in the published weights, wiring, channels per state
     ("cell_stem_0", REDUCTION, 11),
     ("cell_stem_1", REDUCTION, 22),
     *((f"cell_{n}", NORMAL, 44) for n in range(4)),
@@ -71,7 +71,7 @@ CELLS = (  # the name in the published weights, the wiring, the channels of each
 
 
 class Projection(nn.Module):
-    """ReLU, 1 x 1 convolution, batch norm."""
+    """ReLU, 1 x 1 convolution and batch norm."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -85,7 +85,10 @@ class Projection(nn.Module):
 
 
 class HalvingProjection(nn.Module):
-    """ReLU, and half the channels from every other pixel, half from the pixels diagonally between; batch norm."""
+    """ReLU, factorized reduction and batch norm.
+
+    Half of the channels come from every other pixel, the other half from the pixels diagonally between them.
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -102,10 +105,10 @@ class HalvingProjection(nn.Module):
 
 
 class Depthwise(nn.Conv2d):
-    """A convolution within each channel.
+    """Depthwise convolution.
 
-    With stride 2 it pads as TensorFlow does, where the published weights were trained: a map of even size one pixel less
-    before than after.
+    With stride 2 it pads like TensorFlow, in which the published weights were trained: maps of even size get one pixel
+    less before than after.
     """
 
     def __init__(self, channels: int, kernel: int, stride: int = 1) -> None:
@@ -122,7 +125,7 @@ class Depthwise(nn.Conv2d):
 
 
 class SeparableConv(nn.Module):
-    """Twice ReLU, a convolution within each channel, one across channels, and batch norm."""
+    """Two depthwise separable convolutions, each preceded by ReLU and followed by batch norm."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -139,11 +142,11 @@ class SeparableConv(nn.Module):
 
 
 class Pool(nn.Module):
-    """The mean or the largest value of 3 x 3 pixels, those beyond the border left out; placed as in `Depthwise`."""
+    """Average or maximum pooling with 3 x 3 kernel, ignoring pixels outside the map; padded like `Depthwise`."""
 
-    def __init__(self, kind: str, stride: int) -> None:
+    def __init__(self, mode: str, stride: int) -> None:
         super().__init__()
-        self.average, self.stride = kind == "avg", stride
+        self.average, self.stride = mode == "avg", stride
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H / stride, W / stride)."""
@@ -154,14 +157,15 @@ class Pool(nn.Module):
 
 
 class Cell(nn.Module):
-    """Five sums of two operations each, on the maps of the two cells before or on earlier sums.
+    """Cell of five steps, each the sum of two operations on the inputs of the cell or on earlier sums.
 
     Args:
-        plan: its wiring.
-        channels: of each of its states.
-        previous: channels of the map of the cell before the last.
-        current: channels of the map of the last cell.
-        project: what brings the former to the size of the latter, and to `channels`; None leaves it.
+        plan: Wiring of the cell.
+        channels: Number of channels per state.
+        previous: Number of channels of the output of the second last cell.
+        current: Number of channels of the output of the last cell.
+        project: Layer that adapts the output of the second last cell to the size of the last output and to `channels`
+            channels; None to use it unchanged.
     """
 
     def __init__(self, plan: Plan, channels: int, previous: int, current: int, project: type[nn.Module] | None) -> None:
@@ -177,7 +181,7 @@ class Cell(nn.Module):
         self.num_features = channels * len(plan.output)
 
     def forward(self, previous: Tensor, current: Tensor) -> Tensor:
-        """(B, C_0, H', W') and (B, C_1, H, W) -> (B, C, H / stride, W / stride); H' is H, or twice that."""
+        """(B, C_0, H', W') and (B, C_1, H, W) -> (B, C, H / stride, W / stride), where H' is H or 2H."""
         states = [self.conv_prev_1x1(previous), self.conv_1x1(current)]
         for number, ((_, left), (_, right)) in enumerate(self.plan.steps):
             first, second = (self.get_submodule(f"comb_iter_{number}_{side}") for side in SIDES)
@@ -186,21 +190,22 @@ class Cell(nn.Module):
 
 
 class NASNetMobile(nn.Module):
-    """NASNet-A (4 @ 1056), the paper's mobile network, without its auxiliary classifier.
+    """NASNet-A (4 @ 1056), the mobile network of the paper, without its auxiliary classifier.
 
-    `num_features` is the number of channels of its map, 1056.
+    `num_features` is 1056.
 
-    Source: Zoph, Vasudevan, Shlens, Le, "Learning Transferable Architectures for Scalable Image Recognition", CVPR 2018.
+    Source: Zoph, Vasudevan, Shlens, Le, "Learning Transferable Architectures for Scalable Image Recognition", CVPR
+    2018.
     """
 
     renames: ClassVar = {
-        "last_linear.": "classifier.0.",  # that of the ImageNet weights
+        "last_linear.": "classifier.0.",  # name in the ImageNet weights
         "cell_": "backbone.cells.cell_",
         "reduction_cell_": "backbone.cells.reduction_cell_",
         **{
-            f"{cell}.{theirs}.": f"backbone.cells.{cell}.conv_prev_1x1.{ours}."
+            f"{cell}.{published}.": f"backbone.cells.{cell}.conv_prev_1x1.{name}."
             for cell, *_ in CELLS
-            for theirs, ours in (
+            for published, name in (
                 ("path_1.conv", "path_1"),
                 ("path_2.conv", "path_2"),
                 ("final_path_bn", "bn"),
@@ -225,7 +230,7 @@ class NASNetMobile(nn.Module):
         initialize(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised -> (B, 1056, H / 32, W / 32)."""
+        """Return maps (B, 1056, H / 32, W / 32) of normalized images (B, 3, H, W)."""
         previous = current = self.conv0(image)
         for cell in self.cells.values():
             previous, current = current, cell(previous, current)
@@ -242,5 +247,5 @@ def _separable(depthwise: Depthwise, out_channels: int) -> nn.Sequential:
 def _operation(name: str, in_channels: int, out_channels: int, stride: int) -> nn.Module:
     if name == "same":
         return nn.Identity()
-    kind, kernel = name[:3], int(name[3:])
-    return SeparableConv(in_channels, out_channels, kernel, stride) if kind == "sep" else Pool(kind, stride)
+    operation, kernel = name[:3], int(name[3:])
+    return SeparableConv(in_channels, out_channels, kernel, stride) if operation == "sep" else Pool(operation, stride)

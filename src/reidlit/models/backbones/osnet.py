@@ -1,7 +1,7 @@
 """OSNet: omni-scale feature learning.
 
 Source: Zhou, Yang, Cavallaro, Xiang, "Omni-Scale Feature Learning for Person Re-Identification", ICCV 2019.
-Module names are those of the weights published with the paper, so that these load unchanged.
+Module names match the weights published with the paper, so that these load unchanged.
 """
 
 import torch
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from reidlit.models.layers import conv_norm, initialize
 
-STAGES = (64, 256, 384, 512)  # channels of the stem and of the three stages at width 1
+STAGES = (64, 256, 384, 512)  # channels of the stem and the three stages at width 1
 
 
 class ConvNorm(nn.Module):
-    """Convolution and batch norm, then ReLU unless `linear`."""
+    """Convolution and batch norm, followed by ReLU unless `linear`."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, linear: bool = False
@@ -29,7 +29,7 @@ class ConvNorm(nn.Module):
 
 
 class LightConv3x3(nn.Module):
-    """Lite 3 x 3 convolution: a linear 1 x 1 across channels, then 3 x 3 within each channel."""
+    """Lite 3 x 3 convolution: linear 1 x 1 convolution followed by a depthwise 3 x 3 convolution."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class LightConv3x3(nn.Module):
 
 
 class ChannelGate(nn.Module):
-    """The unified aggregation gate: one weight a channel and image, from the global average."""
+    """Unified aggregation gate: weight per channel, computed from the global average."""
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
@@ -53,16 +53,16 @@ class ChannelGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> weights (B, C, 1, 1)."""
-        # Not `mean`, whose gradient would be divided at each place of the map instead of once a channel.
+        # Faster than `mean`, which divides the gradient at each position instead of once per channel.
         average = x.sum((2, 3), keepdim=True) / (x.shape[2] * x.shape[3])
         return torch.sigmoid(self.fc2(torch.relu_(self.fc1(average))))
 
 
 class OSBlock(nn.Module):
-    """A bottleneck with four streams of one to four lite 3 x 3 convolutions, fused by one shared gate.
+    """Bottleneck with four streams of one to four lite 3 x 3 convolutions, fused by one shared gate.
 
-    `norm` is applied to the sum of residual and shortcut; here it is none, in OSNet-IBN and in some layouts of OSNet-AIN an
-    instance norm. The residual itself ends with the norm of `conv3`.
+    `norm` applies to the sum of residual and shortcut. It is the identity in OSNet, and an instance norm in OSNet-IBN
+    and some layouts of OSNet-AIN. The residual itself ends with the norm of `conv3`.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -91,21 +91,23 @@ class OSBlock(nn.Module):
 
 
 class OSNet(nn.Module):
-    """OSNet's convolutional part.
+    """Convolutional part of OSNet.
 
-    `num_features` is the number of channels of its map: 512 times the width.
+    `num_features` is 512 times the width.
 
     Args:
-        width: channels relative to the paper's x1.0; published weights exist for 1, 0.75, 0.5 and 0.25.
+        width: Channel multiplier. Weights are published for 1.0, 0.75, 0.5 and 0.25.
 
     Raises:
-        ValueError: if the width is not positive.
+        ValueError: If `width` is not positive.
     """
 
     def __init__(self, width: float = 1.0) -> None:
         super().__init__()
         if width <= 0:
-            raise ValueError(f"width={width} must be positive; the paper's are 1.0, 0.75, 0.5 and 0.25.")
+            raise ValueError(
+                f"width={width} is invalid: must be positive. Weights are published for 1.0, 0.75, 0.5 and 0.25."
+            )
         stem, first, second, third = (int(channels * width) for channels in STAGES)
         self.conv1 = ConvNorm(3, stem, kernel=7, stride=2)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -117,7 +119,7 @@ class OSNet(nn.Module):
         initialize(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised -> (B, 512 * width, H / 16, W / 16)."""
+        """Return maps (B, 512 * width, H / 16, W / 16) of normalized images (B, 3, H, W)."""
         x = self.maxpool(self.conv1(image))
         x = self.conv4(self.conv3(self.conv2(x)))
         result: Tensor = self.conv5(x)
@@ -125,7 +127,7 @@ class OSNet(nn.Module):
 
 
 def _stage(in_channels: int, out_channels: int, *, reduce: bool) -> nn.Sequential:
-    """Two blocks, then a 1 x 1 transition and halving where the map shrinks."""
+    """Return two blocks, followed by a 1 x 1 convolution and average pooling if `reduce` is True."""
     blocks: list[nn.Module] = [OSBlock(in_channels, out_channels), OSBlock(out_channels, out_channels)]
     if reduce:
         blocks.append(nn.Sequential(ConvNorm(out_channels, out_channels), nn.AvgPool2d(2)))

@@ -1,4 +1,4 @@
-"""OSNet-AIN: instance norm where an architecture search found it to generalise best.
+"""OSNet-AIN: OSNet with instance norms at positions found by architecture search.
 
 Source: Zhou, Yang, Cavallaro, Xiang, "Learning Generalisable Omni-Scale Representations for Person Re-Identification",
 TPAMI 2021.
@@ -14,26 +14,26 @@ from reidlit.models.backbones.osnet import OSNet
 from reidlit.models.backbones.osnet_ibn import use_instance_norm
 
 BLOCKS = [f"conv{stage}.{block}" for stage, block in product((2, 3, 4), (0, 1))]
-CANDIDATES = ("plain", "residual", "sum", "both")  # what a block may normalise by instance
-PUBLISHED = ("residual", "residual", "plain", "residual", "residual", "plain")  # a candidate for each of BLOCKS
+CANDIDATES = ("plain", "residual", "sum", "both")  # positions of the instance norm in a block
+PUBLISHED = ("residual", "residual", "plain", "residual", "residual", "plain")  # candidate for each of BLOCKS
 
 
 class OSNetAIN(OSNet):
-    """OSNet with instance norm after the stem and, in four of its six blocks, of the residual before the addition.
+    """OSNet with instance norm after the stem and on the residual of four of its six blocks.
 
-    It has the layers of OSNet; only the published weights name some of them otherwise.
+    Its layers are those of OSNet. Only the published weights use other names for some of them.
 
     Source: Zhou, Yang, Cavallaro, Xiang, "Learning Generalisable Omni-Scale Representations for Person
     Re-Identification", TPAMI 2021.
 
     Args:
-        width: channels relative to the paper's x1.0; published weights exist for 1, 0.75, 0.5 and 0.25.
-        layout: what each of the blocks conv2.0, conv2.1, conv3.0, conv3.1, conv4.0 and conv4.1 normalises by instance:
-            nothing (`plain`), its `residual` in place of the batch norm there, the `sum` of residual and shortcut, or
-            `both`. By default the layout that the paper found; published weights belong to it.
+        width: Channel multiplier. Weights are published for 1.0, 0.75, 0.5 and 0.25.
+        layout: Use of instance norm in each of the blocks conv2.0, conv2.1, conv3.0, conv3.1, conv4.0 and conv4.1: none
+            (`plain`), instead of the batch norm of the `residual`, on the `sum` of residual and shortcut, or `both`.
+            The default is the layout of the paper, which the published weights use.
 
     Raises:
-        ValueError: if the width is not positive, or the layout is not one of these words for each block.
+        ValueError: If `width` is not positive, or `layout` is invalid.
     """
 
     renames: ClassVar = (
@@ -54,8 +54,8 @@ class OSNetAIN(OSNet):
         super().__init__(width)
         if isinstance(layout, str) or len(layout) != len(BLOCKS) or not set(layout) <= set(CANDIDATES):
             raise ValueError(
-                f"layout={layout} must be a list of {len(BLOCKS)} words, each one of {', '.join(CANDIDATES)}, for the "
-                f"blocks {', '.join(BLOCKS)}."
+                f"layout={layout} is invalid: must be a list of {len(BLOCKS)} words, one of {', '.join(CANDIDATES)} "
+                f"for each of the blocks {', '.join(BLOCKS)}."
             )
         use_instance_norm(self, ["conv1.bn"])
         for name, candidate in zip(BLOCKS, layout, strict=True):
@@ -63,9 +63,9 @@ class OSNetAIN(OSNet):
 
 
 def normalize_block(block: nn.Module, candidate: str) -> None:
-    """Give an `OSBlock`, in place, the instance norms of one of `CANDIDATES`."""
-    part: Any = block
+    """Add the instance norms of a candidate to an `OSBlock` in place."""
+    os_block: Any = block
     if candidate in ("residual", "both"):
         use_instance_norm(block, ["conv3.bn"])
     if candidate in ("sum", "both"):
-        part.norm = nn.InstanceNorm2d(part.conv3.bn.num_features, affine=True)
+        os_block.norm = nn.InstanceNorm2d(os_block.conv3.bn.num_features, affine=True)

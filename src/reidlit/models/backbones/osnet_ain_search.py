@@ -1,4 +1,4 @@
-"""The network in which the layout of OSNet-AIN is searched for.
+"""Network for the architecture search of OSNet-AIN.
 
 Source: Zhou, Yang, Cavallaro, Xiang, "Learning Generalisable Omni-Scale Representations for Person Re-Identification",
 TPAMI 2021, with the Gumbel-softmax of Jang, Gu, Poole, "Categorical Reparameterization with Gumbel-Softmax", ICLR 2017.
@@ -16,16 +16,16 @@ from reidlit.models.layers import initialize
 
 
 class SearchBlock(nn.Module):
-    """All candidates for a block of OSNet-AIN, side by side, each with weights of its own.
+    """All candidates for a block of OSNet-AIN in parallel, each with separate weights.
 
-    The output is their weighted sum. The weights are softmax((l + g) / t) with `logits` l, which are learnt, and a
-    `temperature` t. In training g is drawn anew at each step from the standard Gumbel distribution, so that the largest
-    weight falls on a candidate with its probability, softmax(l), and the smaller t, the more it outweighs the others. In
-    evaluation g is zero: the sum that was trained, without its noise, and the same for the same images.
+    The output is the weighted sum of the candidates, with weights softmax((l + g) / t), learned `logits` l and
+    `temperature` t. In training, g is standard Gumbel noise, so that each candidate has the largest weight with
+    probability softmax(l); the lower t, the closer the largest weight is to 1. In evaluation g is zero, so that the
+    output is deterministic.
 
-    The paper learns exp(l), from ones and through a ReLU. There a weight that has become zero stays zero, since no gradient
-    reaches it any more, and when all four have, the output is NaN; a logarithm that is learnt itself starts at the same
-    point and knows no such end.
+    The paper learns exp(l), initialized with ones and passed through a ReLU. There, a weight that reaches zero receives
+    no gradient and stays zero, and the output is NaN if all four are zero. Learning l directly has the same initial
+    state and avoids this.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -43,27 +43,27 @@ class SearchBlock(nn.Module):
         return sum((weight * block(x) for weight, block in pairs), start=x.new_zeros(()))
 
     def weights(self) -> Tensor:
-        """(4,) of the candidates in the sum; in training, drawn."""
+        """Return the weights of the candidates (4,); random in training."""
         logits = self.logits.float()
         if self.training:
-            logits = logits - torch.empty_like(logits).exponential_().log()  # which is Gumbel noise
+            logits = logits - torch.empty_like(logits).exponential_().log()  # add Gumbel noise
         return (logits / self.temperature).softmax(0)
 
 
 class OSNetAINSearch(OSNet):
-    """OSNet-AIN with all candidates in each of its six blocks, to be trained with `engine=architecture_search`.
+    """OSNet-AIN with all candidates in each of its six blocks, for training with `engine=architecture_search`.
 
-    Norms have no scale and shift of their own, as one could undo a candidate's weight. By itself, without that procedure,
-    it trains at temperature 1.
+    Norms have no learned scale and shift, because these could cancel the weight of a candidate. With other engines the
+    temperature stays 1.
 
     Source: Zhou, Yang, Cavallaro, Xiang, "Learning Generalisable Omni-Scale Representations for Person
     Re-Identification", TPAMI 2021.
 
     Args:
-        width: channels relative to the paper's x1.0.
+        width: Channel multiplier.
 
     Raises:
-        ValueError: if the width is not positive.
+        ValueError: If `width` is not positive.
     """
 
     def __init__(self, width: float = 1.0) -> None:
@@ -82,26 +82,26 @@ class OSNetAINSearch(OSNet):
 
     @property
     def positions(self) -> dict[str, SearchBlock]:
-        """The blocks by name, in the order of a layout."""
+        """Search blocks by name, in the order of a layout."""
         return {name: block for name, block in self.named_modules() if isinstance(block, SearchBlock)}
 
     @property
     def probabilities(self) -> Tensor:
-        """(6, 4) of each candidate to be the chosen one, at each position."""
+        """Probability of each candidate at each position (6, 4)."""
         return torch.stack([block.logits.detach().float().softmax(0) for block in self.positions.values()])
 
     @property
     def entropy(self) -> Tensor:
-        """(6,) of the choice at each position, in nats: log 4, which is 1.386, before the search, 0 when nothing is open."""
+        """Entropy of the candidates at each position (6,), in nats: log 4 (1.386) before the search, 0 if decided."""
         entropy: Tensor = torch.special.entr(self.probabilities).sum(1)
         return entropy
 
     @property
     def layout(self) -> list[str]:
-        """The most probable candidate at each position, as `OSNetAIN` takes it."""
+        """Most probable candidate at each position, for the argument `layout` of `OSNetAIN`."""
         return [CANDIDATES[best] for best in self.probabilities.argmax(1).tolist()]
 
     def set_temperature(self, temperature: float) -> None:
-        """At all positions."""
+        """Set the temperature at all positions."""
         for block in self.positions.values():
             block.temperature.fill_(temperature)

@@ -1,4 +1,4 @@
-"""OSNet with instance norm early on, where images differ in style.
+"""OSNet-IBN: OSNet with instance norm in early layers, where images differ in style.
 
 Source: Zhou, Yang, Cavallaro, Xiang, "Omni-Scale Feature Learning for Person Re-Identification", ICCV 2019; Pan, Luo,
 Shi, Tang, "Two at Once: Enhancing Learning and Generalization Capacities via IBN-Net", ECCV 2018.
@@ -13,15 +13,15 @@ from reidlit.models.backbones.osnet import OSNet
 
 
 class OSNetIBN(OSNet):
-    """OSNet with instance norm after the stem, and of the sum that each block of the first stage ends with.
+    """OSNet with instance norm after the stem, and on the output sum of each block in the first stage.
 
     Source: Zhou, Yang, Cavallaro, Xiang, "Omni-Scale Feature Learning for Person Re-Identification", ICCV 2019.
 
     Args:
-        width: channels relative to the paper's x1.0, for which published weights exist.
+        width: Channel multiplier. Weights are published for 1.0.
 
     Raises:
-        ValueError: if the width is not positive.
+        ValueError: If `width` is not positive.
     """
 
     renames: ClassVar = {f"conv2.{block}.IN.": f"backbone.conv2.{block}.norm." for block in range(2)}
@@ -35,7 +35,7 @@ class OSNetIBN(OSNet):
 
 
 def use_instance_norm(network: nn.Module, names: Sequence[str]) -> None:
-    """Replace batch norms in place, by name, by instance norms with a learned scale and shift."""
+    """Replace batch norms with the given names by affine instance norms, in place."""
     for name in names:
         batch_norm: Any = network.get_submodule(name)
         network.set_submodule(name, nn.InstanceNorm2d(batch_norm.num_features, affine=True))

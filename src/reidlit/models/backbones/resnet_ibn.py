@@ -1,7 +1,7 @@
-"""ResNet-50 with instance norm beside batch norm (IBN-Net), on timm's ResNet.
+"""IBN-Net: ResNet-50 with instance norm and batch norm, based on timm's ResNet.
 
 Source: Pan, Luo, Shi, Tang, "Two at Once: Enhancing Learning and Generalization Capacities via IBN-Net", ECCV 2018.
-Weights published with the paper load unchanged, as do those of Torchreid and fast-reid.
+Weights of the paper, Torchreid and fast-reid load unchanged.
 """
 
 from typing import ClassVar
@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from reidlit.models.backbones.timm_network import TimmNetwork
 
-STAGES_A = ("layer1", "layer2", "layer3")  # the last stage tells identities apart, so it keeps all of the contrast
+STAGES_A = ("layer1", "layer2", "layer3")  # not the last stage, because contrast helps to discriminate identities
 STAGES_B = ("layer1", "layer2")
 
 
 class IBN(nn.Module):
-    """Instance norm of the first half of the channels, batch norm of the others.
+    """Instance norm of the first half of the channels and batch norm of the second half.
 
     Source: Pan, Luo, Shi, Tang, "Two at Once: Enhancing Learning and Generalization Capacities via IBN-Net", ECCV 2018.
 
     Args:
-        channels: how many in all.
+        channels: Total number of channels.
     """
 
     def __init__(self, channels: int) -> None:
@@ -31,26 +31,26 @@ class IBN(nn.Module):
         self.BN = nn.BatchNorm2d(channels - self.split)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same, normalised."""
-        # The sums over a contiguous half are those of the published models, to the last bit.
+        """(B, C, H, W) -> (B, C, H, W)."""
+        # With a contiguous half, sums are bit-identical to those of the published models.
         return torch.cat((self.IN(x[:, : self.split]), self.BN(x[:, self.split :].contiguous())), dim=1)
 
 
 class ResNetIBN(TimmNetwork):
-    """ResNet-50 that is less sensitive to colour, light and style, without its classifier.
+    """ResNet-50 with instance norms, which make it less sensitive to color, illumination and style.
 
-    `num_features` is the number of channels of its map, 2048.
+    `num_features` is 2048.
 
     Source: Pan, Luo, Shi, Tang, "Two at Once: Enhancing Learning and Generalization Capacities via IBN-Net", ECCV 2018.
 
     Args:
-        variant: "a": instance norm of half the channels after the first convolution of each block of the first three
-            stages. "b": instance norm instead of batch norm after the stem, and of the sum that the first and the
-            second stage end with.
-        last_stride: 1 to let the last stage keep the resolution of the one before. None, or 2, to leave it.
+        variant: "a": instance norm of half the channels after the first convolution of each block in the first three
+            stages. "b": instance norm instead of batch norm in the stem, and on the output sum of the first and second
+            stage.
+        last_stride: 1 to keep the resolution in the last stage; None or 2 to halve it.
 
     Raises:
-        ValueError: if there is no such variant or last stride.
+        ValueError: If `variant` or `last_stride` is invalid.
     """
 
     renames: ClassVar = {
@@ -61,7 +61,7 @@ class ResNetIBN(TimmNetwork):
 
     def __init__(self, variant: str, last_stride: int | None = None) -> None:
         if variant not in ("a", "b"):
-            raise ValueError(f"backbone.variant={variant!r} must be 'a' or 'b'.")
+            raise ValueError(f"backbone.variant={variant!r} is invalid: must be 'a' or 'b'.")
         super().__init__("resnet50", last_stride=last_stride)
         if variant == "a":
             for block in (block for stage in STAGES_A for block in self.network.get_submodule(stage)):

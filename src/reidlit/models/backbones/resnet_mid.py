@@ -1,4 +1,4 @@
-"""ResNet-50 with mid-level features, on timm's ResNet."""
+"""ResNet-50 with mid-level features, based on timm's ResNet."""
 
 from typing import ClassVar
 
@@ -12,20 +12,20 @@ BEFORE_LAST_STAGE = ("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "lay
 
 
 class ResNetMid(TimmNetwork):
-    """ResNet-50 that gives one vector: its last block, and a fusion of the two blocks before, each averaged.
+    """ResNet-50 that concatenates the output of its last block with a fusion of the two blocks before, all averaged.
 
-    `num_features` is the size of the vector: 2048 and the `dim` of the fusion.
+    `num_features` is 2048 + `dim`.
 
     Source: Yu, Chang, Song, Xiang, Hospedales, "The Devil is in the Middle: Exploiting Mid-level Representations for
     Cross-Domain Instance Matching", arXiv 2017.
 
     Args:
-        pretrained: whether to load the ImageNet weights of ResNet-50; the fusion has none.
-        last_stride: 1 to let the last stage keep the resolution of the one before. None, or 2, to leave it.
-        dim: size of the fusion.
+        pretrained: Whether to load the ImageNet weights of ResNet-50. The fusion has no pretrained weights.
+        last_stride: 1 to keep the resolution in the last stage; None or 2 to halve it.
+        dim: Size of the fused vector.
 
     Raises:
-        ValueError: if the weights cannot be fetched, or the last stride is another.
+        ValueError: If the weights cannot be downloaded, or `last_stride` is invalid.
     """
 
     renames: ClassVar = {"": "backbone.network.", "fc_fusion.": "backbone.fc_fusion."}
@@ -37,7 +37,7 @@ class ResNetMid(TimmNetwork):
         initialize(self.fc_fusion)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised -> (B, dim + 2048)."""
+        """Return vectors (B, dim + 2048) of normalized images (B, 3, H, W)."""
         x = image
         for name in BEFORE_LAST_STAGE:
             x = self.network.get_submodule(name)(x)

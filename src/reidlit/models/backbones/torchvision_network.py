@@ -1,4 +1,4 @@
-"""Networks of torchvision that timm does not have, as backbones."""
+"""Backbones for torchvision networks that timm does not have."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -6,45 +6,47 @@ from typing import Any, ClassVar
 import torchvision
 from torch import Tensor, nn
 
-from reidlit.models.pretrained import not_fetched
+from reidlit.models.pretrained import download_error
 
 
 class TorchvisionNetwork(nn.Module):
-    """The convolutional part of torchvision's SqueezeNet or ShuffleNet v2.
+    """Convolutional part of torchvision's SqueezeNet or ShuffleNet v2.
 
     `num_features` is the number of channels of its map.
 
     Source: Iandola et al., "SqueezeNet", arXiv 2016; Ma, Zhang, Zheng, Sun, "ShuffleNet V2", ECCV 2018.
 
     Args:
-        name: of torchvision, e.g. `squeezenet1_1`, `shufflenet_v2_x1_0`.
-        pretrained: whether to load its ImageNet weights.
+        name: Name in torchvision, for example `squeezenet1_1` or `shufflenet_v2_x1_0`.
+        pretrained: Whether to load ImageNet weights.
 
     Raises:
-        ValueError: if the name is none of these, or the weights cannot be fetched.
+        ValueError: If the name is invalid, or the weights cannot be downloaded.
     """
 
     renames: ClassVar = {"": "backbone.network."}
 
     def __init__(self, name: str, pretrained: bool = False) -> None:
         super().__init__()
-        cut = next((cut for family, cut in FAMILIES.items() if name.startswith(family)), None)
-        if cut is None or name not in torchvision.models.list_models():
-            known = [known for known in torchvision.models.list_models() if known.startswith(tuple(FAMILIES))]
-            raise ValueError(f"backbone.name={name!r} must be one of {', '.join(known)}; timm has the others.")
+        remove_head = next((function for family, function in FAMILIES.items() if name.startswith(family)), None)
+        if remove_head is None or name not in torchvision.models.list_models():
+            names = [other for other in torchvision.models.list_models() if other.startswith(tuple(FAMILIES))]
+            raise ValueError(
+                f"backbone.name={name!r} is invalid: must be one of {', '.join(names)}. Use model=timm for other networks."
+            )
         try:
             network = torchvision.models.get_model(name, weights="IMAGENET1K_V1" if pretrained else None)
         except Exception as error:
             if not pretrained:
                 raise
-            raise not_fetched(name, error) from error
-        self.network, self.num_features = cut(network)
+            raise download_error(name, error) from error
+        self.network, self.num_features = remove_head(network)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised -> (B, C, H', W')."""
+        """Return maps (B, C, H', W') of normalized images (B, 3, H, W)."""
         x = image
-        for part in self.network.children():
-            x = part(x)
+        for layer in self.network.children():
+            x = layer(x)
         return x
 
 
