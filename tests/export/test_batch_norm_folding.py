@@ -1,4 +1,4 @@
-"""Folding batch norms changes how much is computed, not what."""
+"""Folding of batch norms: same embeddings with fewer layers."""
 
 import pytest
 import torch
@@ -13,8 +13,8 @@ from reidlit.spec import build
 SIZE = (64, 32)
 
 
-def drawn(name):
-    """A model whose norms do not start as they all do, so that leaving one out shows."""
+def random_model(name):
+    """Return a model with random norm parameters, so that an omitted norm changes the output."""
     torch.manual_seed(0)
     model = reidlit.build_model(name, num_classes=2, image_size=SIZE)
     for module in model.modules():
@@ -32,33 +32,33 @@ def norms(model):
 
 
 @pytest.mark.parametrize(
-    ("name", "left"),
+    ("name", "remaining"),
     [
         ("osnet_x0_25", 0),
         ("osnet_ain_x0_25", 0),
         ("resnet18", 0),
         ("resnet50_fc512", 0),
-        ("timm/efficientnet_b0", 1),  # the BNNeck, after a pooling
-        ("timm/densenet121", 63),  # those that come first in their layer, and the BNNeck
+        ("timm/efficientnet_b0", 1),  # BNNeck after pooling
+        ("timm/densenet121", 63),  # norms before a convolution, and the BNNeck
         ("pcb_p4", 0),
         ("shufflenet", 0),
     ],
 )
 @torch.no_grad()
-def test_same_embeddings_with_fewer_norms(name, left):
-    model = drawn(name)
+def test_same_embeddings_with_fewer_norms(name, remaining):
+    model = random_model(name)
     image = torch.randint(0, 256, (2, 3, *SIZE), dtype=torch.uint8)
     expected = model.embed(image)
     faster = folded(model, SIZE)
-    assert norms(faster) == left
+    assert norms(faster) == remaining
     scale = max(1.0, float(expected.abs().max()))
     torch.testing.assert_close(faster.embed(image) / scale, expected / scale, rtol=0, atol=1e-5)
-    assert torch.equal(model.embed(image), expected)  # the model itself stays as it is
-    assert norms(model) > left
+    assert torch.equal(model.embed(image), expected)  # the original model is not changed
+    assert norms(model) > remaining
 
 
 @torch.no_grad()
-def test_a_norm_whose_input_others_read_too_stays():
+def test_norm_is_kept_if_other_modules_read_its_input():
     class Twice(nn.Module):
         num_features = 4
 
@@ -70,7 +70,7 @@ def test_a_norm_whose_input_others_read_too_stays():
             x = self.conv(image)
             return self.first(x) + self.second(x)
 
-    model = drawn("resnet18")
+    model = random_model("resnet18")
     model.backbone, model.neck[0] = Twice(), build(option("model/neck", "no_neck"), in_features=4)
     model.eval()
     image = torch.randint(0, 256, (2, 3, *SIZE), dtype=torch.uint8)
@@ -80,7 +80,7 @@ def test_a_norm_whose_input_others_read_too_stays():
 
 
 @torch.no_grad()
-def test_low_rank_additions_are_merged():
+def test_lora_layers_are_merged():
     spec = option("model", "timm")
     spec["backbone"] |= {"name": "vit_tiny_patch16_224", "lora": {"rank": 2}}
     model = build({**spec, "image_size": list(SIZE)}, num_classes=2).eval()

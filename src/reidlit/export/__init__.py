@@ -1,1 +1,1 @@
-"""Export to other runtimes: ONNX, OpenVINO, TorchScript and more, each compared with the model."""
+"""Export of models to other formats."""

@@ -1,4 +1,4 @@
-"""The forms in which a model leaves PyTorch's training: how each is written, and how it runs again."""
+"""Export formats: how to write each and how to run the files."""
 
 import os
 import warnings
@@ -12,20 +12,20 @@ from torch import Tensor
 
 from reidlit.export.onnx import Embedder, write_onnx
 
-METADATA = "reidlit"  # the key under which a file holds it
+METADATA = "reidlit"  # key of the metadata in a file
 
 EmbedImages: TypeAlias = Callable[[Tensor], Tensor]
-"""(B, 3, H, W) uint8 -> (B, D) float32."""
+"""Function from images (B, 3, H, W), uint8, to embeddings (B, D), float32."""
 
 
 class Format(NamedTuple):
-    """A form of file.
+    """Export format.
 
     Attributes:
-        suffix: of the file's name.
-        write: puts an embedder of images of a size into a file, with what is to be known of it as JSON; the file takes
-            batches of any number.
-        load: reads the file in its own runtime.
+        suffix: Suffix of the file name.
+        write: Function that writes an embedder for images of a size to a file, with metadata as JSON text. The file
+            accepts batches of any size.
+        load: Function that loads the file in the runtime of the format.
     """
 
     suffix: str
@@ -34,21 +34,21 @@ class Format(NamedTuple):
 
 
 def example(image_size: tuple[int, int], count: int = 2) -> Tensor:
-    """(count, 3, H, W) uint8 noise."""
+    """Return random uint8 images (count, 3, H, W)."""
     return torch.randint(0, 256, (count, 3, *image_size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
 def write_torchscript(module: Embedder, path: Path, image_size: tuple[int, int], metadata: str) -> None:
-    """Trace and save."""
+    """Write a TorchScript file by tracing."""
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # tracing tells of every shape that is read, and of its own age
+        warnings.simplefilter("ignore")  # tracing warns about every use of a shape, and that it is deprecated
         jit: Any = torch.jit
         traced = jit.trace(module, example(image_size), check_trace=False)
         jit.save(traced, os.fspath(path), _extra_files={METADATA: metadata})
 
 
 def load_torchscript(path: Path) -> EmbedImages:
-    """As a `torch.jit` module."""
+    """Load a TorchScript file on the CPU."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         jit: Any = torch.jit
@@ -57,10 +57,10 @@ def load_torchscript(path: Path) -> EmbedImages:
 
 
 def write_torch_export(module: Embedder, path: Path, image_size: tuple[int, int], metadata: str) -> None:
-    """Export with `torch.export`.
+    """Write a file with `torch.export`.
 
     Raises:
-        ValueError: if the model has an operation that cannot be exported for any number of images.
+        ValueError: If the model contains an operation that `torch.export` does not support for variable batch sizes.
     """
     batch = torch.export.Dim("batch", min=1, max=65536)
     try:
@@ -69,39 +69,41 @@ def write_torch_export(module: Embedder, path: Path, image_size: tuple[int, int]
             program = torch.export.export(module, (example(image_size),), dynamic_shapes={"image": {0: batch}})
             torch.export.save(program, path, extra_files={METADATA: metadata})
     except Exception as error:
-        raise ValueError(f"this model cannot be exported by torch.export: {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"format=torch_export does not support this model ({str(error).splitlines()[0]}): use format=onnx."
+        ) from error
 
 
 def load_torch_export(path: Path) -> EmbedImages:
-    """As an exported program."""
+    """Load a `torch.export` file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return without_gradients(torch.export.load(path).module())
 
 
 def load_onnx(path: Path) -> EmbedImages:
-    """In ONNX Runtime, on the CPU.
+    """Load an ONNX file in ONNX Runtime on the CPU.
 
     Raises:
-        ValueError: if it is not installed.
+        ValueError: If ONNX Runtime is not installed.
     """
     try:
         import onnxruntime
     except ImportError as error:
-        raise ValueError(f"ONNX Runtime is not installed ({error}): pip install reidlit[export].") from error
+        raise ValueError(f"ONNX Runtime is not installed ({error}): run pip install 'reidlit[export]'.") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
 
     def run(image: Tensor) -> Tensor:
-        found = session.run(None, {"image": np.ascontiguousarray(image.numpy())})[0]
-        return torch.from_numpy(found.astype(np.float32, copy=False))
+        output = session.run(None, {"image": np.ascontiguousarray(image.numpy())})[0]
+        return torch.from_numpy(output.astype(np.float32, copy=False))
 
     return run
 
 
 def write_onnx_file(module: Embedder, path: Path, image_size: tuple[int, int], metadata: str) -> None:
-    """Write an ONNX file; see `write_onnx`."""
+    """Write an ONNX file with metadata; see `write_onnx`."""
     write_onnx(module, path, image_size)
     import onnx
 
@@ -111,10 +113,10 @@ def write_onnx_file(module: Embedder, path: Path, image_size: tuple[int, int], m
 
 
 def write_openvino(module: Embedder, path: Path, image_size: tuple[int, int], metadata: str) -> None:
-    """Convert the ONNX form; the weights go into a `.bin` file beside.
+    """Write an OpenVINO file by conversion from ONNX; the weights are in a `.bin` file next to it.
 
     Raises:
-        ValueError: if OpenVINO is not installed, or the model cannot be converted.
+        ValueError: If OpenVINO is not installed, or the model cannot be exported to ONNX.
     """
     openvino = _openvino()
     onnx = path.with_name(f".{path.stem}.onnx")
@@ -128,23 +130,23 @@ def write_openvino(module: Embedder, path: Path, image_size: tuple[int, int], me
 
 
 def load_openvino(path: Path) -> EmbedImages:
-    """In OpenVINO, on the CPU, in full precision.
+    """Load an OpenVINO file on the CPU, in full precision.
 
     Raises:
-        ValueError: if it is not installed.
+        ValueError: If OpenVINO is not installed.
     """
     openvino = _openvino()
     compiled = openvino.Core().compile_model(os.fspath(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(image: Tensor) -> Tensor:
-        found = compiled(np.ascontiguousarray(image.numpy()))[compiled.output(0)]
-        return torch.from_numpy(np.array(found, np.float32))
+        output = compiled(np.ascontiguousarray(image.numpy()))[compiled.output(0)]
+        return torch.from_numpy(np.array(output, np.float32))
 
     return run
 
 
 def without_gradients(module: Any) -> EmbedImages:
-    """Return a module as a function that keeps no gradients."""
+    """Return a module as a function that runs in inference mode."""
 
     def run(image: Tensor) -> Tensor:
         with torch.inference_mode():
@@ -155,7 +157,7 @@ def without_gradients(module: Any) -> EmbedImages:
 
 
 def written_files(path: Path) -> list[Path]:
-    """Return the files that make up an exported model: `path`, and separate weights of OpenVINO or ONNX."""
+    """Return the files of an exported model: `path`, and separate weights of OpenVINO or ONNX."""
     files = (path, path.with_suffix(".bin"), path.with_name(f"{path.name}.data"))
     return [file for file in files if file.is_file()]
 
@@ -164,7 +166,7 @@ def _openvino() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise ValueError(f"OpenVINO is not installed ({error}): pip install reidlit[openvino].") from error
+        raise ValueError(f"OpenVINO is not installed ({error}): run pip install 'reidlit[openvino]'.") from error
     return openvino
 
 

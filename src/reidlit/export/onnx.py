@@ -1,4 +1,4 @@
-"""A model as an ONNX file."""
+"""Export to ONNX."""
 
 import warnings
 from pathlib import Path
@@ -12,11 +12,11 @@ from reidlit.models.model import ReIDModel
 
 
 class Embedder(nn.Module):
-    """Images in, embeddings out: what an exported file does.
+    """Module that maps images to embeddings, the content of an exported file.
 
     Args:
-        model: in evaluation mode.
-        normalize: whether embeddings come out with length one.
+        model: Model in evaluation mode.
+        normalize: Whether to scale embeddings to unit length.
     """
 
     def __init__(self, model: ReIDModel, normalize: bool = False) -> None:
@@ -25,55 +25,55 @@ class Embedder(nn.Module):
         self.normalize = normalize
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 -> (B, D)."""
+        """Embed images (B, 3, H, W), uint8, as (B, D)."""
         embedding = self.model.embed(image)
         return functional.normalize(embedding) if self.normalize else embedding
 
 
 def embedder(model: ReIDModel, image_size: tuple[int, int], normalize: bool = False) -> Embedder:
-    """What is exported: images in, embeddings out, with batch norms folded and low-rank additions merged.
+    """Return the module to export, with folded batch norms and merged LoRA layers.
 
     Args:
-        model: stays as it is.
-        image_size: height and width in pixels.
-        normalize: whether embeddings come out with length one.
+        model: Model to copy; it is not changed.
+        image_size: Height and width in pixels.
+        normalize: Whether to scale embeddings to unit length.
 
     Raises:
-        ValueError: if the model needs the camera of an image.
+        ValueError: If the model uses cameras.
     """
     if model.uses_cameras:
-        raise ValueError("a model that uses cameras cannot be exported: its file would take images alone.")
+        raise ValueError("The model uses cameras, so it cannot be exported: exported files take only images.")
     return Embedder(folded(model, image_size), normalize).eval()
 
 
 def export_onnx(model: ReIDModel, path: str | Path, image_size: tuple[int, int]) -> None:
-    """Write a file with the input `image` (B, 3, H, W) uint8 and the output `embedding` (B, D) float32, for any B.
+    """Write an ONNX file with input `image` (B, 3, H, W), uint8, and output `embedding` (B, D), float32, for any B.
 
-    Normalisation is part of it, batch norms are folded, low-rank additions merged.
+    The file includes the image normalization. Batch norms are folded and LoRA layers are merged.
 
     Args:
-        model: on the CPU.
-        path: of the file.
-        image_size: height and width in pixels.
+        model: Model on the CPU.
+        path: Path of the file.
+        image_size: Height and width in pixels.
 
     Raises:
-        ValueError: if the model needs the camera of an image, has an operation that ONNX does not have, or `onnx` and
-            `onnxscript` are not installed.
+        ValueError: If the model uses cameras or an operation that ONNX does not have, or `onnx` or `onnxscript` is not
+            installed.
     """
     write_onnx(embedder(model, image_size), Path(path), image_size)
 
 
 def write_onnx(module: Embedder, path: Path, image_size: tuple[int, int]) -> None:
-    """Write an embedder; see `export_onnx`.
+    """Write an embedder as an ONNX file; see `export_onnx`.
 
     Raises:
-        ValueError: if the model has an operation that ONNX does not have, or `onnx` and `onnxscript` are not installed.
+        ValueError: If the model uses an operation that ONNX does not have, or `onnx` or `onnxscript` is not installed.
     """
     image = torch.zeros(2, 3, *image_size, dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=65536)
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # the exporter's own deprecations
+            warnings.simplefilter("ignore")  # deprecation warnings within the exporter
             program = torch.onnx.export(
                 module,
                 (image,),
@@ -84,10 +84,12 @@ def write_onnx(module: Embedder, path: Path, image_size: tuple[int, int]) -> Non
                 verbose=False,
             )
     except ImportError as error:
-        raise ValueError(f"ONNX export needs what is not installed ({error}): pip install reidlit[export].") from error
+        raise ValueError(
+            f"ONNX export requires a missing package ({error}): run pip install 'reidlit[export]'."
+        ) from error
     except Exception as error:
-        cause = error.__cause__ or error  # the exporter's own message tells of its steps
-        raise ValueError(f"this model cannot be exported to ONNX: {str(cause).splitlines()[0]}") from error
+        cause = error.__cause__ or error  # the error of the exporter itself only lists its steps
+        raise ValueError(f"The model cannot be exported to ONNX: {str(cause).splitlines()[0]}") from error
     if program is None:
-        raise ValueError("this model cannot be exported to ONNX.")
+        raise ValueError("The model cannot be exported to ONNX: the exporter returned no program.")
     program.save(str(path))

@@ -1,4 +1,4 @@
-"""Whether an exported file gives the model's embeddings, and how fast."""
+"""Comparison of exported files with the model: numerical differences and speed."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -9,16 +9,16 @@ from torch.utils.benchmark import Timer
 
 from reidlit.export.formats import EmbedImages, example, written_files
 
-BATCHES = (1, 2, 7)
-MIN_SECONDS = 0.5  # of each timing
+BATCHES = (1, 2, 7)  # batch sizes to compare
+MIN_SECONDS = 0.5  # duration of each timing
 
 
 class Difference(NamedTuple):
-    """How far embeddings are from the model's.
+    """Difference between the embeddings of a file and of the model.
 
     Attributes:
-        largest: absolute difference of a number, relative to the largest number of all embeddings.
-        cosine: the smallest cosine of an embedding with the model's.
+        largest: Largest absolute difference, relative to the largest absolute value of all embeddings.
+        cosine: Smallest cosine similarity between corresponding embeddings.
     """
 
     largest: float
@@ -26,7 +26,7 @@ class Difference(NamedTuple):
 
 
 class Speed(NamedTuple):
-    """Milliseconds for one image, images a second in batches, and the size of the file in megabytes."""
+    """Milliseconds per single image, images per second in batches, and size of the file in megabytes."""
 
     milliseconds: float
     images_per_second: float
@@ -36,39 +36,41 @@ class Speed(NamedTuple):
 def difference(
     run: EmbedImages, reference: EmbedImages, image_size: tuple[int, int], images: Tensor | None = None
 ) -> Difference:
-    """Compare a file with the model, at batches of 1, 2 and 7 and on given images.
+    """Compare a file with the model, on random batches of 1, 2 and 7 images and on given images.
 
     Args:
-        run: the file.
-        reference: the model.
-        image_size: height and width in pixels.
-        images: (N, 3, H, W) uint8, real ones; noise excites a network otherwise.
+        run: Function that runs the file.
+        reference: Function that runs the model.
+        image_size: Height and width in pixels.
+        images: Images (N, 3, H, W), uint8. Real images activate a network differently from random ones.
 
     Raises:
-        ValueError: if the file does not take a batch, or gives other shapes or what is not finite.
+        ValueError: If the file does not accept a batch, or returns another shape or values that are not finite.
     """
     batches = [example(image_size, count) for count in BATCHES]
     if images is not None and len(images):
         batches += list(torch.split(images, 64))
-    found, expected = [], []
+    outputs, expected = [], []
     for batch in batches:
         try:
-            found.append(run(batch))
+            outputs.append(run(batch))
         except Exception as error:
-            raise ValueError(f"the file does not take {len(batch)} images: {str(error).splitlines()[0]}") from error
-        expected.append(reference(batch))
-        if found[-1].shape != expected[-1].shape or not torch.isfinite(found[-1]).all():
             raise ValueError(
-                f"the file gives {tuple(found[-1].shape)} where the model gives {tuple(expected[-1].shape)}, or what is not "
-                "finite."
+                f"The exported file does not accept {len(batch)} images: {str(error).splitlines()[0]}"
+            ) from error
+        expected.append(reference(batch))
+        if outputs[-1].shape != expected[-1].shape or not torch.isfinite(outputs[-1]).all():
+            raise ValueError(
+                f"The exported file returns shape {tuple(outputs[-1].shape)} (expected: {tuple(expected[-1].shape)}) or "
+                "values that are not finite: use another format=."
             )
-    ours, theirs = torch.cat(expected).double(), torch.cat(found).double()
-    largest = float((ours - theirs).abs().max() / ours.abs().max().clamp(min=1e-12))
-    return Difference(largest, float(torch.cosine_similarity(ours, theirs).min()))
+    model_output, file_output = torch.cat(expected).double(), torch.cat(outputs).double()
+    largest = float((model_output - file_output).abs().max() / model_output.abs().max().clamp(min=1e-12))
+    return Difference(largest, float(torch.cosine_similarity(model_output, file_output).min()))
 
 
 def speed(run: EmbedImages, path: Path, image_size: tuple[int, int], batch: int = 32) -> Speed:
-    """Measure a file on this machine; medians."""
+    """Measure the median latency and throughput of a file, and its size."""
     one, many = (_seconds(run, example(image_size, count)) for count in (1, batch))
     return Speed(1000 * one, batch / many, sum(file.stat().st_size for file in written_files(path)) / 1e6)
 

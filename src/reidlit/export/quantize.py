@@ -1,4 +1,4 @@
-"""Smaller ONNX files: half precision, or eight bits that images have calibrated."""
+"""Quantization of ONNX files to half precision or eight bits."""
 
 import logging
 import os
@@ -14,10 +14,10 @@ PRECISIONS = ("fp32", "fp16", "int8")
 
 
 def to_fp16(path: Path) -> None:
-    """Rewrite an ONNX file with weights and work in half precision; images stay uint8, embeddings float32.
+    """Convert weights and computations of an ONNX file to half precision; inputs stay uint8 and outputs float32.
 
     Raises:
-        ValueError: if `onnx` or `onnxruntime` is not installed.
+        ValueError: If `onnx` or `onnxruntime` is not installed.
     """
     try:
         import onnx
@@ -29,16 +29,16 @@ def to_fp16(path: Path) -> None:
 
 
 def to_int8(path: Path, images: Tensor) -> None:
-    """Rewrite an ONNX file with convolutions and products of eight bits.
+    """Quantize convolutions and matrix products of an ONNX file to eight bits.
 
-    Ranges of activations are those that the images give; weights have a scale for each channel.
+    The images determine the ranges of activations. Weights have one scale per channel.
 
     Args:
-        path: of the file.
-        images: (N, 3, H, W) uint8, of the kind that the model will see; some hundred are enough.
+        path: Path of the file, which is overwritten.
+        images: Calibration images (N, 3, H, W), uint8, similar to those of the application. A few hundred are enough.
 
     Raises:
-        ValueError: if `onnx` or `onnxruntime` is not installed, or there is no image.
+        ValueError: If `onnx` or `onnxruntime` is not installed, or `images` is empty.
     """
     try:
         import onnx
@@ -47,10 +47,10 @@ def to_int8(path: Path, images: Tensor) -> None:
     except ImportError as error:
         raise _not_installed(error) from error
     if not len(images):
-        raise ValueError("precision=int8 needs images to calibrate on: give data=<dataset> or images=<folder>.")
+        raise ValueError("precision=int8 requires calibration images: set data=<dataset> or images=<folder>.")
 
     class CalibrationImages(CalibrationDataReader):  # type: ignore[misc]
-        """Images one at a time, as ONNX Runtime reads them."""
+        """Calibration images, one at a time."""
 
         def __init__(self) -> None:
             self.remaining: Iterator[Tensor] = iter(torch.split(images, 1))
@@ -60,12 +60,12 @@ def to_int8(path: Path, images: Tensor) -> None:
             image = next(self.remaining, None)
             return None if image is None else {"image": np.ascontiguousarray(image.numpy())}
 
-    prepared = path.with_name(f".{path.name}.prepared")
-    logging.getLogger().setLevel(logging.ERROR)  # it recommends what was done
+    preprocessed = path.with_name(f".{path.name}.prepared")
+    logging.getLogger().setLevel(logging.ERROR)  # ONNX Runtime recommends preprocessing even after it was done
     try:
-        quant_pre_process(os.fspath(path), os.fspath(prepared), skip_symbolic_shape=True)
+        quant_pre_process(os.fspath(path), os.fspath(preprocessed), skip_symbolic_shape=True)
         quantize_static(
-            os.fspath(prepared),
+            os.fspath(preprocessed),
             os.fspath(path),
             CalibrationImages(),
             quant_format=QuantFormat.QDQ,
@@ -75,9 +75,9 @@ def to_int8(path: Path, images: Tensor) -> None:
             op_types_to_quantize=["Conv", "MatMul", "Gemm"],
         )
     finally:
-        prepared.unlink(missing_ok=True)
+        preprocessed.unlink(missing_ok=True)
     onnx.checker.check_model(os.fspath(path))
 
 
 def _not_installed(error: ImportError) -> ValueError:
-    return ValueError(f"a smaller file needs what is not installed ({error}): pip install reidlit[export].")
+    return ValueError(f"Quantization requires a missing package ({error}): run pip install 'reidlit[export]'.")
