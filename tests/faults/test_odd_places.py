@@ -148,7 +148,7 @@ def test_killed_worker_ends_training_with_one_message_and_training_resumes(reidl
 
 @pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
 def test_worker_killed_while_sending_a_batch_is_reported(error, reidlit, monkeypatch):
-    """Torch notices the broken connection before it notices that the worker has killed."""
+    """Torch notices the broken connection before it notices that the worker has died."""
     read = Connection.recv_bytes
 
     def broken(connection, *arguments):

@@ -1,4 +1,4 @@
-"""Attention roll-out."""
+"""Attention rollout."""
 
 import pytest
 import torch
