@@ -1,4 +1,4 @@
-"""What the tests of datasets share: options that a dataset needs, and tiny image files."""
+"""Options and tiny image files for the tests of datasets."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from reidlit.data.transforms.pipeline import Pipeline
 
 
 def loading(**changes):
-    """The options that every dataset takes."""
+    """Return the options that all datasets require, with changes."""
     steps = Pipeline([Resize(32, 16)])
     options = {
         "name": None,
@@ -32,12 +32,12 @@ def loading(**changes):
 
 
 def draw(path: Path, gray: int = 99) -> Path:
-    """A tiny image file of one gray level; its folder is made."""
+    """Write a tiny image of one gray level and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((16, 8, 3), gray, np.uint8)).save(path)
     return path
 
 
 def ids(samples):
-    """(pid, camid) of each sample."""
+    """Return (pid, camid) of each sample."""
     return [(sample.pid, sample.camid) for sample in samples]

@@ -1,4 +1,4 @@
-"""A user's own table."""
+"""Custom image datasets in a CSV file."""
 
 import pytest
 
@@ -9,14 +9,14 @@ SPLITS = ("train", "query", "gallery")
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path, monkeypatch):
+def _working_directory(tmp_path, monkeypatch):
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
 
 
 @pytest.fixture
 def table(tmp_path):
-    """Writes `people.csv` and draws images beside it; gives the dataset."""
+    """Return a function that writes `people.csv` and images next to it and returns the dataset."""
 
     def write(text, images=(), encoding="utf-8", **options):
         for image in images:
@@ -41,7 +41,7 @@ LINES = [
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", ", "])
 @pytest.mark.parametrize(("encoding", "end"), [("utf-8", "\n"), ("utf-8-sig", "\r\n")])
-def test_splits_in_any_order_and_dialect(delimiter, encoding, end, table, tmp_path):
+def test_table_may_have_any_order_delimiter_and_encoding(delimiter, encoding, end, table, tmp_path):
     text = end.join(delimiter.join(line) for line in LINES) + end + end
     data = table(text, IMAGES, encoding)
     assert {split: [tuple(s) for s in data.samples(split)] for split in data.splits} == {
@@ -55,7 +55,7 @@ def test_splits_in_any_order_and_dialect(delimiter, encoding, end, table, tmp_pa
     assert (data.name, data.split_path, data.splits) == ("people", None, SPLITS)
 
 
-def test_a_query_that_is_in_the_gallery_does_not_find_itself(table):
+def test_query_in_gallery_does_not_match_itself(table):
     text = "path,pid,split\nb/1.jpg,2,query\na/1.jpg,2,gallery\nb/1.jpg,2,gallery\nb/2.jpg,3,gallery\n"
     data = table(text, IMAGES)
     assert ids(data.samples("query")) == [(2, -3)]
@@ -63,16 +63,16 @@ def test_a_query_that_is_in_the_gallery_does_not_find_itself(table):
     assert data.splits == ("query", "gallery")
 
 
-def test_paths_from_another_root_and_absolute_ones(table, tmp_path):
-    near, far = draw(tmp_path / "far" / "x" / "1.jpg"), draw(tmp_path / "2.jpg")
-    text = f"path,pid,split\nx/1.jpg,1,train\n{far},2,train\n"
-    data = table(text, root=str(tmp_path / "far"))
-    assert {s.path: s.pid for s in data.samples("train")} == {str(near): 1, str(far): 2}
-    with pytest.raises(FileNotFoundError, match=r"lists 1 images that do not exist, such as 'x/1.jpg'.*data.root"):
+def test_paths_are_absolute_or_relative_to_root(table, tmp_path):
+    relative, absolute = draw(tmp_path / "other" / "x" / "1.jpg"), draw(tmp_path / "2.jpg")
+    text = f"path,pid,split\nx/1.jpg,1,train\n{absolute},2,train\n"
+    data = table(text, root=str(tmp_path / "other"))
+    assert {s.path: s.pid for s in data.samples("train")} == {str(relative): 1, str(absolute): 2}
+    with pytest.raises(FileNotFoundError, match=r"people\.csv .*1 .*'x/1\.jpg'.*data\.root"):
         table(text).samples("train")
 
 
-def test_a_split_is_drawn_and_kept(table, tmp_path):
+def test_random_split_is_stored(table, tmp_path):
     images = [f"{pid}/{camera}{shot}.jpg" for pid in "abcdef" for camera in "xy" for shot in "12"]
     text = "path,pid,camid\n" + "".join(f"{name},{name[0]},{name[2]}\n" for name in reversed(images))
     data = table(text, images, name="mine")
@@ -81,13 +81,14 @@ def test_a_split_is_drawn_and_kept(table, tmp_path):
     assert [len(data.samples(split)) for split in SPLITS] == [12, 6, 6]
     again = table(text, images, name="mine")
     assert [again.samples(split) for split in SPLITS] == [data.samples(split) for split in SPLITS]
-    # Train and test as given; query and gallery drawn.
-    half = text.replace("\n", ",train\n").replace("camid,train", "camid,split")
-    half = "".join(line.replace("train", "test") if line[0] in "ef" else line for line in half.splitlines(True))
-    found = table(half, images)
-    pids = {split: {sample.pid for sample in found.samples(split)} for split in SPLITS}
+    # Predefined train and test; random query and gallery.
+    predefined = text.replace("\n", ",train\n").replace("camid,train", "camid,split")
+    lines = predefined.splitlines(True)
+    predefined = "".join(line.replace("train", "test") if line[0] in "ef" else line for line in lines)
+    data = table(predefined, images)
+    pids = {split: {sample.pid for sample in data.samples(split)} for split in SPLITS}
     assert pids == {"train": {0, 1, 2, 3}, "query": {4, 5}, "gallery": {4, 5}}
-    with pytest.raises(ValueError, match=r"is data.file itself"):
+    with pytest.raises(ValueError, match=r"data\.split_file=.*people\.csv"):
         table(text, images, split_file=str(tmp_path / "data" / "people.csv")).prepare_data()
 
 
@@ -95,37 +96,37 @@ HEAD = "path,pid,split\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "pattern"),
     [
-        ("", "line 1: '' lacks the columns path and pid"),
-        ("path,person\na/1.jpg,1\n", "line 1: 'path,person' lacks"),
-        ("path|pid\na/1.jpg|1\n", "separated by commas, semicolons or tabs"),
-        ("path,pid,pid\na/1.jpg,1,2\n", "line 1: the column 'pid' is there twice"),
-        (f"{HEAD}a/1.jpg,1,train\n,2,train\n", "line 3: path is empty. Fill it in on every line.$"),
-        (f"{HEAD}a/1.jpg, ,train\n", "line 2: pid is empty"),
-        (f"{HEAD}\na/1.jpg,1\n", "line 3: split is empty.*or leave the column out"),
-        ("path,pid,camid\na/1.jpg,1,2\na/2.jpg,1,\n", "line 3: camid is empty"),
-        (f"{HEAD}a/1.jpg,1,Train\n", "line 2: split='Train' must be one of train, query, gallery, test"),
-        (f"{HEAD}a/1.jpg,1,train,x\n", "line 2: 4 values in 3 columns"),
-        (f"{HEAD}a/1.jpg,1,train\na/2.jpg,1,train\na/1.jpg,1,train\n", "line 4: 'a/1.jpg' is on line 2 already"),
-        (f"{HEAD}a/1.jpg,1,train\n./a/1.jpg,1,query\n", "line 3: 'a/1.jpg' is on line 2"),
-        (f"{HEAD}a/1.jpg,1,query\na/1.jpg,2,gallery\n", "line 3: .*with the same labels"),
-        (f"{HEAD}a/1.jpg,1,query\na/1.jpg,1,gallery\na/1.jpg,1,query\n", "line 4: 'a/1.jpg' is on line 2"),
-        ("path,pid\na/1.jpg,1\na/1.jpg,1\n", "line 3: 'a/1.jpg' is on line 2"),
-        (f'{HEAD}a/1.jpg,1,train\n"a/2.jpg,1,train\n', "line 3: unexpected end of data"),
-        (f"{HEAD}a/1.jpg,1,query\na/2.jpg,2,train\n", "is divided into query, train"),
-        (f"{HEAD}a/1.jpg,1,train\n", "fewer than two identities.*data.file"),
+        ("", "line 1: .*'' .*path and pid"),
+        ("path,person\na/1.jpg,1\n", "line 1: .*'path,person' .*path and pid"),
+        ("path|pid\na/1.jpg|1\n", r"line 1: .*'path\|pid' "),
+        ("path,pid,pid\na/1.jpg,1,2\n", "line 1: .*'pid'"),
+        (f"{HEAD}a/1.jpg,1,train\n,2,train\n", "line 3: path (?!.*column)"),
+        (f"{HEAD}a/1.jpg, ,train\n", "line 2: pid "),
+        (f"{HEAD}\na/1.jpg,1\n", "line 3: split .*column"),
+        ("path,pid,camid\na/1.jpg,1,2\na/2.jpg,1,\n", "line 3: camid "),
+        (f"{HEAD}a/1.jpg,1,Train\n", "line 2: split='Train' .*train, query, gallery, test"),
+        (f"{HEAD}a/1.jpg,1,train,x\n", "line 2: 4 .*3 columns"),
+        (f"{HEAD}a/1.jpg,1,train\na/2.jpg,1,train\na/1.jpg,1,train\n", "line 4: 'a/1.jpg' .*line 2"),
+        (f"{HEAD}a/1.jpg,1,train\n./a/1.jpg,1,query\n", "line 3: 'a/1.jpg' .*line 2"),
+        (f"{HEAD}a/1.jpg,1,query\na/1.jpg,2,gallery\n", "line 3: 'a/1.jpg' .*line 2"),
+        (f"{HEAD}a/1.jpg,1,query\na/1.jpg,1,gallery\na/1.jpg,1,query\n", "line 4: 'a/1.jpg' .*line 2"),
+        ("path,pid\na/1.jpg,1\na/1.jpg,1\n", "line 3: 'a/1.jpg' .*line 2"),
+        (f'{HEAD}a/1.jpg,1,train\n"a/2.jpg,1,train\n', "line 3: "),
+        (f"{HEAD}a/1.jpg,1,query\na/2.jpg,2,train\n", "query, train"),
+        (f"{HEAD}a/1.jpg,1,train\n", "1 images .*data.file"),
     ],
 )
-def test_tables_that_are_refused(text, words, table):
-    with pytest.raises(ValueError, match=words):
+def test_invalid_table_raises(text, pattern, table):
+    with pytest.raises(ValueError, match=pattern):
         table(text, IMAGES).setup("fit")
 
 
-def test_files_that_are_refused(table, tmp_path):
-    with pytest.raises(ValueError, match=r"is not UTF-8 \(byte 17\)"):
+def test_unreadable_or_missing_file_raises(table, tmp_path):
+    with pytest.raises(ValueError, match=r"people\.csv .*UTF-8 \(byte 17\)"):
         table("path,pid\na/1.jpg,ö\n", encoding="latin-1").samples("train")
-    with pytest.raises(FileNotFoundError, match=r"nothing.csv does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.csv"):
         CSVFile(str(tmp_path / "nothing.csv"), **loading()).setup("fit")
-    with pytest.raises(ValueError, match=r"data.file is not given"):
+    with pytest.raises(ValueError, match=r"data\.file"):
         CSVFile(None, **loading())

@@ -1,4 +1,4 @@
-"""CUHK01's names, its drawn halvings and both directions."""
+"""CUHK01: file names, random splits and both directions."""
 
 import zipfile
 
@@ -26,10 +26,10 @@ def splits(root, split_id):
     return tuple(data.samples(split) for split in data.splits)
 
 
-def test_halves_and_directions(tmp_path):
+def test_odd_split_swaps_query_and_gallery(tmp_path):
     base = lay_out(tmp_path, 6)
     train, query, gallery = splits(tmp_path, 0)
-    # drawn_order(6, 0) starts with 5, 2, 1: identities 6, 3 and 2 are for training.
+    # drawn_order(6, 0) starts with 5, 2, 1, so identities 6, 3 and 2 are for training.
     assert ids(train) == [(pid, camid) for pid in (2, 3, 6) for camid in (0, 0, 1, 1)]
     assert ids(query) == [(1, 0), (1, 0), (4, 0), (4, 0), (5, 0), (5, 0)]
     assert ids(gallery) == [(1, 1), (1, 1), (4, 1), (4, 1), (5, 1), (5, 1)]
@@ -37,7 +37,7 @@ def test_halves_and_directions(tmp_path):
     assert splits(tmp_path, 1) == (train, gallery, query)
 
 
-def test_every_halving_keeps_identities_whole(tmp_path):
+def test_splits_have_disjoint_identities(tmp_path):
     lay_out(tmp_path, 7)
     halves = set()
     for split_id in range(20):
@@ -48,12 +48,12 @@ def test_every_halving_keeps_identities_whole(tmp_path):
     assert len(halves) > 5
 
 
-def test_sizes_are_as_published(tmp_path):
+def test_sizes_match_published_ones(tmp_path):
     lay_out(tmp_path, 971)
-    assert all(have == published for _, have, published in CUHK01(str(tmp_path), 19, **loading()).verify())
+    assert all(actual == published for _, actual, published in CUHK01(str(tmp_path), 19, **loading()).verify())
 
 
-def test_the_archive_is_unpacked_by_prepare_alone(tmp_path):
+def test_packed_archive_raises_until_it_is_unpacked(tmp_path):
     data = CUHK01(str(tmp_path), **loading())
     archive = data.directory / "CUHK01.zip"
     data.directory.mkdir()
@@ -68,7 +68,7 @@ def test_the_archive_is_unpacked_by_prepare_alone(tmp_path):
     assert len(data.train) == 4
 
 
-def test_combineall_joins_by_identity(tmp_path):
+def test_combineall_merges_images_by_identity(tmp_path):
     lay_out(tmp_path, 6)
     data = CUHK01(str(tmp_path), **loading(combineall=True))
     data.setup("fit")
@@ -77,14 +77,14 @@ def test_combineall_joins_by_identity(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["holiday.png", "0001005.png", "0001000.png"])
-def test_a_name_that_does_not_parse_is_named(name, tmp_path):
+def test_invalid_file_name_raises(name, tmp_path):
     draw(lay_out(tmp_path, 2) / name)
     with pytest.raises(ValueError, match=name):
         splits(tmp_path, 0)
 
 
-def test_missing_parts(tmp_path):
-    with pytest.raises(ValueError, match=r"data.split_id=-1: cuhk01 has the splits 0 to 19"):
+def test_missing_folder_or_split_raises(tmp_path):
+    with pytest.raises(ValueError, match=r"data\.split_id=-1 .*cuhk01 .*0 to 19"):
         splits(tmp_path, -1)
-    with pytest.raises(FileNotFoundError, match="campus does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"cuhk01.campus"):
         splits(tmp_path, 0)

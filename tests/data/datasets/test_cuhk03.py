@@ -1,4 +1,4 @@
-"""CUHK03's extraction, protocols and mistakes, on a small cuhk-03.mat made here in MATLAB's v7.3 form."""
+"""CUHK03: extraction, protocols and errors, on a small generated cuhk-03.mat in MATLAB's v7.3 format."""
 
 import shutil
 
@@ -12,17 +12,20 @@ from reidlit.data.datasets.cuhk03 import CUHK03
 from reidlit.data.decode import decode
 
 PAIRS = (3, 1, 1, 1, 2)  # identities of each camera pair
-SHOTS = {"detected": (0, 5, 9), "labeled": (0, 4, 5)}  # which of the ten images are not empty
+SHOTS = {"detected": (0, 5, 9), "labeled": (0, 4, 5)}  # non-empty images among the ten of an identity
 
 
 def picture(boxes, pair, row, shot):
-    """(H, W, 3), of another size for each identity; all else differs too."""
+    """Return a random (H, W, 3) image whose size depends on the identity."""
     seed = [list(SHOTS).index(boxes), pair, row, shot]
     return np.random.default_rng(seed).integers(0, 256, (9 + row, 4 + pair, 3), dtype=np.uint8)
 
 
-def write_release(path, odd=None):
-    """Cells of references to column-major arrays; an empty cell refers to its size, (0, 0). `odd` replaces an image."""
+def write_release(path, replacement=None):
+    """Write cells of references to column-major arrays; an empty cell refers to its size, (0, 0).
+
+    `replacement` replaces the images of pair 5.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         count = iter(range(10**6))
@@ -41,10 +44,10 @@ def write_release(path, odd=None):
                 for row, shot in np.ndindex(identities, 10):
                     if shot in shots:
                         image = picture(boxes, pair, row, shot)
-                        rows[row][shot] = store((odd if odd is not None and pair == 5 else image).T)
+                        rows[row][shot] = store((replacement if replacement is not None and pair == 5 else image).T)
                 pairs.append(store(cell(rows)))
             file.create_dataset(boxes, data=cell([[pair] for pair in pairs]))
-        # Split 0 tests identities 2 of pair 1 and 1 of pair 3, split k > 0 identity 1 of pair 2.
+        # Test identities: 2 of pair 1 and 1 of pair 3 in split 0, and 1 of pair 2 in the others.
         testsets = [np.array([[1.0, 2.0], [3.0, 1.0]]), *[np.array([[2.0, 1.0]])] * 19]
         file.create_dataset("testsets", data=cell([[store(test.T)] for test in testsets]))
     return path
@@ -55,14 +58,14 @@ FILES = [f"{pair}_{row + 1:03d}_{1 + (shot > 4)}_{shot + 1:02d}.png" for pair in
 
 
 def write_protocol(folder, boxes="detected", **changes):
-    """Tests on identity 2 of pair 1 and 1 of pair 5; an image of each view is a query. Positions count from 1."""
+    """Write the 767/700 protocol with test identities 2 of pair 1 and 1 of pair 5, and one query per view."""
     test = [place for place, name in enumerate(FILES, 1) if name.startswith(("1_002", "5_001"))]
     query = [place for place in test if FILES[place - 1].endswith(("_01.png", "_10.png"))]
     content = {
         "filelist": np.array([[name] for name in FILES], dtype=object),
         "labels": np.zeros((len(FILES), 1)),
         "train_idx": np.array([[place] for place in range(1, len(FILES) + 1) if place not in test][::-1]),
-        "query_idx": np.array([[float(place)] for place in query]),  # MATLAB counts in doubles
+        "query_idx": np.array([[float(place)] for place in query]),  # MATLAB stores numbers as doubles
         "gallery_idx": np.array([[place] for place in test if place not in query]),
     }
     savemat(folder / f"cuhk03_new_protocol_config_{boxes}.mat", content | changes)
@@ -93,15 +96,15 @@ def test_images_are_extracted_exactly(boxes, root):
     assert not (root / "cuhk03" / f"images_{other}").exists()
 
 
-def test_extraction_goes_on_where_it_stopped(root):
+def test_extraction_resumes_after_failure(root):
     release = root / "cuhk03/cuhk03_release/cuhk-03.mat"
     folder = root / "cuhk03/images_detected"
-    write_release(release, odd=np.zeros((4, 4, 3)))  # pair 5 holds no uint8
+    write_release(release, replacement=np.zeros((4, 4, 3)))  # not uint8
     data = CUHK03(str(root), **loading())
-    with pytest.raises(ValueError, match=r"cuhk-03\.mat.*5_001_1_01\.png would be float64 \(4, 4, 3\)"):
+    with pytest.raises(ValueError, match=r"cuhk-03\.mat.*5_001_1_01\.png .*float64 \(4, 4, 3\)"):
         data.prepare_data()
     assert {path.name for path in folder.iterdir()} == {name for name in FILES if name[0] != "5"}
-    draw(folder / FILES[0], gray=7)  # what is there stays
+    draw(folder / FILES[0], gray=7)  # existing images are kept
     before = (folder / FILES[1]).stat().st_mtime_ns
     (folder / FILES[2]).unlink()
     write_release(release)
@@ -111,7 +114,7 @@ def test_extraction_goes_on_where_it_stopped(root):
     assert (folder / FILES[1]).stat().st_mtime_ns == before
 
 
-def test_splits_of_the_protocol_need_no_release(root):
+def test_protocol_does_not_need_release_after_extraction(root):
     CUHK03(str(root), **loading()).prepare_data()
     shutil.rmtree(root / "cuhk03/cuhk03_release")
     (root / "cuhk03/images_detected/Thumbs.db").write_bytes(b"stray")
@@ -142,38 +145,36 @@ def test_classic_splits(root):
         assert data.published() == {}
 
 
-def test_published_sizes_follow_the_boxes(tmp_path):
+def test_published_sizes_depend_on_boxes(tmp_path):
     detected, labeled = (CUHK03(str(tmp_path), cuhk03_labeled=choice, **loading()) for choice in (False, True))
     assert [split[1] for split in detected.published().values()] == [7365, 1400, 5332]
     assert [split[1] for split in labeled.published().values()] == [7368, 1400, 5328]
 
 
 @pytest.mark.parametrize(("split_id", "classic"), [(20, True), (-1, True), (1, False)])
-def test_split_id_out_of_range(split_id, classic, tmp_path):
-    with pytest.raises(ValueError, match=f"data.split_id={split_id}: cuhk03.* has the splits 0 to"):
+def test_split_id_out_of_range_raises(split_id, classic, tmp_path):
+    with pytest.raises(ValueError, match=rf"data\.split_id={split_id} .*cuhk03"):
         CUHK03(str(tmp_path), split_id=split_id, cuhk03_classic_split=classic, **loading())
 
 
-def test_missing_files_say_what_to_do(root):
+def test_missing_file_raises(root):
     data = CUHK03(str(root), **loading())
-    with pytest.raises(
-        FileNotFoundError, match=r"images_detected does not exist. `reidlit prepare data=cuhk03` extracts"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"images_detected.*`reidlit prepare data=cuhk03`"):
         data.samples("train")
     data.prepare_data()
     (root / "cuhk03/images_detected" / FILES[-1]).unlink()
-    with pytest.raises(FileNotFoundError, match=rf"1 of 18 train images are missing, {FILES[-1]} for one"):
+    with pytest.raises(FileNotFoundError, match=rf"1 of 18 train .*{FILES[-1]}"):
         data.samples("train")
     assert len(data.samples("query")) == 4
     (root / "cuhk03/cuhk03_new_protocol_config_detected.mat").unlink()
-    with pytest.raises(FileNotFoundError, match=r"config_detected\.mat does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"config_detected\.mat"):
         data.samples("train")
     (root / "cuhk03/cuhk03_release/cuhk-03.mat").unlink()
-    with pytest.raises(FileNotFoundError, match=r"cuhk-03\.mat does not exist; it holds the classic splits"):
+    with pytest.raises(FileNotFoundError, match=r"cuhk-03\.mat"):
         CUHK03(str(root), cuhk03_classic_split=True, **loading()).samples("train")
 
 
-def test_damaged_files_are_named(root):
+def test_damaged_file_raises(root):
     data, classic = (CUHK03(str(root), cuhk03_classic_split=choice, **loading()) for choice in (False, True))
     data.prepare_data()
     release = root / "cuhk03/cuhk03_release/cuhk-03.mat"
@@ -184,18 +185,18 @@ def test_damaged_files_are_named(root):
         (protocol, lambda: data.samples("train")),
     ):
         whole = path.read_bytes()
-        for content in (whole[: len(whole) // 2], b"", b"not what it should be" * 50):
+        for content in (whole[: len(whole) // 2], b"", b"another file" * 50):
             path.write_bytes(content)
-            with pytest.raises(ValueError, match=f"{path.name} is damaged"):
+            with pytest.raises(ValueError, match=path.name):
                 use()
         path.write_bytes(whole)
     write_protocol(root / "cuhk03", query_idx=np.array([[len(FILES) + 1]]))
-    with pytest.raises(ValueError, match=r"query_idx must lie in 1 to 24"):
+    with pytest.raises(ValueError, match=r"query_idx .*24"):
         data.samples("query")
     for name in ("x.png", "../1_001_1_01.png"):
         write_protocol(root / "cuhk03", filelist=np.array([[name]], dtype=object), train_idx=1)
-        with pytest.raises(ValueError, match=rf"{name} is not named as .*config_detected\.mat lists it"):
+        with pytest.raises(ValueError, match=rf"{name} .*CUHK03.*config_detected\.mat"):
             data.samples("train")
     draw(root / "cuhk03/images_detected/6_001_1_01.png")
-    with pytest.raises(ValueError, match=r"6_001_1_01\.png is not named as"):
+    with pytest.raises(ValueError, match=r"6_001_1_01\.png .*CUHK03"):
         classic.samples("train")

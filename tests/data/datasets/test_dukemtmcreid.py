@@ -1,4 +1,4 @@
-"""DukeMTMC-reID's layouts, names and mistakes, on files made here."""
+"""DukeMTMC-reID: layouts, file names and errors, on generated files."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def lay_out(base):
     return base
 
 
-# The outer folder's name looks like an image's: ids must come from the file's name alone.
+# The outer folder looks like an image name, but labels must come from the file name alone.
 @pytest.mark.parametrize("nested", ["dukemtmc-reid/DukeMTMC-reID", "dukemtmc-reid"])
 def test_splits(nested, tmp_path):
     lay_out(tmp_path / "7_c3" / nested)
@@ -32,7 +32,7 @@ def test_splits(nested, tmp_path):
     assert data.samples("train")[0].path == str(tmp_path / "7_c3" / nested / "bounding_box_train/0001_c1_f0044158.jpg")
 
 
-def test_combineall_keeps_the_distractors(tmp_path):
+def test_combineall_keeps_distractors(tmp_path):
     lay_out(tmp_path / "dukemtmc-reid")
     data = DukeMTMCreID(str(tmp_path), **loading(combineall=True))
     data.setup("fit")
@@ -40,28 +40,28 @@ def test_combineall_keeps_the_distractors(tmp_path):
     assert len(data.train) == 8
 
 
-def test_missing_data_say_that_they_are_no_longer_given(tmp_path):
-    with pytest.raises(FileNotFoundError, match="withdrew it in 2019"):
+def test_missing_dataset_raises_and_cannot_be_downloaded(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"dukemtmc-reid.*2019"):
         DukeMTMCreID(str(tmp_path), **loading()).setup("fit")
     (tmp_path / "dukemtmc-reid").mkdir()
     with pytest.raises(FileNotFoundError, match="bounding_box_train"):
         DukeMTMCreID(str(tmp_path), **loading()).setup("fit")
-    assert "without their consent" in DukeMTMCreID.usage_notice
+    assert "consent" in DukeMTMCreID.usage_notice
     assert DukeMTMCreID.url is None
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "pattern"),
     [
-        ("holiday.jpg", "is not named as"),
-        ("-1_c1_f0044158.jpg", "is not named as"),
+        ("holiday.jpg", "0002_c1_f0044158"),
+        ("-1_c1_f0044158.jpg", "0002_c1_f0044158"),
         ("0001_c9_f1.jpg", "camera 9"),
         ("0001_c0_f1.jpg", "camera 0"),
     ],
 )
-def test_a_name_that_does_not_parse_is_named(name, words, tmp_path):
+def test_invalid_file_name_raises(name, pattern, tmp_path):
     base = lay_out(tmp_path / "dukemtmc-reid")
     draw(base / "query" / name)
-    with pytest.raises(ValueError, match=words) as caught:
+    with pytest.raises(ValueError, match=pattern) as error:
         DukeMTMCreID(str(tmp_path), **loading()).setup("test")
-    assert name in str(caught.value)
+    assert name in str(error.value)

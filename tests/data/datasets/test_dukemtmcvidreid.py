@@ -1,4 +1,4 @@
-"""DukeMTMC-VideoReID's layouts, both forms of names, and mistakes."""
+"""DukeMTMC-VideoReID: layouts, both formats of file names, and errors."""
 
 import pytest
 
@@ -28,21 +28,21 @@ def lay_out(base, form):
     return base
 
 
-# The outer folder's name looks like a frame's: ids must come from the file's name alone.
+# The outer folder looks like a frame name, but labels must come from the file name alone.
 @pytest.mark.parametrize("nested", ["dukemtmc-vidreid/DukeMTMC-VideoReID", "dukemtmc-vidreid"])
 @pytest.mark.parametrize("form", [OLD, NEW])
 def test_splits(nested, form, tmp_path):
     base = lay_out(tmp_path / "0009C3F1X1" / nested, form)
-    found = lists(DukeMTMCVidReID, tmp_path / "0009C3F1X1")
-    assert ids(found["train"]) == [(1, 5), (1, 0), (7, 7)]
-    assert ids(found["query"]) == [(5, 1)]
-    assert ids(found["gallery"]) == [(5, 1), (5, 2), (4022, 3)]
-    assert names(found["train"])[2] == tuple(form.format(7, 8, frame, 30823 - frame) for frame in (1, 2, 3))
-    assert found["query"][0].path[1] == str(base / "query/0005/0003" / form.format(5, 2, 2, 30821))
+    splits = lists(DukeMTMCVidReID, tmp_path / "0009C3F1X1")
+    assert ids(splits["train"]) == [(1, 5), (1, 0), (7, 7)]
+    assert ids(splits["query"]) == [(5, 1)]
+    assert ids(splits["gallery"]) == [(5, 1), (5, 2), (4022, 3)]
+    assert names(splits["train"])[2] == tuple(form.format(7, 8, frame, 30823 - frame) for frame in (1, 2, 3))
+    assert splits["query"][0].path[1] == str(base / "query/0005/0003" / form.format(5, 2, 2, 30821))
 
 
 @pytest.mark.parametrize("form", [OLD, NEW])
-def test_the_same_as_torchreid(form, tmp_path):
+def test_matches_torchreid(form, tmp_path):
     lay_out(tmp_path / "dukemtmc-vidreid" / "DukeMTMC-VideoReID", form)
     ours = lists(DukeMTMCVidReID, tmp_path)
     theirs = torchreid_lists("dukemtmcvidreid.DukeMTMCVidReID", tmp_path)
@@ -50,7 +50,7 @@ def test_the_same_as_torchreid(form, tmp_path):
     assert sorted(ids(ours["gallery"])) == sorted((pid, camid) for _, pid, camid, _ in theirs["gallery"])
 
 
-def test_long_tracklets_are_in_temporal_order(tmp_path):
+def test_long_tracklet_is_in_temporal_order(tmp_path):
     folder = tmp_path / "dukemtmc-vidreid/query/0001/0001"
     for frame in (10_000, 9_999, 2):
         touch(folder / OLD.format(1, 1, frame, 5))
@@ -58,48 +58,47 @@ def test_long_tracklets_are_in_temporal_order(tmp_path):
     assert names([sample]) == [tuple(OLD.format(1, 1, frame, 5) for frame in (2, 9_999, 10_000))]
 
 
-def test_combineall_keeps_the_distractors(tmp_path):
+def test_combineall_keeps_distractors(tmp_path):
     lay_out(tmp_path / "dukemtmc-vidreid", NEW)
     data = DukeMTMCVidReID(str(tmp_path), **loading(combineall=True))
     data.setup("fit")
     assert (data.pids, len(data.train)) == ([1, 5, 7, 4022], 7)
 
 
-def test_missing_data_say_that_they_are_no_longer_given(tmp_path):
-    with pytest.raises(FileNotFoundError, match="withdrew them in 2019"):
+def test_missing_dataset_raises_and_cannot_be_downloaded(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"dukemtmc-vidreid.*2019"):
         DukeMTMCVidReID(str(tmp_path), **loading()).setup("fit")
     (tmp_path / "dukemtmc-vidreid").mkdir()
-    with pytest.raises(FileNotFoundError, match="train does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"dukemtmc-vidreid.train"):
         DukeMTMCVidReID(str(tmp_path), **loading()).setup("fit")
-    assert "without their consent" in DukeMTMCVidReID.usage_notice
+    assert "consent" in DukeMTMCVidReID.usage_notice
     assert DukeMTMCVidReID.url is None
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "pattern"),
     [
-        ("holiday.jpg", "is not named as frames of identity 5"),
-        ("0006C2F0003X1.jpg", "is not named as frames of identity 5"),
-        ("0005_C2F0003X1.jpg", "is not named as"),
-        ("0005C9F0003X1.jpg", "is not named as"),
-        ("0005C2F0002X7.jpg", "are both frame 2"),
-        ("0005C3F0003X1.jpg", "holds frames of 2 cameras"),
+        ("holiday.jpg", "holiday.jpg .*identity 5"),
+        ("0006C2F0003X1.jpg", "0006C2F0003X1.jpg .*identity 5"),
+        ("0005_C2F0003X1.jpg", "0005_C2F0003X1.jpg .*identity 5"),
+        ("0005C9F0003X1.jpg", "0005C9F0003X1.jpg .*identity 5"),
+        ("0005C2F0002X7.jpg", "0005C2F0002X7.jpg .*frame 2"),
+        ("0005C3F0003X1.jpg", "0005.0003 .*2 cameras"),
     ],
 )
-def test_frames_that_do_not_belong_are_named(name, words, tmp_path):
+def test_invalid_frame_raises(name, pattern, tmp_path):
     base = lay_out(tmp_path / "dukemtmc-vidreid", OLD)
-    path = touch(base / "query/0005/0003" / name)
-    with pytest.raises(ValueError, match=words) as caught:
+    touch(base / "query/0005/0003" / name)
+    with pytest.raises(ValueError, match=pattern):
         DukeMTMCVidReID(str(tmp_path), **loading()).setup("test")
-    assert (name if "cameras" not in words else str(path.parent)) in str(caught.value)
 
 
-def test_folders_that_do_not_belong_are_named(tmp_path):
+def test_invalid_folder_raises(tmp_path):
     base = lay_out(tmp_path / "dukemtmc-vidreid", OLD)
     empty = base / "query/0005/0009"
     empty.mkdir()
-    with pytest.raises(ValueError, match="0009 holds frames of 0 cameras"):
+    with pytest.raises(ValueError, match=r"0009 .*0 cameras"):
         lists(DukeMTMCVidReID, tmp_path)
     empty.rename(base / "query/people")
-    with pytest.raises(ValueError, match="people is not named as an identity's folder"):
+    with pytest.raises(ValueError, match=r"query.people"):
         lists(DukeMTMCVidReID, tmp_path)

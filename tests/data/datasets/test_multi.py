@@ -1,4 +1,4 @@
-"""Several datasets as one."""
+"""Combinations of several datasets."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from reidlit.data.datasets.multi import Multi
 
 
 def market(base, train, test, name="market1501", **changes):
-    """A dataset in Market-1501's layout, of the given file names."""
+    """Write a dataset in the layout of Market-1501 with the given file names."""
     for file in train:
         draw(base / "market1501" / "bounding_box_train" / file)
     for file in test:
@@ -26,7 +26,7 @@ def three(tmp_path):
     ]
 
 
-def test_numbers_of_three_sources_do_not_collide(three, tmp_path):
+def test_labels_of_sources_do_not_collide(three, tmp_path):
     data = Multi(str(tmp_path), three, **loading())
     data.setup("fit")
     assert [s.dsetid for s in data.train] == [0, 0, 0, 1, 1, 2]
@@ -36,7 +36,7 @@ def test_numbers_of_three_sources_do_not_collide(three, tmp_path):
     assert batch["pid"].max() < 5
 
 
-def test_targets_keep_their_numbers_and_are_scored_each_by_itself(three, tmp_path):
+def test_targets_keep_their_labels_and_are_tested_separately(three, tmp_path):
     a, b, c = three
     data = Multi(str(tmp_path), [a, b], [b, c], **loading())
     data.setup("test")
@@ -47,34 +47,34 @@ def test_targets_keep_their_numbers_and_are_scored_each_by_itself(three, tmp_pat
     assert list(data.test_dataloader()) == ["b", "c"]
     assert data.name == "a+b"
     assert [part.name for part in data.parts] == ["a", "b", "c"]
-    assert {name: tuple(found) for name, found, _ in data.verify()}["all sources/train"] == (4, 5, 5)
+    assert {name: tuple(actual) for name, actual, _ in data.verify()}["all sources/train"] == (4, 5, 5)
     assert list(Multi(str(tmp_path), [a, b], **loading()).eval_sets()) == ["a", "b"]
 
 
-def test_combineall_joins_query_and_gallery_of_each_source(tmp_path):
-    all_of = {"combineall": True}
-    a = market(tmp_path / "a", ["0005_c1s1_1.jpg"], ["0001_c1s1_1.jpg", "0000_c1s1_1.jpg"], "a", **all_of)
-    assert ids(a.training_samples()) == [(5, 0), (1, 0), (1, 1)]  # without the background 0000
-    b = market(tmp_path / "b", ["0005_c1s1_1.jpg"], ["0002_c1s1_1.jpg"], "b", **all_of)
-    data = Multi(str(tmp_path), [a, b], **loading(**all_of))
+def test_combineall_adds_query_and_gallery_of_each_source(tmp_path):
+    combineall = {"combineall": True}
+    a = market(tmp_path / "a", ["0005_c1s1_1.jpg"], ["0001_c1s1_1.jpg", "0000_c1s1_1.jpg"], "a", **combineall)
+    assert ids(a.training_samples()) == [(5, 0), (1, 0), (1, 1)]  # without background 0
+    b = market(tmp_path / "b", ["0005_c1s1_1.jpg"], ["0002_c1s1_1.jpg"], "b", **combineall)
+    data = Multi(str(tmp_path), [a, b], **loading(**combineall))
     assert ids(data.training_samples()) == [(4, 0), (0, 0), (0, 1), (8, 2), (5, 2), (5, 3)]
 
 
-def test_unlabelled_images_of_targets(three, tmp_path):
+def test_training_images_of_targets_are_unlabelled(three, tmp_path):
     a, b, c = three
     data = Multi(str(tmp_path), [a], [b, c], load_train_targets=True, **loading())
     data.setup("fit")
     batches = list(data.target_dataloader())
     assert {label for batch in batches for label in batch["pid"].tolist()} == {-1}
     assert {number for batch in batches for number in batch["dsetid"].tolist()} <= {0, 1}
-    assert sum(len(batch["pid"]) for batch in batches) == 2  # of three, as a batch of one is left out
+    assert sum(len(batch["pid"]) for batch in batches) == 2  # of three; an incomplete batch is dropped
     with pytest.raises(ValueError, match="load_train_targets=false"):
         Multi(str(tmp_path), [a], [b], **loading()).target_dataloader()
-    with pytest.raises(ValueError, match=r"\['a'\] are both"):
+    with pytest.raises(ValueError, match=r"load_train_targets=true .*\['a'\]"):
         Multi(str(tmp_path), [a], [a, b], load_train_targets=True, **loading())
 
 
-def test_views_of_an_image_follow_each_other(three, tmp_path):
+def test_views_of_image_are_adjacent(three, tmp_path):
     data = Multi(str(tmp_path), three, **loading(k_tfm=3))
     data.setup("fit")
     batch = next(iter(data.train_dataloader()))
@@ -84,8 +84,8 @@ def test_views_of_an_image_follow_each_other(three, tmp_path):
     assert index[0] != index[3]
 
 
-def test_what_makes_no_sense_is_refused(three, tmp_path):
-    with pytest.raises(ValueError, match="names no dataset"):
+def test_invalid_sources_raise(three, tmp_path):
+    with pytest.raises(ValueError, match=r"data\.sources=\[\]"):
         Multi(str(tmp_path), [], **loading())
-    with pytest.raises(ValueError, match="names one twice"):
+    with pytest.raises(ValueError, match=r"data\.sources=\['a', 'a'\]"):
         Multi(str(tmp_path), [three[0], three[0]], **loading())

@@ -1,4 +1,4 @@
-"""SenseReID's layout, names and mistakes, on files made here."""
+"""SenseReID: layout, file names and errors, on generated files."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_query_and_gallery(base, tmp_path):
 
 
 @pytest.mark.usefixtures("base")
-def test_a_query_that_the_gallery_lacks_is_counted_as_unmatched(tmp_path):
+def test_query_without_gallery_identity_is_unmatched(tmp_path):
     data = SenseReID(str(tmp_path), **loading())
     data.setup("test")
     query, gallery = (np.array(ids(samples)) for samples in data.test_sets["sensereid"])
@@ -43,8 +43,8 @@ def test_a_query_that_the_gallery_lacks_is_counted_as_unmatched(tmp_path):
 
 
 @pytest.mark.usefixtures("base")
-def test_it_is_for_testing_only_unless_all_are_combined(tmp_path):
-    with pytest.raises(ValueError, match="sensereid is for testing only"):
+def test_training_requires_combineall(tmp_path):
+    with pytest.raises(ValueError, match=r"data=sensereid.*data.combineall"):
         SenseReID(str(tmp_path), **loading()).setup("fit")
     data = SenseReID(str(tmp_path), **loading(combineall=True))
     data.setup("fit")
@@ -53,15 +53,15 @@ def test_it_is_for_testing_only_unless_all_are_combined(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["holiday.jpg", "00003.jpg", "a_0.jpg"])
-def test_a_name_that_does_not_parse_is_named(name, base, tmp_path):
+def test_invalid_file_name_raises(name, base, tmp_path):
     draw(base / "test_gallery" / name)
-    with pytest.raises(ValueError, match=f"{name} is not named as SenseReID's"):
+    with pytest.raises(ValueError, match=f"{name} .*SenseReID"):
         SenseReID(str(tmp_path), **loading()).setup("test")
 
 
-def test_missing_folders(tmp_path):
-    with pytest.raises(FileNotFoundError, match="SenseReID/test_probe and"):
+def test_missing_folder_raises(tmp_path):
+    with pytest.raises(FileNotFoundError, match="reidlit prepare data=sensereid"):
         SenseReID(str(tmp_path), **loading()).setup("test")
     draw(tmp_path / "sensereid" / "SenseReID" / "test_probe" / "00003_0.jpg")
-    with pytest.raises(FileNotFoundError, match="test_gallery does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"SenseReID.test_gallery"):
         SenseReID(str(tmp_path), **loading()).setup("test")

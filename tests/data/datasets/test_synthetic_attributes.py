@@ -1,4 +1,4 @@
-"""Drawn pedestrians with attributes: labels of persons, splits of identities."""
+"""Synthetic pedestrians with attributes: labels and splits."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from reidlit.data.datasets.synthetic_attributes import SyntheticAttributes, attr
 SMALL = {"num_identities": 30, "num_val": 5, "num_test": 8, "image_height": 32, "image_width": 16}
 
 
-def test_identities_are_divided_and_every_image_has_the_labels_of_its_person(drawn):
+def test_splits_have_disjoint_identities_and_images_have_labels_of_their_person(drawn):
     data = SyntheticAttributes(str(drawn), **SMALL, **loading())
     data.prepare_data()
     people = {}
@@ -26,11 +26,11 @@ def test_identities_are_divided_and_every_image_has_the_labels_of_its_person(dra
     assert batch["image"].shape == (4, 3, 32, 16)
 
 
-def test_labels_say_what_is_drawn():
+def test_labels_match_appearance():
     data = SyntheticAttributes("nowhere", **SMALL | {"num_identities": 300}, **loading())
     people = [data.pictures.person(pid) for pid in range(300)]
-    found = [attributes_of(person) for person in people]
-    for person, labels in zip(people, found, strict=True):
+    attributes = [attributes_of(person) for person in people]
+    for person, labels in zip(people, attributes, strict=True):
         assert labels["backpack"] == (person.bag == "backpack")
         assert labels["hat"] == (person.hat in ("cap", "beanie"))
         assert (labels["dark_trousers"] == -1) == (person.upper == "dress") == bool(labels["dress"])
@@ -39,13 +39,13 @@ def test_labels_say_what_is_drawn():
             assert labels["dark_top"]
         if min(person.upper_colour) > 100:
             assert not labels["dark_top"]
-    for name in found[0]:  # both values are there to be learnt
-        known = [labels[name] for labels in found if labels[name] >= 0]
+    for name in attributes[0]:  # both values occur
+        known = [labels[name] for labels in attributes if labels[name] >= 0]
         assert 0.05 < sum(known) / len(known) < 0.7, name
 
 
-def test_splits_without_people_are_refused():
+def test_empty_split_raises():
     with pytest.raises(ValueError, match=r"data\.num_val=0"):
         SyntheticAttributes("nowhere", **SMALL | {"num_val": 0}, **loading())
-    with pytest.raises(ValueError, match=r"leave some of data\.num_identities=13"):
+    with pytest.raises(ValueError, match=r"data\.num_identities=13"):
         SyntheticAttributes("nowhere", **SMALL | {"num_identities": 13}, **loading())

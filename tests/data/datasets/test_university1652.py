@@ -1,4 +1,4 @@
-"""University-1652's views, folders and mistakes, on files made here."""
+"""University-1652: views, folders and errors, on generated files."""
 
 from itertools import permutations
 
@@ -34,14 +34,14 @@ def base(tmp_path):
     base = tmp_path / "university1652" / "University-Release"
     for file in FILES:
         draw(base / file)
-    (base / "train/google/0842").mkdir()  # some buildings have no such picture
+    (base / "train/google/0842").mkdir()  # some buildings have no images in a view
     (base / "train/drone/.hidden").mkdir()
     (base / "train/drone/Thumbs.db").write_bytes(b"stray")
     (base / "train/drone/0842/._image-01.jpeg").write_bytes(b"stray")
     return base
 
 
-def test_all_views_train_and_drones_look_for_satellite_images(base, tmp_path):
+def test_default_trains_on_all_views_and_searches_satellite_images_by_drone(base, tmp_path):
     data = University1652(str(tmp_path), **loading())
     train = data.samples("train")
     assert ids(train) == [(839, 0), (839, 1), (839, 1), (842, 1), (842, 2), (839, 3)]
@@ -53,7 +53,7 @@ def test_all_views_train_and_drones_look_for_satellite_images(base, tmp_path):
 
 @pytest.mark.usefixtures("base")
 @pytest.mark.parametrize(("query", "gallery"), list(permutations(QUERY, 2)))
-def test_every_pair_of_views(query, gallery, tmp_path):
+def test_query_and_gallery_views(query, gallery, tmp_path):
     data = University1652(str(tmp_path), query=query, gallery=gallery, **loading())
     assert ids(data.samples("query")) == QUERY[query]
     assert ids(data.samples("gallery")) == GALLERY[gallery]
@@ -65,45 +65,45 @@ def test_every_pair_of_views(query, gallery, tmp_path):
 
 
 @pytest.mark.usefixtures("base")
-def test_training_views_are_chosen(tmp_path):
-    chosen = University1652(str(tmp_path), train_views=["ground", "satellite", "satellite"], **loading())
-    assert ids(chosen.samples("train")) == [(839, 0), (842, 2)]
+def test_train_views_select_views(tmp_path):
+    data = University1652(str(tmp_path), train_views=["ground", "satellite", "satellite"], **loading())
+    assert ids(data.samples("train")) == [(839, 0), (842, 2)]
     combined = University1652(str(tmp_path), train_views=["drone"], **loading(combineall=True))
     combined.setup("fit")
     assert combined.pids == [1, 2, 839, 842, 1000]
 
 
-def test_ground_is_street(tmp_path):
+def test_ground_is_a_synonym_of_street(tmp_path):
     data = University1652(str(tmp_path), query="ground", gallery="drone", **loading())
     assert (data.query_view, data.gallery_view) == ("street", "drone")
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "pattern"),
     [
-        ({"query": "satellite"}, "data.query=satellite and data.gallery=satellite are the same view"),
+        ({"query": "satellite"}, "data.query=satellite and data.gallery=satellite"),
         ({"query": "ground", "gallery": "street"}, "data.query=ground and data.gallery=street"),
-        ({"query": "google"}, "data.query: 'google' is no view to choose here; there are satellite, drone, street"),
-        ({"gallery": "aerial"}, "data.gallery: 'aerial'"),
-        ({"train_views": ["drone", "aerial"]}, "data.train_views: 'aerial'.*google"),
-        ({"train_views": "drone"}, "data.train_views=drone must be a list"),
-        ({"train_views": []}, "must be a list of one or more"),
+        ({"query": "google"}, "data.query: .*'google' .*satellite, drone, street"),
+        ({"gallery": "aerial"}, "data.gallery: .*'aerial'"),
+        ({"train_views": ["drone", "aerial"]}, "data.train_views: .*'aerial'.*google"),
+        ({"train_views": "drone"}, "data.train_views=drone "),
+        ({"train_views": []}, r"data\.train_views=\[\] "),
     ],
 )
-def test_views_that_are_refused(options, words, tmp_path):
-    with pytest.raises(ValueError, match=words):
+def test_invalid_view_raises(options, pattern, tmp_path):
+    with pytest.raises(ValueError, match=pattern):
         University1652(str(tmp_path), **options, **loading())
 
 
-def test_a_building_without_a_number_is_named(base, tmp_path):
+def test_invalid_building_folder_raises(base, tmp_path):
     draw(base / "test/gallery_satellite/campus/1.jpg")
-    with pytest.raises(ValueError, match="campus is not named as University-1652's"):
+    with pytest.raises(ValueError, match=r"gallery_satellite.campus .*University-1652"):
         University1652(str(tmp_path), **loading()).setup("test")
 
 
-def test_missing_folders(tmp_path):
-    with pytest.raises(FileNotFoundError, match="University-Release/train and"):
+def test_missing_folder_raises(tmp_path):
+    with pytest.raises(FileNotFoundError, match="reidlit prepare data=university1652"):
         University1652(str(tmp_path), **loading()).setup("fit")
     draw(tmp_path / "university1652/University-Release/train/satellite/0839/0839.jpg")
-    with pytest.raises(FileNotFoundError, match="drone does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"train.drone"):
         University1652(str(tmp_path), **loading()).setup("fit")

@@ -1,4 +1,4 @@
-"""VIPeR's pairs, its drawn halvings and both directions."""
+"""VIPeR: image pairs, random splits and both directions."""
 
 import pytest
 
@@ -25,10 +25,10 @@ def splits(root, split_id):
     return tuple(data.samples(split) for split in data.splits)
 
 
-def test_halves_and_directions(tmp_path):
+def test_odd_split_swaps_query_and_gallery(tmp_path):
     base = lay_out(tmp_path)
     train, query, gallery = splits(tmp_path, 0)
-    # drawn_order(6, 0) starts with 5, 2, 1: the sixth, third and second number are for training.
+    # drawn_order(6, 0) starts with 5, 2, 1, so the sixth, third and second identity are for training.
     assert ids(train) == [(1, 0), (2, 0), (13, 0), (1, 1), (2, 1), (13, 1)]
     assert ids(query) == [(0, 0), (5, 0), (8, 0)]
     assert ids(gallery) == [(0, 1), (5, 1), (8, 1)]
@@ -37,7 +37,7 @@ def test_halves_and_directions(tmp_path):
     assert splits(tmp_path, 1) == (train, gallery, query)
 
 
-def test_every_halving_keeps_identities_whole(tmp_path):
+def test_splits_have_disjoint_identities(tmp_path):
     lay_out(tmp_path)
     halves = set()
     for split_id in range(20):
@@ -48,13 +48,13 @@ def test_every_halving_keeps_identities_whole(tmp_path):
     assert len(halves) > 5
 
 
-def test_sizes_are_as_published(tmp_path):
+def test_sizes_match_published_ones(tmp_path):
     lay_out(tmp_path, range(0, 3 * 632, 3)[:632])
     for split_id in (0, 19):
-        assert all(have == published for _, have, published in VIPeR(str(tmp_path), split_id, **loading()).verify())
+        assert all(actual == published for _, actual, published in VIPeR(str(tmp_path), split_id, **loading()).verify())
 
 
-def test_combineall_joins_by_identity(tmp_path):
+def test_combineall_merges_images_by_identity(tmp_path):
     lay_out(tmp_path)
     data = VIPeR(str(tmp_path), **loading(combineall=True))
     data.setup("fit")
@@ -62,22 +62,22 @@ def test_combineall_joins_by_identity(tmp_path):
     assert len(data.train) == 12
 
 
-def test_what_is_no_pair_is_named(tmp_path):
+def test_incomplete_pair_raises(tmp_path):
     base = lay_out(tmp_path)
     (base / "cam_b" / "013_90.bmp").unlink()
-    with pytest.raises(ValueError, match=r"013_45.bmp has no counterpart: cam_a holds 6 images and cam_b 5"):
+    with pytest.raises(ValueError, match=r"013_45\.bmp .*cam_a .*6 .*cam_b 5"):
         splits(tmp_path, 0)
     (base / "cam_a" / "002_45.bmp").unlink()
-    with pytest.raises(ValueError, match=r"005_45.bmp and .*002_90.bmp stand at the same position"):
+    with pytest.raises(ValueError, match=r"005_45\.bmp and .*002_90\.bmp .*5 and 2"):
         splits(tmp_path, 0)
     (base / "cam_a" / "holiday.bmp").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"holiday.bmp is not named as"):
+    with pytest.raises(ValueError, match=r"holiday\.bmp .*VIPeR"):
         splits(tmp_path, 0)
 
 
-def test_missing_parts(tmp_path):
-    with pytest.raises(ValueError, match=r"data.split_id=20: viper has the splits 0 to 19"):
+def test_missing_folder_or_split_raises(tmp_path):
+    with pytest.raises(ValueError, match=r"data\.split_id=20 .*viper .*0 to 19"):
         splits(tmp_path, 20)
     (tmp_path / "viper" / "VIPeR" / "cam_a").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match="cam_b does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"VIPeR.cam_b"):
         splits(tmp_path, 0)

@@ -1,4 +1,4 @@
-"""A user's own images with attributes, in a table."""
+"""Custom attribute dataset listed in a CSV file."""
 
 import hashlib
 from collections import Counter
@@ -10,39 +10,40 @@ from reidlit.data.attribute_data import ATTRIBUTE_SPLITS, AttributeDataModule, A
 from reidlit.data.attribute_tables import LabelledLine, read_attributes
 from reidlit.data.datamodule import Loading
 
-COLUMNS = ("split", "pid")  # that are no attributes
+COLUMNS = ("split", "pid")  # optional columns that are not attributes
 
 
 class AttributeCSV(AttributeDataModule):
-    """Images with attributes that a CSV file lists.
+    """Custom attribute dataset listed in a CSV file.
 
-    Columns: `path`, and one of 0 and 1 for each attribute, empty where it is not known; and where they are known `split`
-    (train, val or test) and `pid`. The file is UTF-8, with commas, semicolons or tabs. The order of the lines does not matter.
+    The file has a column `path` and one column per attribute with 1 for yes, 0 for no, or empty for unknown. The
+    columns `split` (train, val or test) and `pid` are optional. The file must be UTF-8 and delimited by commas,
+    semicolons or tabs. The order of lines is arbitrary.
 
-    Where no split is given, each image, or where pids are known all images of a person, has a place between 0 and 1 that
-    depends on its path, or pid, and the seed alone: those below `test_fraction` are for testing, the next `val_fraction` for
-    validation. So no image changes its split when others are added. Where the file has splits but none for validation, that
-    is drawn from its training images in the same way.
+    Without a column `split`, each image is assigned randomly, by a hash of the seed and its path, or of the seed and
+    its pid if the file has a column `pid`. An image therefore keeps its split when others are added. If the file has
+    splits but no validation split, validation images are selected from the training images in the same way.
 
     Args:
-        file: the CSV file; it must be given.
-        root: the folder from which relative paths start; `None` if they start from the file's folder.
-        attributes: the columns that are attributes; `None` for all that are nothing else.
-        test_fraction: share of the images to test on, about.
-        split_seed: of the draw.
-        loading: see `ReIDDataModule`; `val_fraction` is that of the drawn validation images. The name is that of the file
-            without its suffix, if none is given.
+        file: Path of the CSV file; required.
+        root: Folder that relative paths start from; `None` uses the folder of the file.
+        attributes: Columns that are attributes; `None` for all other columns.
+        test_fraction: Approximate fraction of the images to test on.
+        split_seed: Random seed of the split.
+        loading: Options of `ReIDDataModule`. `val_fraction` is the approximate fraction of validation images. The
+            default name is the file name without its suffix.
 
     Raises:
-        ValueError: if there is no file, or a number is out of range.
+        ValueError: If `file` is missing or a fraction is out of range.
     """
 
     folder = ""
     brings_val: ClassVar[bool] = False
-    licence = "your own data"
-    paper = "none; your own data"
+    licence = "custom data"
+    paper = "none (custom data)"
     how_to_obtain = (
-        "List the images in data.file, with the columns path, split if it is known, and one of 0 and 1 an attribute."
+        "List the images in data.file with a column path and one column of 0 and 1 per attribute, and optionally a "
+        "column split."
     )
 
     def __init__(
@@ -55,15 +56,15 @@ class AttributeCSV(AttributeDataModule):
         **loading: Unpack[Loading],
     ) -> None:
         if file is None:
-            raise ValueError(f"data.file is not given: data.file=people.csv, say. {self.how_to_obtain}")
+            raise ValueError(f"data.file is missing: set it, for example data.file=people.csv. {self.how_to_obtain}")
         self.file = Path(str(file)).expanduser()
         self.name = self.file.stem
         super().__init__(str(self.file.parent if root is None else root), **loading)
         self.fractions = {"test": float(test_fraction), "val": float(loading["val_fraction"])}
         if min(self.fractions.values()) < 0 or sum(self.fractions.values()) >= 1:
             raise ValueError(
-                f"data.test_fraction={test_fraction} and data.val_fraction={loading['val_fraction']} must be 0 or more and "
-                "leave something to train on."
+                f"data.test_fraction={test_fraction} and data.val_fraction={loading['val_fraction']} are invalid: both "
+                "must be at least 0 and their sum less than 1."
             )
         self.attributes = None if attributes is None else list(attributes)
         self.split_seed = split_seed
@@ -72,18 +73,18 @@ class AttributeCSV(AttributeDataModule):
         """List all images; see `AttributeDataModule.table`.
 
         Raises:
-            FileNotFoundError: if the file or an image is not there.
-            ValueError: if the file is no such table, or the draw leaves a split empty.
+            FileNotFoundError: If the file or an image does not exist.
+            ValueError: If the table is invalid or the random split is empty.
         """
         names, lines = read_attributes(self.file, "path", COLUMNS, self.attributes)
         if not lines:
-            raise ValueError(f"{self.file} lists no image. {self.how_to_obtain}")
+            raise ValueError(f"{self.file} contains no images. {self.how_to_obtain}")
         splits = self._splits(lines)
         paths = [self.directory / line.fields["path"] for line in lines]
         if missing := [path for path in paths if not path.is_file()]:
             raise FileNotFoundError(
-                f"{self.file} lists {len(missing)} images that do not exist, such as {str(missing[0])!r}. Relative paths start "
-                f"from {str(self.directory)!r}; give data.root if they start elsewhere."
+                f"{self.file} lists {len(missing)} images that do not exist, such as {str(missing[0])!r}. Relative "
+                f"paths start from {str(self.directory)!r}; set data.root to change this."
             )
         rows = zip(paths, splits, lines, strict=True)
         return AttributeTable(
@@ -91,48 +92,48 @@ class AttributeCSV(AttributeDataModule):
         )
 
     def _splits(self, lines: Sequence[LabelledLine]) -> list[str]:
-        """The split of each line: its own, or what is drawn."""
+        """Return the split of each line, from the file or random."""
         if "split" in lines[0].fields:
-            return self._given(lines)
-        drawn = [self._drawn(line, ("test", "val")) for line in lines]
+            return self._predefined_splits(lines)
+        splits = [self._random_split(line, ("test", "val")) for line in lines]
         for split, fraction in {"train": 1.0, **self.fractions}.items():
-            if fraction and split not in drawn:
+            if fraction and split not in splits:
                 raise ValueError(
-                    f"{self.file}: of {len(lines)} images none was drawn for {split}. Give another data.split_seed, larger "
-                    "fractions or a column split."
+                    f"{self.file}: none of {len(lines)} images was selected for {split}. Choose another "
+                    "data.split_seed or larger fractions, or add a column split."
                 )
-        return drawn
+        return splits
 
-    def _given(self, lines: Sequence[LabelledLine]) -> list[str]:
-        """Those of the file, with images for validation drawn from training if it has none."""
+    def _predefined_splits(self, lines: Sequence[LabelledLine]) -> list[str]:
+        """Return the splits in the file, with validation images selected from training if there are none."""
         for line in lines:
             if (split := line.fields["split"]) not in ATTRIBUTE_SPLITS:
                 raise ValueError(
-                    f"{line.place}: split={split!r} must be one of {', '.join(ATTRIBUTE_SPLITS)}, on every line; or leave the "
-                    "column out."
+                    f"{line.location}: split={split!r} is invalid: must be one of {', '.join(ATTRIBUTE_SPLITS)} on "
+                    "every line. Remove the column for a random split."
                 )
         splits = [line.fields["split"] for line in lines]
         if "val" in splits or not self.fractions["val"] or "train" not in splits:
             return splits
-        found = [
-            self._drawn(line, ("val",)) if split == "train" else split
+        with_val = [
+            self._random_split(line, ("val",)) if split == "train" else split
             for line, split in zip(lines, splits, strict=True)
         ]
-        if len(Counter(found)) < len(Counter(splits)) + 1:
+        if len(Counter(with_val)) < len(Counter(splits)) + 1:
             raise ValueError(
-                f"{self.file}: data.val_fraction={self.fractions['val']} of the training images leaves a split empty. Give "
-                "another, or images of split val; 0 trains without validation."
+                f"{self.file}: data.val_fraction={self.fractions['val']} leaves the training or validation split "
+                "empty. Choose another fraction, 0 to train without validation, or add images of split val."
             )
-        return found
+        return with_val
 
-    def _drawn(self, line: LabelledLine, splits: Sequence[str]) -> str:
-        """The split that the place of a line falls in."""
-        person = line.fields.get("pid")
-        key = f"pid {person}" if person else line.fields["path"]
+    def _random_split(self, line: LabelledLine, splits: Sequence[str]) -> str:
+        """Return one of the splits or "train", by a hash of the seed and the line's pid or path."""
+        pid = line.fields.get("pid")
+        key = f"pid {pid}" if pid else line.fields["path"]
         digest = hashlib.blake2b(f"{self.split_seed} {key}".encode(), digest_size=8).digest()
-        place = int.from_bytes(digest, "big") / 2**64
+        number = int.from_bytes(digest, "big") / 2**64  # uniform in [0, 1)
         for split in splits:
-            place -= self.fractions[split]
-            if place < 0:
+            number -= self.fractions[split]
+            if number < 0:
                 return split
         return "train"

@@ -1,4 +1,4 @@
-"""CUHK01."""
+"""CUHK01 dataset."""
 
 from pathlib import Path
 from typing import ClassVar, Unpack
@@ -11,37 +11,38 @@ from reidlit.data.splits import check_split_id, drawn_order
 
 NAME = FileName("CUHK01", "0001003.png", r"([0-9]{4})([0-9]{3})\.")
 NUM_SPLITS = 20
-IMAGES_OF_A_CAMERA = 2
+IMAGES_PER_CAMERA = 2
 
 
 class CUHK01(ReIDDataModule):
-    """CUHK01: 971 identities on a campus, two images from each of two cameras.
+    """CUHK01, an image dataset of 971 identities on a campus, with two images from each of two cameras.
 
     Source: Li, Zhao and Wang, "Human Reidentification with Transferred Metric Learning", ACCV 2012.
-    Layout: `cuhk01/campus`, which is also where `reidlit prepare data=cuhk01 archive=CUHK01.zip` puts the images.
-    Names: `0001003.png` is image 3 of identity 1. Images 1 and 2 are of one camera, 3 and 4 of the other.
 
-    The protocol is the mean over random halvings, 485 identities to train and 486 to test, each with both cameras as
-    query: splits 2k and 2k + 1 share their identities, drawn among those that are there; an even split searches the second
-    camera for the people of the first, an odd one the other way round. A model that was trained on an even split may be
-    tested on the odd one after it.
+    Protocol: results are averaged over random splits with 485 identities for training and 486 for testing. Splits 2k
+    and 2k + 1 have the same identities. In an even split, images of the first camera are the queries and images of the
+    second are the gallery; an odd split swaps them. A model trained on an even split can be tested on the next odd one.
+
+    Layout: `cuhk01/campus`; `reidlit prepare data=cuhk01 archive=CUHK01.zip` creates it.
+
+    File names: `0001003.png` is image 3 of identity 1. Images 1 and 2 are from one camera, 3 and 4 from the other.
 
     Args:
-        root: the folder that holds `cuhk01`.
-        split_id: 0 to 19.
-        loading: see `ReIDDataModule`.
+        root: Folder that contains `cuhk01`.
+        split_id: Number of the split, 0 to 19.
+        loading: Options of `ReIDDataModule`.
 
     Raises:
-        ValueError: if there is no such split.
+        ValueError: If `split_id` is out of range.
     """
 
     name = "cuhk01"
     folder = "cuhk01"
-    licence = "academic use only; to be asked for"
+    licence = "academic use only, on request"
     paper = "Li et al., Human Reidentification with Transferred Metric Learning, ACCV 2012"
     how_to_obtain = (
-        "Its authors give it on request at http://www.ee.cuhk.edu.hk/~xgwang/CUHK_identification.html as CUHK01.zip; "
-        "put its folder campus into the dataset's folder."
+        "Request CUHK01.zip from the authors at http://www.ee.cuhk.edu.hk/~xgwang/CUHK_identification.html. Place its "
+        "folder campus in cuhk01."
     )
     statistics: ClassVar[dict[Split, Statistics]] = {
         "train": Statistics(485, 1_940, 2),
@@ -54,16 +55,16 @@ class CUHK01(ReIDDataModule):
         self.split_id = check_split_id(self.name, split_id, NUM_SPLITS)
 
     def samples(self, split: Split) -> list[Sample]:
-        """List a split; see `ReIDDataModule.samples`.
+        """List the samples of a split; see `ReIDDataModule.samples`.
 
         Raises:
-            FileNotFoundError: if the images' folder is missing.
-            ValueError: if a name does not parse.
+            FileNotFoundError: If the folder of the images is missing.
+            ValueError: If a file name is invalid.
         """
         archive, campus = self.directory / "CUHK01.zip", self.directory / "campus"
         if archive.is_file() and not campus.is_dir():
             raise FileNotFoundError(
-                f"{campus} does not exist, but {archive} does. Unpack it with `reidlit prepare data=cuhk01 "
+                f"{campus} does not exist, but {archive} does. Unpack the archive with `reidlit prepare data=cuhk01 "
                 f"archive={archive}`."
             )
         images = [self.parse_name(path) for path in list_images(campus)]
@@ -76,8 +77,11 @@ class CUHK01(ReIDDataModule):
 
     @staticmethod
     def parse_name(path: Path) -> Sample:
-        """Read the identity and the camera from a file name."""
+        """Return the sample of an image file, with the identity and camera from its name."""
         pid, image = NAME.numbers(path)
-        if not 1 <= image <= 2 * IMAGES_OF_A_CAMERA:
-            raise ValueError(f"{path}: image {image} of an identity must lie in 1 to {2 * IMAGES_OF_A_CAMERA}.")
-        return Sample(str(path), pid, (image - 1) // IMAGES_OF_A_CAMERA)
+        if not 1 <= image <= 2 * IMAGES_PER_CAMERA:
+            raise ValueError(
+                f"{path}: image number {image} is out of range: must be 1 to {2 * IMAGES_PER_CAMERA}. Rename or remove "
+                "it."
+            )
+        return Sample(str(path), pid, (image - 1) // IMAGES_PER_CAMERA)

@@ -1,4 +1,4 @@
-"""CUHK-SYSU."""
+"""CUHK-SYSU dataset."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -13,17 +13,21 @@ NAME = FileName("CUHK-SYSU", "p11422_s16929_1.jpg", r"p([0-9]{1,9})_s[0-9]{1,9}_
 
 
 class CUHKSYSU(ReIDDataModule):
-    """CUHK-SYSU: 11,934 identities, cut out of street snaps and film stills, for training only.
+    """CUHK-SYSU, 34,574 person crops of 11,934 identities from street photos and film stills, for training only.
 
     Source: Xiao et al., "Joint Detection and Identification Feature Learning for Person Search", CVPR 2017.
+
+    Protocol: all images are for training. The scenes were taken with hand-held cameras or come from films, so cameras
+    are unknown and camid is always -1. `val_fraction` and camera-aware samplers and losses cannot be used with this
+    dataset alone.
+
     Layout: `cuhksysu/cropped_images`.
-    Names: `p11422_s16929_1.jpg` is identity 11422, cut out of scene 16929. Scenes were taken with hand-held cameras and
-    come from films, so no camera is known: camid is -1 throughout. What needs cameras (`val_fraction`, samplers and
-    losses that are aware of them) cannot use this dataset alone.
+
+    File names: `p11422_s16929_1.jpg` is a crop of identity 11422 from scene 16929.
 
     Args:
-        root: the folder that holds `cuhksysu`.
-        loading: see `ReIDDataModule`.
+        root: Folder that contains `cuhksysu`.
+        loading: Options of `ReIDDataModule`.
     """
 
     name = "cuhksysu"
@@ -32,24 +36,25 @@ class CUHKSYSU(ReIDDataModule):
     licence = "academic use only"
     paper = "Xiao et al., Joint Detection and Identification Feature Learning for Person Search, CVPR 2017"
     how_to_obtain = (
-        "Its authors give the scenes on request at https://github.com/ShuangLI59/person_search; the people cut out of them "
-        "are linked at https://kaiyangzhou.github.io/deep-person-reid/datasets.html. Put those into cropped_images."
+        "Request the scenes from the authors at https://github.com/ShuangLI59/person_search. Person crops of the "
+        "scenes are linked at https://kaiyangzhou.github.io/deep-person-reid/datasets.html. Place the crops in "
+        "cuhksysu/cropped_images."
     )
     archive = "cropped_images"
     statistics: ClassVar[dict[Split, Statistics]] = {"train": Statistics(11_934, 34_574, 0)}
 
     def samples(self, split: Split) -> list[Sample]:
-        """List the images; see `ReIDDataModule.samples`.
+        """List all images; see `ReIDDataModule.samples`.
 
         Raises:
-            FileNotFoundError: if the folder is missing.
-            ValueError: if a name does not parse.
+            FileNotFoundError: If the folder is missing.
+            ValueError: If a file name is invalid.
         """
-        del split  # there is but one
+        del split  # always "train"
         return [self.parse_name(path) for path in list_images(self.directory / self.archive)]
 
     @staticmethod
     def parse_name(path: Path) -> Sample:
-        """Read the identity from a file name."""
+        """Return the sample of an image file, with the identity from its name."""
         (pid,) = NAME.numbers(path)
         return Sample(str(path), pid, camid=UNKNOWN)

@@ -1,4 +1,4 @@
-"""DukeMTMC-VideoReID."""
+"""DukeMTMC-VideoReID dataset."""
 
 import re
 from pathlib import Path
@@ -14,52 +14,57 @@ PERSON = re.compile(r"[0-9]{4}")
 
 
 class DukeMTMCVidReID(VideoDataModule):
-    """DukeMTMC-VideoReID: 1,812 identities in tracklets of eight cameras on a campus; withdrawn by its authors in 2019.
+    """DukeMTMC-VideoReID, a video dataset of 1,812 identities from eight cameras on a campus; withdrawn in 2019.
 
-    Source: Wu et al., "Exploit the Unknown Gradually: One-Shot Video-Based Person Re-Identification by Stepwise Learning",
-    CVPR 2018; from the videos of Ristani et al., "Performance Measures and a Data Set for Multi-Target, Multi-Camera
-    Tracking", ECCV Workshops 2016.
-    Layout: `dukemtmc-vidreid/DukeMTMC-VideoReID/{train,query,gallery}/<identity>/<tracklet>/*.jpg`, or these three folders
-    directly in `dukemtmc-vidreid`.
-    Names: `0001C6F0099X30823.jpg`, or in a later release `0001_C6_F0099_X30823.jpg`, is identity 1, camera 6, frame 99 of
-    its tracklet. 408 identities of the gallery are seen by one camera only and are distractors; they have numbers of their
-    own.
+    Source: Wu et al., "Exploit the Unknown Gradually: One-Shot Video-Based Person Re-Identification by Stepwise
+    Learning", CVPR 2018; videos from Ristani et al., "Performance Measures and a Data Set for Multi-Target,
+    Multi-Camera Tracking", ECCV Workshops 2016.
+
+    Protocol: 702 identities (2,196 tracklets) for training and 702 for testing, with 702 queries and 2,636 gallery
+    tracklets. The gallery contains 408 more identities that were seen by one camera only; they are distractors with
+    unique numbers.
+
+    Layout: `dukemtmc-vidreid/DukeMTMC-VideoReID/{train,query,gallery}/<identity>/<tracklet>/*.jpg`, or these three
+    folders directly in `dukemtmc-vidreid`.
+
+    File names: `0001C6F0099X30823.jpg`, or `0001_C6_F0099_X30823.jpg` in a later release, is frame 99 of a tracklet of
+    identity 1 from camera 6.
 
     Args:
-        root: the folder that holds `dukemtmc-vidreid`.
-        loading: see `VideoDataModule`.
+        root: Folder that contains `dukemtmc-vidreid`.
+        loading: Options of `VideoDataModule`.
     """
 
     name = "dukemtmcvidreid"
     folder = "dukemtmc-vidreid"
-    licence = "CC BY-NC-SA 4.0 when it was published; withdrawn since"
+    licence = "CC BY-NC-SA 4.0 when published; withdrawn since"
     paper = (
-        "Wu et al., Exploit the Unknown Gradually: One-Shot Video-Based Person Re-Identification by Stepwise Learning, CVPR "
-        "2018"
+        "Wu et al., Exploit the Unknown Gradually: One-Shot Video-Based Person Re-Identification by Stepwise "
+        "Learning, CVPR 2018"
     )
     how_to_obtain = (
-        "The authors of its videos withdrew them in 2019 and it is no longer given. A copy that you have goes to "
-        "dukemtmc-vidreid/DukeMTMC-VideoReID."
+        "The videos of this dataset were withdrawn by their authors in 2019, and it is no longer available. Place an "
+        "existing copy in dukemtmc-vidreid/DukeMTMC-VideoReID."
     )
     usage_notice = (
-        "DukeMTMC-VideoReID is made from videos that were withdrawn by their authors in 2019: they show people who were "
-        "recorded on a campus without their consent, against the terms of the university's ethics board, and were taken "
-        "down after public criticism. It is read here to repeat published results; do not pass it on, and prefer another "
-        "dataset for new work."
+        "The videos of DukeMTMC-VideoReID were withdrawn by their authors in 2019 after public criticism. They show "
+        "people who were recorded on a campus without their consent and in violation of the terms of the university's "
+        "ethics board. The dataset is supported only to reproduce published results. Do not redistribute it, and use "
+        "another dataset for new work."
     )
     archive = "DukeMTMC-VideoReID"
     statistics: ClassVar[dict[Split, Statistics]] = {
         "train": Statistics(702, 2_196, 8),
         "query": Statistics(702, 702, 8),
-        "gallery": Statistics(1_110, 2_636, 8),  # with the 408 distractors
+        "gallery": Statistics(1_110, 2_636, 8),  # including 408 distractor identities
     }
 
     def samples(self, split: Split) -> list[Sample]:
-        """List a split; see `ReIDDataModule.samples`.
+        """List the samples of a split; see `ReIDDataModule.samples`.
 
         Raises:
-            FileNotFoundError: if the split's folder is missing.
-            ValueError: if a name does not parse, a tracklet is empty, or frames of different people or cameras are in one.
+            FileNotFoundError: If the folder of the split is missing.
+            ValueError: If a name is invalid, or a tracklet is empty or mixes people, cameras or frame numbers.
         """
         nested = self.directory / self.archive
         base = nested if nested.is_dir() else self.directory
@@ -69,7 +74,7 @@ class DukeMTMCVidReID(VideoDataModule):
 
 def _pid(person: Path) -> int:
     if not PERSON.fullmatch(person.name):
-        raise ValueError(f"{person} is not named as an identity's folder is (0001). Rename or remove it.")
+        raise ValueError(f"{person} is not a valid identity folder: expected a name such as 0001. Rename or remove it.")
     return int(person.name)
 
 
@@ -80,14 +85,16 @@ def _tracklet(folder: Path, pid: int) -> Sample:
         match = NAME.fullmatch(path.name)
         if match is None or int(match[1]) != pid:
             raise ValueError(
-                f"{path} is not named as frames of identity {pid} are ({pid:04d}C6F0099X30823.jpg or "
-                f"{pid:04d}_C6_F0099_X30823.jpg). Rename or remove it."
+                f"{path} is not a valid frame name of identity {pid}: expected a name such as "
+                f"{pid:04d}C6F0099X30823.jpg or {pid:04d}_C6_F0099_X30823.jpg. Rename or remove it."
             )
         frame = int(match[4])
         if frame in frames:
-            raise ValueError(f"{path} and {frames[frame]} are both frame {frame} of a tracklet. Remove one.")
+            raise ValueError(
+                f"{path} and {frames[frame]} are both frame {frame} of the same tracklet. Remove one of them."
+            )
         frames[frame] = str(path)
         cameras.add(int(match[3]) - 1)
     if len(cameras) != 1:
-        raise ValueError(f"{folder} holds frames of {len(cameras)} cameras instead of one. Unpack the archive again.")
+        raise ValueError(f"{folder} contains frames of {len(cameras)} cameras instead of 1. Unpack the archive again.")
     return Sample(tuple(frames[frame] for frame in sorted(frames)), pid, *cameras)

@@ -1,4 +1,4 @@
-"""File names from which datasets read identities and cameras."""
+"""File names that contain identity and camera numbers."""
 
 import re
 from pathlib import Path
@@ -8,9 +8,9 @@ class FileName:
     """Pattern of the file names of a dataset.
 
     Args:
-        dataset: Name of the dataset as its authors write it, for messages.
+        dataset: Name of the dataset as spelled by its authors, for messages.
         example: A valid name, for messages.
-        pattern: Regular expression that matches the beginning of a name; its groups are numbers.
+        pattern: Regular expression that matches the beginning of a name; its groups match numbers.
     """
 
     def __init__(self, dataset: str, example: str, pattern: str) -> None:
@@ -19,10 +19,14 @@ class FileName:
         self.pattern = re.compile(pattern, re.ASCII)
 
     def numbers(self, path: Path, remedy: str = "Rename or remove it") -> list[int]:
-        """Return the numbers in the name of a file; the names of its folders are not read.
+        """Return the numbers in a file name, ignoring the names of its folders.
+
+        Args:
+            path: Path of the file.
+            remedy: Sentence without its full stop that tells the user what to do, for the message.
 
         Raises:
-            ValueError: If the name does not match.
+            ValueError: If the name does not match the pattern.
         """
         match = self.pattern.match(path.name)
         if match is None:
@@ -30,5 +34,7 @@ class FileName:
         return [int(group) for group in match.groups()]
 
     def mismatch(self, path: Path, remedy: str = "Rename or remove it") -> ValueError:
-        """Return the error for a file whose name is not valid."""
-        return ValueError(f"{path} is not named as {self.dataset}'s images are ({self.example}). {remedy}.")
+        """Return the error for an invalid file name."""
+        return ValueError(
+            f"{path} is not a valid {self.dataset} name: expected a name such as {self.example}. {remedy}."
+        )

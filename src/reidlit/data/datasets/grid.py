@@ -1,4 +1,4 @@
-"""QMUL GRID."""
+"""QMUL GRID dataset."""
 
 from pathlib import Path
 from typing import ClassVar, Unpack
@@ -19,22 +19,25 @@ NUM_CAMERAS = 8
 
 
 class GRID(ReIDDataModule):
-    """QMUL underground re-identification (GRID): 250 identities, two images of each, eight cameras of a station.
+    """QMUL underground re-identification (GRID), two images each of 250 identities from eight cameras of a station.
 
     Source: Loy, Xiang and Gong, "Multi-camera Activity Correlation Analysis", CVPR 2009.
-    Layout: `grid/underground_reid/{probe,gallery}` and `grid/underground_reid/features_and_partitions.mat`.
-    Names: `0001_1_25004_107_32_106_221.jpeg` is identity 1, camera 1. Each identity has one image in `probe` and one in
-    `gallery`; the 775 images of identity 0000 in `gallery` are of other people, and stay there as distractors.
 
-    The splits are the authors' ten, 125 identities to train and 125 to test; the file names those to train.
+    Protocol: results are averaged over the ten splits of the authors, with 125 identities for training and 125 for
+    testing. The 775 gallery images of identity 0 show other people and stay in the gallery as distractors.
+
+    Layout: `grid/underground_reid/{probe,gallery}`, with one image of each identity in both folders, and
+    `grid/underground_reid/features_and_partitions.mat`, which contains the training identities of each split.
+
+    File names: `0001_1_25004_107_32_106_221.jpeg` is an image of identity 1 from camera 1.
 
     Args:
-        root: the folder that holds `grid`.
-        split_id: 0 to 9.
-        loading: see `ReIDDataModule`.
+        root: Folder that contains `grid`.
+        split_id: Number of the split, 0 to 9.
+        loading: Options of `ReIDDataModule`.
 
     Raises:
-        ValueError: if there is no such split.
+        ValueError: If `split_id` is out of range.
     """
 
     name = "grid"
@@ -43,9 +46,9 @@ class GRID(ReIDDataModule):
     statistics: ClassVar[dict[Split, Statistics]] = {
         "train": Statistics(125, 250, None),
         "query": Statistics(125, 125, None),
-        "gallery": Statistics(126, 900, None),  # with identity 0
+        "gallery": Statistics(126, 900, None),  # including identity 0
     }
-    licence = "research use; no further terms of its authors are known"
+    licence = "research use; no other terms are known"
     paper = "Loy et al., Multi-camera Activity Correlation Analysis, CVPR 2009"
     url = "https://personal.ie.cuhk.edu.hk/~ccloy/files/datasets/underground_reid.zip"
 
@@ -54,21 +57,21 @@ class GRID(ReIDDataModule):
         self.split_id = check_split_id(self.name, split_id, NUM_SPLITS)
 
     def samples(self, split: Split) -> list[Sample]:
-        """List a split; see `ReIDDataModule.samples`.
+        """List the samples of a split; see `ReIDDataModule.samples`.
 
         Raises:
-            FileNotFoundError: if a folder or the file with the splits is missing.
-            ValueError: if a name or that file does not parse, or an identity to train on has no image.
+            FileNotFoundError: If a folder or the file with the splits is missing.
+            ValueError: If a file name or the file with the splits is invalid, or a training identity has no image.
         """
         base = self.directory / "underground_reid"
         partitions = base / "features_and_partitions.mat"
-        train = _people_to_train(partitions, self.split_id)
+        train = _training_pids(partitions, self.split_id)
         probe, gallery = ([self.parse_name(path) for path in list_images(base / name)] for name in ("probe", "gallery"))
         for images, name in ((probe, "probe"), (gallery, "gallery")):
             if missing := sorted(train - {sample.pid for sample in images}):
                 raise ValueError(
-                    f"{base / name} has no image of identity {missing[0]}, which {partitions.name} names for training. "
-                    "Unpack the archive again."
+                    f"{base / name} contains no image of identity {missing[0]}, which {partitions.name} lists for "
+                    "training. Unpack the archive again."
                 )
         if split == "train":
             return [sample for sample in probe + gallery if sample.pid in train]
@@ -76,22 +79,24 @@ class GRID(ReIDDataModule):
 
     @staticmethod
     def parse_name(path: Path) -> Sample:
-        """Read the identity and the camera from a file name."""
+        """Return the sample of an image file, with the identity and camera from its name."""
         pid, camera = NAME.numbers(path)
         if not (0 <= pid <= NUM_PEOPLE and 1 <= camera <= NUM_CAMERAS):
             raise ValueError(
-                f"{path}: identity {pid} and camera {camera} must lie in 0 to {NUM_PEOPLE} and 1 to {NUM_CAMERAS}."
+                f"{path}: identity {pid} or camera {camera} is out of range: must be 0 to {NUM_PEOPLE} and 1 to "
+                f"{NUM_CAMERAS}. Rename or remove the file."
             )
         return Sample(str(path), pid, camera - 1)
 
 
-def _people_to_train(partitions: Path, split_id: int) -> set[int]:
+def _training_pids(partitions: Path, split_id: int) -> set[int]:
     if not partitions.is_file():
-        raise FileNotFoundError(f"{partitions} does not exist; it holds the splits. Unpack the archive again.")
+        raise FileNotFoundError(f"{partitions}, which contains the splits, does not exist. Unpack the archive again.")
     splits = read_mat(partitions, ["trainIdxAll"])["trainIdxAll"]
     try:
         return {int(pid) for pid in np.ravel(splits[split_id]["personIdx"])}
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"{partitions} does not hold trainIdxAll{{{split_id + 1}}}.personIdx ({error!r}). Unpack the archive again."
+            f"{partitions} does not contain trainIdxAll{{{split_id + 1}}}.personIdx ({error!r}). Unpack the archive "
+            "again."
         ) from error

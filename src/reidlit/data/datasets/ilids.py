@@ -1,4 +1,4 @@
-"""QMUL-iLIDS."""
+"""QMUL-iLIDS dataset."""
 
 from pathlib import Path
 from typing import ClassVar, Unpack
@@ -17,27 +17,28 @@ NUM_IMAGES = 476
 
 
 class ILIDS(ReIDDataModule):
-    """QMUL-iLIDS: 119 identities in 476 images from an airport's arrival hall, two to eight of each.
+    """QMUL-iLIDS, 476 images of 119 identities from non-overlapping cameras in the arrival hall of an airport.
 
     Source: Zheng, Gong and Xiang, "Associating Groups of People", BMVC 2009.
+
+    Protocol: results are averaged over random splits with all images of 59 identities for training. Each of the other
+    60 identities contributes two random images to the test, one query and one gallery image.
+
+    The camera of an image is unknown, so `camid` is the number of the image within its identity, from 0. Images of an
+    identity therefore never share a camid, none is ignored in evaluation, and identities can be held out for
+    validation. Do not use camera-aware methods with this dataset.
+
     Layout: `ilids/i-LIDS_Pedestrian/Persons`.
-    Names: `0001003.jpg` is image 3 of identity 1.
 
-    The cameras do not overlap, but which of them took an image is not told. So `camid` is not a camera: it is the image's
-    number within its identity, from 0. Thus no two images of an identity share one, none is ignored in evaluation as seen
-    by the query's own camera, and identities may be held out for validation. Methods that learn from cameras learn
-    nothing true here.
-
-    The protocol is the mean over random splits: 59 identities to train with all their images; of each of the other 60, two
-    images drawn at random, one as query and one as gallery.
+    File names: `0001003.jpg` is image 3 of identity 1; an identity has two to eight images.
 
     Args:
-        root: the folder that holds `ilids`.
-        split_id: 0 to 9.
-        loading: see `ReIDDataModule`.
+        root: Folder that contains `ilids`.
+        split_id: Number of the split, 0 to 9.
+        loading: Options of `ReIDDataModule`.
 
     Raises:
-        ValueError: if there is no such split.
+        ValueError: If `split_id` is out of range.
     """
 
     name = "ilids"
@@ -46,7 +47,7 @@ class ILIDS(ReIDDataModule):
         "query": Statistics(60, 60, None),
         "gallery": Statistics(60, 60, None),
     }
-    licence = "research use; the footage is that of the UK Home Office's i-LIDS"
+    licence = "research use; based on i-LIDS footage of the UK Home Office"
     paper = "Zheng et al., Associating Groups of People, BMVC 2009"
     url = "https://www.eecs.qmul.ac.uk/~jason/data/i-LIDS_Pedestrian.tgz"
 
@@ -55,19 +56,19 @@ class ILIDS(ReIDDataModule):
         self.split_id = check_split_id(self.name, split_id, NUM_SPLITS)
 
     def samples(self, split: Split) -> list[Sample]:
-        """List a split; see `ReIDDataModule.samples`.
+        """List the samples of a split; see `ReIDDataModule.samples`.
 
         Raises:
-            FileNotFoundError: if the images' folder is missing.
-            ValueError: if a name does not parse or images are missing: the draw is among all of them.
+            FileNotFoundError: If the folder of the images is missing.
+            ValueError: If a file name is invalid or images are missing, because splits are drawn from all images.
         """
         folder = self.directory / "i-LIDS_Pedestrian" / "Persons"
         images = [self.parse_name(path) for path in list_images(folder)]
         people = sorted({sample.pid for sample in images})
         if (len(people), len(images)) != (NUM_PEOPLE, NUM_IMAGES):
             raise ValueError(
-                f"{folder} holds {len(people)} identities in {len(images)} images; QMUL-iLIDS has {NUM_PEOPLE} in "
-                f"{NUM_IMAGES}, and the splits are drawn among all of them. Unpack the archive again."
+                f"{folder} contains {len(images)} images of {len(people)} identities, but QMUL-iLIDS has {NUM_IMAGES} "
+                f"images of {NUM_PEOPLE} identities. Unpack the archive again."
             )
         train = {people[i] for i in drawn_order(NUM_PEOPLE, self.split_id)[:NUM_TRAIN]}
         if split == "train":
@@ -78,6 +79,6 @@ class ILIDS(ReIDDataModule):
 
     @staticmethod
     def parse_name(path: Path) -> Sample:
-        """Read the identity and the number of the image from a file name."""
+        """Return the sample of an image file, with the identity and image number from its name."""
         pid, image = NAME.numbers(path)
         return Sample(str(path), pid, image - 1)

@@ -1,4 +1,4 @@
-"""MSMT17."""
+"""MSMT17 dataset."""
 
 import logging
 import re
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class Release(NamedTuple):
-    """One of the two forms in which the images were given."""
+    """Folder names of one release of the dataset."""
 
     folder: str
     train: str
@@ -32,26 +32,29 @@ NAME = re.compile(r"[^_]*_[^_]*_(\d+)[_.]", re.ASCII)
 
 
 class MSMT17(ReIDDataModule):
-    """MSMT17: 4,101 identities, 15 cameras in and around the buildings of a campus, on four days.
+    """MSMT17, an image dataset of 4,101 identities from 15 indoor and outdoor cameras on a campus.
 
     Source: Wei et al., "Person Transfer GAN to Bridge Domain Gap for Person Re-Identification", CVPR 2018.
-    Layout: `msmt17/MSMT17_V1/{train,test}` or `msmt17/MSMT17_V2/{mask_train_v2,mask_test_v2}`, in which faces are masked,
-    each with `list_{train,val,query,gallery}.txt` beside them.
-    Lists: a line is `0000/0000_000_01_0303morning_0015_0.jpg 0`, a path below the images' folder and an identity; the third
-    field of the file's name is the camera. The lists number the test identities anew from 0; here they go on after the 1,041
-    of training, so that a number is one person.
 
-    The published 32,621 training images are those of `list_train.txt` and `list_val.txt` together, of the same identities.
-    Torchreid trains on `list_train.txt` alone, 30,248 images, unless `combineall` is set, and so does this class.
+    Protocol: 1,041 identities for training and 3,060 for testing, with 11,659 queries and 82,161 gallery images. The
+    published 32,621 training images are those of `list_train.txt` (30,248) and `list_val.txt`, which have the same
+    identities. As in Torchreid, `list_val.txt` is used only with `include_val` or `combineall`.
+
+    Layout: `msmt17/MSMT17_V1/{train,test}` or `msmt17/MSMT17_V2/{mask_train_v2,mask_test_v2}`, in which faces are
+    masked. Both contain `list_{train,val,query,gallery}.txt`.
+
+    Lists: the line `0000/0000_000_01_0303morning_0015_0.jpg 0` contains a path below the folder of the images and an
+    identity; the third field of the file name is the camera. Test identities start at 0 in the lists, but at 1041 in
+    this class, so that pids are unique.
 
     Args:
-        root: the folder that holds `msmt17`.
-        version: "v1" or "v2"; `None` takes V1 if it is there, else V2.
-        include_val: whether `list_val.txt` joins the training images; with `combineall` it does in any case.
-        loading: see `ReIDDataModule`.
+        root: Folder that contains `msmt17`.
+        version: "v1" or "v2"; `None` uses V1 if it exists and V2 otherwise.
+        include_val: Whether to add `list_val.txt` to the training images; `combineall` always adds it.
+        loading: Options of `ReIDDataModule`.
 
     Raises:
-        ValueError: if there is no such version.
+        ValueError: If `version` is unknown.
     """
 
     name = "msmt17"
@@ -59,11 +62,11 @@ class MSMT17(ReIDDataModule):
     licence = "research use only, on a signed release agreement; not to be redistributed"
     paper = "Wei et al., Person Transfer GAN to Bridge Domain Gap for Person Re-Identification, CVPR 2018"
     how_to_obtain = (
-        "Its authors give it on request to who signs their release agreement, see https://www.pkuvmc.com/dataset.html; the "
-        "folder MSMT17_V1 or MSMT17_V2 goes to msmt17."
+        "Request it from the authors by signing their release agreement, see https://www.pkuvmc.com/dataset.html. "
+        "Place the folder MSMT17_V1 or MSMT17_V2 in msmt17."
     )
     statistics: ClassVar[dict[Split, Statistics]] = {
-        "train": Statistics(TRAIN_IDS, 32_621, CAMERAS),  # with list_val.txt
+        "train": Statistics(TRAIN_IDS, 32_621, CAMERAS),  # including list_val.txt
         "query": Statistics(TEST_IDS, 11_659, CAMERAS),
         "gallery": Statistics(TEST_IDS, 82_161, CAMERAS),
     }
@@ -73,49 +76,53 @@ class MSMT17(ReIDDataModule):
     ) -> None:
         super().__init__(root, **loading)
         if version is not None and version not in RELEASES:
-            raise ValueError(f"data.version={version} must be one of {', '.join(RELEASES)}, or null for what is there.")
+            raise ValueError(
+                f"data.version={version} is invalid: must be one of {', '.join(RELEASES)}, or null to detect the "
+                "version."
+            )
         self.version = version
         self.include_val = include_val or loading["combineall"]
 
     def samples(self, split: Split) -> list[Sample]:
-        """List a split; see `ReIDDataModule.samples`. Whether the listed files exist is not looked up.
+        """List the samples of a split; see `ReIDDataModule.samples`. The listed files need not exist.
 
         Raises:
-            FileNotFoundError: if neither version, or not the wanted one, is there, or a list is missing.
-            ValueError: if a line of a list does not parse or leads outside the images' folder.
+            FileNotFoundError: If the requested version, or either version, or a list is missing.
+            ValueError: If a line of a list is invalid or its path is outside the folder of the images.
         """
         lists = ["train", "val"] if split == "train" and self.include_val else [split]
         return sorted(sample for name in lists for sample in self._read(name, test=split != "train"))
 
     def published(self) -> dict[Split, Statistics]:
-        """The published sizes, those of training with or without `list_val.txt`."""
+        """Return the published sizes, for training with or without `list_val.txt`."""
         without_val = Statistics(TRAIN_IDS, 30_248, CAMERAS)
         return self.statistics if self.include_val else {**self.statistics, "train": without_val}
 
     @cached_property
     def release(self) -> Release:
-        """The version that is used; it is logged when it is first looked for.
+        """Release in use; logged on first access.
 
         Raises:
-            FileNotFoundError: if neither version, or not the wanted one, is there.
+            FileNotFoundError: If the requested version, or either version, does not exist.
         """
-        wanted = list(RELEASES) if self.version is None else [self.version]
-        for version in wanted:
+        versions = list(RELEASES) if self.version is None else [self.version]
+        for version in versions:
             if (self.directory / RELEASES[version].folder).is_dir():
                 if self._rank()[0] == 0:
-                    log.info("msmt17: %s is used", self.directory / RELEASES[version].folder)
+                    log.info("msmt17: using %s", self.directory / RELEASES[version].folder)
                 return RELEASES[version]
-        folders = " nor ".join(RELEASES[version].folder for version in wanted)
+        folders = " or ".join(RELEASES[version].folder for version in versions)
+        options = "data.root" if self.version is None else "data.root or data.version"
         raise FileNotFoundError(
-            f"{self.directory} holds {'neither' if len(wanted) > 1 else 'no'} {folders}. Unpack the archive with "
-            f"`reidlit prepare data=msmt17 archive=<file>`, or give data.root{'' if self.version is None else ' or data.version'}."
+            f"{self.directory} does not contain {folders}. Unpack the archive with "
+            f"`reidlit prepare data=msmt17 archive=<file>`, or correct {options}."
         )
 
     def _read(self, name: str, test: bool) -> list[Sample]:
         base = self.directory / self.release.folder
         path = base / f"list_{name}.txt"
         if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist. The archive is incomplete: unpack it again.")
+            raise FileNotFoundError(f"{path} does not exist. Unpack the archive again.")
         folder = base / (self.release.test if test else self.release.train)
         with path.open(encoding="utf-8", errors="replace") as lines:
             return [
@@ -126,31 +133,36 @@ class MSMT17(ReIDDataModule):
 
 
 def parse_line(line: str, folder: Path, test: bool, where: str) -> Sample:
-    """Read a path and an identity from a line of a list.
+    """Return the sample that a line of a list describes.
 
     Args:
         line: Text of the line.
         folder: Folder of the images.
-        test: Whether the list is of test images.
+        test: Whether the list contains test images.
         where: File and line, for messages.
 
     Raises:
-        ValueError: If the line does not match, a number is out of range, or the path leads outside the folder.
+        ValueError: If the line is invalid, a number is out of range, or the path is outside the folder.
     """
     match = LINE.fullmatch(line)
     if match is None:
         raise ValueError(
-            f"{where}: {line!r} is not a path and an identity (0000/0000_000_01_0303morning_0015_0.jpg 0)."
+            f"{where}: {line!r} is invalid: expected a path and an identity, such as "
+            "0000/0000_000_01_0303morning_0015_0.jpg 0. Unpack the archive again."
         )
     relative = PurePosixPath(match[1].replace("\\", "/"))
     if relative.is_absolute() or ".." in relative.parts or ":" in match[1]:
-        raise ValueError(f"{where}: {match[1]!r} leads outside {folder}; it is refused.")
+        raise ValueError(f"{where}: path {match[1]!r} is outside {folder}. Unpack the archive again.")
     fields = NAME.match(relative.name)
     if fields is None:
-        raise ValueError(f"{where}: {match[1]!r} has no camera as the third field of its file name (0000_000_01_...).")
+        raise ValueError(
+            f"{where}: {match[1]!r} has no camera in the third field of its file name: expected a name such as "
+            "0000_000_01_0303morning_0015_0.jpg. Unpack the archive again."
+        )
     pid, camera, identities = int(match[2]), int(fields[1]), TEST_IDS if test else TRAIN_IDS
     if not (pid < identities and 1 <= camera <= CAMERAS):
         raise ValueError(
-            f"{where}: identity {pid} and camera {camera} must lie in 0 to {identities - 1} and 1 to {CAMERAS}."
+            f"{where}: identity {pid} or camera {camera} is out of range: must be 0 to {identities - 1} and 1 to "
+            f"{CAMERAS}. Unpack the archive again."
         )
     return Sample(str(folder / relative), pid + TRAIN_IDS * test, camera - 1)

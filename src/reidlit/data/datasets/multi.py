@@ -1,4 +1,4 @@
-"""Several datasets as one: sources to train on, targets to test on."""
+"""Combination of several datasets: sources to train on and targets to test on."""
 
 from collections.abc import Sequence
 from typing import Unpack
@@ -16,28 +16,28 @@ from reidlit.labels import UNKNOWN
 
 
 class Multi(ReIDDataModule):
-    """Trains on the union of its sources and tests on each of its targets.
+    """Combination of image datasets: training uses the union of the sources, and each target is tested separately.
 
-    Identities, cameras and datasets of the sources are numbered one source after the other, without collision; `dsetid`
-    is the source's position. Targets keep their own numbers, and each is scored by itself.
+    Pids and camids of the sources are renumbered so that they do not collide, and `dsetid` is the index of the source.
+    Targets keep their numbers.
 
     Args:
-        root: the folder that holds the datasets' folders, of each dataset that names no other.
-        sources: to train on.
-        targets: to test on; `None` stands for the sources.
-        load_train_targets: whether the targets' training images are wanted, unlabelled, for adaptation; they come from
-            `target_dataloader`.
-        loading: see `ReIDDataModule`; `combineall` is applied to each source.
+        root: Folder that contains the folders of the datasets, unless a dataset has its own root.
+        sources: Datasets to train on.
+        targets: Datasets to test on; `None` uses the sources.
+        load_train_targets: Whether to load the training images of the targets without labels, for domain adaptation;
+            see `target_dataloader`.
+        loading: Options of `ReIDDataModule`; `combineall` applies to each source.
 
     Raises:
-        ValueError: if there is no source, two of one name, or a target that is a source while its training images are to
-            be unlabelled.
+        ValueError: If there are no sources, names are not unique, datasets of images and tracklets are mixed, or
+            `load_train_targets` is set and a target is also a source.
     """
 
     folder = ""
-    licence = "that of each dataset"
-    paper = "see each dataset"
-    how_to_obtain = "Each dataset says where it is to be had."
+    licence = "see the datasets"
+    paper = "see the datasets"
+    how_to_obtain = "See how to obtain each of the datasets."
 
     def __init__(
         self,
@@ -50,26 +50,31 @@ class Multi(ReIDDataModule):
         self.name = "+".join(source.name for source in sources)
         super().__init__(root, **loading)
         if not sources:
-            raise ValueError("data.sources=[] names no dataset to train on; data.sources=[market1501,msmt17], say.")
+            raise ValueError(
+                "data.sources=[] is invalid: at least one dataset is required, for example "
+                "data.sources=[market1501,msmt17]."
+            )
         self.sources = list(sources)
         self.targets = self.sources if targets is None else list(targets)
         self.load_train_targets = load_train_targets
         if other := next((part for part in self.parts if part.item_name != self.item_name), None):
             raise ValueError(
-                f"{other.name} holds {other.item_name}, not {self.item_name}: data=multi is for images, data=multi_video for tracklets."
+                f"{other.name} contains {other.item_name} instead of {self.item_name}. Use data=multi for images and "
+                "data=multi_video for tracklets."
             )
         names = [source.name for source in self.sources]
         for option, datasets in (("sources", self.sources), ("targets", self.targets)):
             listed = [dataset.name for dataset in datasets]
             if len(set(listed)) < len(listed):
                 raise ValueError(
-                    f"data.{option}={listed} names one twice; tell them apart by a name, as in {{market1501:{{name:second}}}}."
+                    f"data.{option}={listed} contains a duplicate name. Give each dataset a unique name, for example "
+                    "{market1501:{name:second}}."
                 )
         both = [target.name for target in self.targets if target.name in names]
         if load_train_targets and both:
             raise ValueError(
-                f"data.load_train_targets=true needs targets that are no sources, but {both} are both: their training "
-                "images cannot be labelled and unlabelled at once."
+                f"data.load_train_targets=true is invalid: {both} are both sources and targets, so their training "
+                "images would be labeled and unlabeled. Remove them from data.sources or data.targets."
             )
         self.target_train: list[Sample] = []
 
@@ -79,70 +84,76 @@ class Multi(ReIDDataModule):
             part.prepare_data()
 
     def reader(self) -> Read:
-        """What reads an image: the pack of the dataset that it belongs to, or the file itself."""
+        """Return the function that reads an image, from the pack of its dataset or from the file."""
         packs = [read for part in self.parts if isinstance(read := part.reader(), Packed)]
-        return FirstThatHas(packs) if packs else decode
+        return CombinedPacks(packs) if packs else decode
 
     def setup(self, stage: str) -> None:
-        """List what a stage needs; see `ReIDDataModule.setup`."""
+        """List the splits that a stage needs; see `ReIDDataModule.setup`."""
         super().setup(stage)
         if stage == "fit" and self.load_train_targets and not self.target_train:
-            self.target_train = _one_after_the_other([target.listed("train") for target in self.targets])
+            self.target_train = _concatenate([target.listed("train") for target in self.targets])
 
     def training_samples(self) -> list[Sample]:
-        """The union of what the sources train on."""
-        return _one_after_the_other([source.training_samples() for source in self.sources])
+        """List the training samples of all sources."""
+        return _concatenate([source.training_samples() for source in self.sources])
 
     def eval_sets(self) -> dict[str, EvalSet]:
-        """The test sets of all targets; those that are for training only have none.
+        """Return the test sets of all targets; sources without test splits are skipped.
 
         Raises:
-            ValueError: if a target that was asked for by name has no test images.
+            ValueError: If an explicit target has no test splits.
         """
-        found = {name: sets for target in self.targets for name, sets in target.eval_sets().items()}
-        without = [target.name for target in self.targets if target.name not in found]
+        test_sets = {name: sets for target in self.targets for name, sets in target.eval_sets().items()}
+        without = [target.name for target in self.targets if target.name not in test_sets]
         if without and self.targets is not self.sources:
-            raise ValueError(f"data.targets: {without} are for training only and have no test images.")
-        return found
+            raise ValueError(f"data.targets: {without} have no test splits. Remove them from data.targets.")
+        return test_sets
 
     def samples(self, split: Split) -> list[Sample]:
-        """The union of the sources' splits, numbered as in training."""
-        return _one_after_the_other([source.listed(split) for source in self.sources if split in source.splits])
+        """List the samples of a split of all sources, numbered as in training."""
+        return _concatenate([source.listed(split) for source in self.sources if split in source.splits])
 
     def verify(self) -> list[tuple[str, Statistics, Statistics | None]]:
-        """Each dataset's splits, and the union of what is trained on."""
-        rows = [(f"{part.name}/{name}", found, known) for part in self.parts for name, found, known in part.verify()]
+        """Return the sizes of the splits of each dataset, and of the combined training split."""
+        rows = [
+            (f"{part.name}/{name}", actual, published)
+            for part in self.parts
+            for name, actual, published in part.verify()
+        ]
         return [*rows, ("all sources/train", count(self.training_samples()), None)]
 
     def target_dataloader(self) -> DataLoader[Item]:
-        """The targets' training images, augmented as the sources' are, every label -1; for adaptation.
+        """Return a loader of the augmented, unlabeled training images of the targets, in which each label is -1.
 
         Raises:
-            ValueError: if they were not asked for.
+            ValueError: If `load_train_targets` is False.
         """
         if not self.load_train_targets:
-            raise ValueError("data.load_train_targets=false: set it to true to have the targets' training images.")
+            raise ValueError(
+                "data.load_train_targets=false: set it to true to load the training images of the targets."
+            )
         labels = dict.fromkeys((sample.pid for sample in self.target_train), UNKNOWN)
         return self._training_loader(self.target_train, labels)
 
 
 class MultiVideo(Multi, VideoDataModule):
-    """The same of datasets of tracklets; see `Multi` and `VideoDataModule`."""
+    """Combination of video datasets; see `Multi` and `VideoDataModule`."""
 
 
-class FirstThatHas:
-    """Reads each image from the first pack that has it."""
+class CombinedPacks:
+    """Reader that reads each image from the first pack that contains it."""
 
     def __init__(self, packs: Sequence[Packed]) -> None:
         self.packs = packs
 
     def __call__(self, path: str) -> Array:
-        """See `Packed`."""
+        """Return the pixels of an image; see `Packed`."""
         return next((pack for pack in self.packs if path in pack), self.packs[0])(path)
 
 
-def _one_after_the_other(lists: Sequence[list[Sample]]) -> list[Sample]:
-    """The lists as one, each numbered from where the one before ended; an unknown camera stays unknown."""
+def _concatenate(lists: Sequence[list[Sample]]) -> list[Sample]:
+    """Concatenate lists with disjoint pids and camids; unknown cameras stay unknown."""
     joined: list[Sample] = []
     first_pid = first_camid = 0
     for dsetid, samples in enumerate(lists):

@@ -1,4 +1,4 @@
-"""PA-100K."""
+"""PA-100K dataset."""
 
 from typing import Any, ClassVar
 
@@ -11,24 +11,27 @@ from reidlit.data.matlab import read_mat, strings
 
 
 class PA100K(AttributeDataModule):
-    """PA-100K: 100,000 pedestrians of 598 outdoor scenes with 26 attributes each.
+    """PA-100K, an attribute dataset of 100,000 pedestrian images from 598 outdoor scenes with 26 attributes each.
 
     Source: Liu et al., "HydraPlus-Net: Attentive Deep Features for Pedestrian Analysis", ICCV 2017.
-    Layout: `pa100k/data/*.jpg` and `pa100k/annotation/annotation.mat`, as Torchreid's project has it. A tracklet's images are
-    in one split.
+
+    Protocol: 80,000 images for training, 10,000 for validation and 10,000 for testing. All images of a tracklet are in
+    the same split.
+
+    Layout: `pa100k/data/*.jpg` and `pa100k/annotation/annotation.mat`, as in Torchreid.
 
     Args:
-        root: the folder that holds `pa100k`.
-        loading: see `AttributeDataModule`.
+        root: Folder that contains `pa100k`.
+        loading: Options of `AttributeDataModule`.
     """
 
     name = "pa100k"
     folder = "pa100k"
-    licence = "research use; no further terms of its authors are known"
+    licence = "research use; no other terms are known"
     paper = "Liu et al., HydraPlus-Net: Attentive Deep Features for Pedestrian Analysis, ICCV 2017"
     how_to_obtain = (
-        "Its authors give it at https://github.com/xh-liu/HydraPlus-Net: put the images into pa100k/data and annotation.mat "
-        "into pa100k/annotation."
+        "Download it from https://github.com/xh-liu/HydraPlus-Net. Place the images in pa100k/data and annotation.mat "
+        "in pa100k/annotation."
     )
     statistics: ClassVar[dict[Any, Statistics]] = {
         "train": Statistics(0, 80_000, None),
@@ -40,8 +43,8 @@ class PA100K(AttributeDataModule):
         """List all images; see `AttributeDataModule.table`.
 
         Raises:
-            FileNotFoundError: if the annotation or an image is missing.
-            ValueError: if the annotation cannot be understood.
+            FileNotFoundError: If the annotation or an image is missing.
+            ValueError: If the annotation is invalid.
         """
         file = self.directory / "annotation" / "annotation.mat"
         parts = [(f"{split}_images_name", f"{split}_label") for split in ATTRIBUTE_SPLITS]
@@ -58,29 +61,34 @@ class PA100K(AttributeDataModule):
                 )
             ]
         except ValueError as error:
-            raise ValueError(f"{file} is not PA-100K's: {error}. Get it again from its authors.") from error
-        return AttributeTable(names, self._placed(rows))
+            raise ValueError(
+                f"{file} is not a valid PA-100K annotation: {error}. Download it again from its authors."
+            ) from error
+        return AttributeTable(names, self._with_full_paths(rows))
 
-    def _placed(self, rows: list[AttributeRow]) -> list[AttributeRow]:
-        """The rows with whole paths, sorted, if all images are there."""
+    def _with_full_paths(self, rows: list[AttributeRow]) -> list[AttributeRow]:
+        """Return the rows with full paths, sorted, after checking that all images exist."""
         images = self.directory / "data"
-        there = {path.name for path in list_images(images)}
-        missing = [row.path for row in rows if row.path not in there]
+        existing = {path.name for path in list_images(images)}
+        missing = [row.path for row in rows if row.path not in existing]
         if missing:
             raise FileNotFoundError(
-                f"{images}: {len(missing)} of {len(rows)} images are missing, {missing[0]!r} for one. {self.how_to_obtain}"
+                f"{images}: {len(missing)} of {len(rows)} images are missing, such as {missing[0]!r}. "
+                f"{self.how_to_obtain}"
             )
         if len({row.path for row in rows}) < len(rows):
-            raise ValueError(f"{self.directory}: an image is listed twice in annotation.mat. Get it again.")
+            raise ValueError(
+                f"{self.directory}: annotation.mat lists an image twice. Download it again from its authors."
+            )
         return sorted(row._replace(path=str(images / row.path)) for row in rows)
 
 
 def _labels(values: Any, width: int, name: str) -> list[list[int]]:
-    """Rows of 0 and 1."""
+    """Return label rows after checking their shape and values."""
     labels = np.asarray(values)
     if labels.ndim != 2 or labels.shape[1] != width or labels.dtype.kind not in "biuf":
-        raise ValueError(f"{name} is {labels.shape} of {labels.dtype}, but there are {width} attributes")
+        raise ValueError(f"{name} has shape {labels.shape} and type {labels.dtype}, but there are {width} attributes")
     if not np.isin(labels, (0, 1)).all():
-        raise ValueError(f"{name} holds other values than 0 and 1")
+        raise ValueError(f"{name} contains values other than 0 and 1")
     rows: list[list[int]] = labels.astype(np.int8).tolist()
     return rows

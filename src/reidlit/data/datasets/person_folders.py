@@ -1,4 +1,4 @@
-"""Tracklets of people whom two cameras saw once each: a folder a camera, in it a folder a person."""
+"""Tracklets of people seen once by each of two cameras, in one folder per camera and person."""
 
 import re
 from collections.abc import Sequence
@@ -13,47 +13,51 @@ FRAME = re.compile(r".*[0-9]\.[^.]+")  # numbered in temporal order
 VIEWS: dict[Split, tuple[int, ...]] = {"train": (0, 1), "query": (0,), "gallery": (1,)}
 
 
-def samples_of(cameras: Sequence[Path], people: Sequence[str], split: Split) -> list[Sample]:
-    """Both cameras' tracklets to train on; to test, those of the first are the queries, those of the second the gallery.
+def person_samples(cameras: Sequence[Path], people: Sequence[str], split: Split) -> list[Sample]:
+    """List tracklets: of both cameras for training, of the first camera as queries, of the second as gallery.
 
     Args:
-        cameras: the two folders; their positions are the camids.
-        people: names of folders in both; the number in such a name is the pid.
-        split: which.
+        cameras: Folders of the two cameras; the camid is the index.
+        people: Folder names of people; the pid is the number in the name.
+        split: Split to list.
 
     Raises:
-        FileNotFoundError: if a camera's or a person's folder is missing.
-        ValueError: if a name does not parse, or a folder holds no frame.
+        FileNotFoundError: If the folder of a camera or person is missing.
+        ValueError: If a name is invalid or a folder contains no frames.
     """
     return [
-        Sample(frames_of(cameras[camid] / person), number_of(person), camid)
+        Sample(sorted_frames(cameras[camid] / person), person_number(person), camid)
         for camid in VIEWS[split]
         for person in people
     ]
 
 
-def number_of(person: str) -> int:
-    """The number of a person, from the folder's name.
+def person_number(person: str) -> int:
+    """Return the number in a folder name such as `person_0001` or `person001`.
 
     Raises:
-        ValueError: if it has none.
+        ValueError: If the name is invalid.
     """
     match = PERSON.fullmatch(person)
     if match is None:
-        raise ValueError(f"{person!r} is no name of a person's folder (person001). Rename or remove it.")
+        raise ValueError(
+            f"{person!r} is not a valid folder name: expected a name such as person001. Rename or remove it."
+        )
     return int(match[1])
 
 
-def frames_of(folder: Path) -> tuple[str, ...]:
-    """The frames of a tracklet in temporal order.
+def sorted_frames(folder: Path) -> tuple[str, ...]:
+    """Return the frames of a tracklet in temporal order.
 
     Raises:
-        FileNotFoundError: if there is no such folder.
-        ValueError: if it is empty or a name does not end in a number.
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If the folder is empty or a file name does not end with a number.
     """
     frames = list_images(folder)
     if not frames:
-        raise ValueError(f"{folder} holds no frame. Unpack the archive again.")
-    if odd := next((frame for frame in frames if not FRAME.fullmatch(frame.name)), None):
-        raise ValueError(f"{odd} is not numbered as a frame is (00317.png). Rename or remove it.")
+        raise ValueError(f"{folder} contains no frames. Unpack the archive again.")
+    if invalid := next((frame for frame in frames if not FRAME.fullmatch(frame.name)), None):
+        raise ValueError(
+            f"{invalid} is not a valid frame name: expected a name such as 00317.png. Rename or remove it."
+        )
     return tuple(str(frame) for frame in sorted(frames, key=lambda frame: natural(frame.name)))

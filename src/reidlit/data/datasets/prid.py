@@ -1,4 +1,4 @@
-"""PRID 2011, single shot."""
+"""PRID 2011 dataset, single-shot version."""
 
 from pathlib import Path
 from typing import ClassVar, Unpack
@@ -11,45 +11,46 @@ from reidlit.data.splits import check_split_id, drawn_order
 
 NAME = FileName("PRID", "person_0001.png to person_0749.png", r"person_(?!0000)(0[0-7][0-9]{2})\.")
 NUM_SPLITS = 10
-NUM_SHARED = 200  # the people that both cameras saw
+NUM_SHARED = 200  # people seen by both cameras
 NUM_TRAIN = 100
 LAST = 749
 CAMERAS = ("cam_a", "cam_b")
 
 
 class PRID(ReIDDataModule):
-    """PRID 2011, its single-shot version: one image of a person from each of two street cameras.
+    """PRID 2011, single-shot version: one image of each person per camera, from two street cameras.
 
     Source: Hirzer, Beleznai, Roth and Bischof, "Person Re-identification by Descriptive and Discriminative
     Classification", SCIA 2011.
-    Layout: `prid2011/prid_2011/single_shot/{cam_a,cam_b}`.
-    Names: `person_0001.png`. Persons 1 to 200 were seen by both cameras. Persons 201 to 385 of camera A and 201 to 749 of
-    camera B are different people in spite of their numbers; those of A have no part in the protocol, those of B are
-    distractors in the gallery.
 
-    The protocol is the mean over random splits: 100 of the 200 to train; the others are searched for from camera A among
-    them and the distractors of camera B.
+    Protocol: results are averaged over random splits of the 200 people that both cameras saw, with 100 for training and
+    100 for testing. Images of camera A are the queries. The gallery contains images of camera B, including 549
+    distractors.
+
+    Layout: `prid2011/prid_2011/single_shot/{cam_a,cam_b}`.
+
+    File names: `person_0001.png`. Both cameras saw persons 1 to 200. Higher numbers denote different people in the two
+    cameras: persons 201 to 385 of camera A are not used, and persons 201 to 749 of camera B are distractors.
 
     Args:
-        root: the folder that holds `prid2011`.
-        split_id: 0 to 9.
-        loading: see `ReIDDataModule`.
+        root: Folder that contains `prid2011`.
+        split_id: Number of the split, 0 to 9.
+        loading: Options of `ReIDDataModule`.
 
     Raises:
-        ValueError: if there is no such split.
+        ValueError: If `split_id` is out of range.
     """
 
     name = "prid"
     folder = "prid2011"
     junk_pids = range(NUM_SHARED + 1, LAST + 1)
-    licence = "research use; no further terms of its authors are known"
+    licence = "research use; no other terms are known"
     paper = (
         "Hirzer et al., Person Re-identification by Descriptive and Discriminative Classification, SCIA 2011 "
         "(single shot)"
     )
     how_to_obtain = (
-        "Its authors give it at https://www.tugraz.at/institute/icg/research/team-bischof/lrs/downloads/prid11/ as "
-        "prid_2011.zip."
+        "Download prid_2011.zip from https://www.tugraz.at/institute/icg/research/team-bischof/lrs/downloads/prid11/."
     )
     statistics: ClassVar[dict[Split, Statistics]] = {
         "train": Statistics(100, 200, 2),
@@ -62,11 +63,11 @@ class PRID(ReIDDataModule):
         self.split_id = check_split_id(self.name, split_id, NUM_SPLITS)
 
     def samples(self, split: Split) -> list[Sample]:
-        """List a split; see `ReIDDataModule.samples`.
+        """List the samples of a split; see `ReIDDataModule.samples`.
 
         Raises:
-            FileNotFoundError: if a camera's folder is missing.
-            ValueError: if a name does not parse.
+            FileNotFoundError: If the folder of a camera is missing.
+            ValueError: If a file name is invalid.
         """
         folder = self.directory / "prid_2011" / "single_shot"
         view_a, view_b = ([self.parse_name(path) for path in list_images(folder / camera)] for camera in CAMERAS)
@@ -80,7 +81,7 @@ class PRID(ReIDDataModule):
 
     @staticmethod
     def parse_name(path: Path) -> Sample:
-        """Read the person from a file name, and the camera from its folder."""
+        """Return the sample of an image file, with the person from its name and the camera from its folder."""
         (pid,) = NAME.numbers(path)
         if pid > LAST:
             raise NAME.mismatch(path)

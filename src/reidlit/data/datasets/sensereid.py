@@ -1,4 +1,4 @@
-"""SenseReID."""
+"""SenseReID dataset."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -13,18 +13,22 @@ FOLDERS: dict[Split, str] = {"query": "test_probe", "gallery": "test_gallery"}
 
 
 class SenseReID(ReIDDataModule):
-    """SenseReID: 1,717 identities of surveillance cameras, for testing only.
+    """SenseReID, an image dataset of 1,717 identities from surveillance cameras, for testing only.
 
     Source: Zhao et al., "Spindle Net: Person Re-identification with Human Body Region Guided Feature Decomposition and
     Fusion", CVPR 2017.
-    Layout: `sensereid/SenseReID/{test_probe,test_gallery}`; how many cameras there are is not
-    published.
-    Names: `00012_1.jpg` is identity 12, camera 1. The numbers are kept as they are; an identity has the same one in both
-    folders. A query whose identity is not in the gallery is counted by the evaluation as one without a match.
+
+    Protocol: 1,040 queries of 522 identities and 3,388 gallery images of 1,717 identities. Queries with an identity
+    that is missing from the gallery have no match and are excluded from the scores.
+
+    Layout: `sensereid/SenseReID/{test_probe,test_gallery}`.
+
+    File names: `00012_1.jpg` is an image of identity 12 from camera 1. Numbers are consistent between the folders. The
+    number of cameras is not published.
 
     Args:
-        root: the folder that holds `sensereid`.
-        loading: see `ReIDDataModule`.
+        root: Folder that contains `sensereid`.
+        loading: Options of `ReIDDataModule`.
     """
 
     name = "sensereid"
@@ -36,8 +40,8 @@ class SenseReID(ReIDDataModule):
         "Fusion, CVPR 2017"
     )
     how_to_obtain = (
-        "Its authors give it as SenseReID.zip (https://drive.google.com/file/d/0B56OfSrVI8hubVJLTzkwV2VaOWM/view); "
-        "unpack it so that SenseReID/test_probe and SenseReID/test_gallery lie there."
+        "Download SenseReID.zip from https://drive.google.com/file/d/0B56OfSrVI8hubVJLTzkwV2VaOWM/view. Unpack it so "
+        "that sensereid contains SenseReID/test_probe and SenseReID/test_gallery."
     )
     archive = "SenseReID"
     statistics: ClassVar[dict[Split, Statistics]] = {
@@ -46,16 +50,16 @@ class SenseReID(ReIDDataModule):
     }
 
     def samples(self, split: Split) -> list[Sample]:
-        """List a split; see `ReIDDataModule.samples`.
+        """List the samples of a split; see `ReIDDataModule.samples`.
 
         Raises:
-            FileNotFoundError: if the split's folder is missing.
-            ValueError: if a name does not parse.
+            FileNotFoundError: If the folder of the split is missing.
+            ValueError: If a file name is invalid.
         """
         return [self.parse_name(path) for path in list_images(self.directory / self.archive / FOLDERS[split])]
 
     @staticmethod
     def parse_name(path: Path) -> Sample:
-        """Read the identity and the camera from a file name."""
+        """Return the sample of an image file, with the identity and camera from its name."""
         pid, camera = NAME.numbers(path)
         return Sample(str(path), pid, camera)

@@ -1,4 +1,4 @@
-"""Synthetic pedestrians as a dataset."""
+"""Image dataset of synthetic pedestrians."""
 
 from typing import Unpack
 
@@ -9,66 +9,71 @@ from reidlit.data.synthetic.pedestrians import Pedestrians
 
 
 class SyntheticData(ReIDDataModule):
-    """Shared part of the datasets of synthetic pedestrians, which are drawn when they are first used.
+    """Base class of datasets of synthetic pedestrians, which are rendered on first use.
 
-    A subclass sets `pictures`, `num_train` (the number of identities to train on) and `version` in its constructor.
+    A subclass sets `pictures`, `num_train` (the number of training identities) and `version` in its constructor.
     """
 
     folder = "synthetic"
-    licence = "MIT, as the code that draws it"
-    paper = "none; drawn by reidlit.data.synthetic"
-    how_to_obtain = "It is drawn where it is used."
+    licence = "MIT, like the code that renders it"
+    paper = "none; rendered by reidlit.data.synthetic"
+    how_to_obtain = "The images are rendered on first use."
     pictures: Pedestrians | Tracklets
     num_train: int
     version: str
 
     def prepare_data(self) -> None:
-        """Draw the pictures that do not exist yet."""
+        """Render the images that do not exist yet."""
         self.pictures.write(self.directory / self.version, self.pictures.keys())
         super().prepare_data()
 
     def samples(self, split: Split) -> list[Sample]:
-        """List a split; see `ReIDDataModule.samples`."""
+        """List the samples of a split; see `ReIDDataModule.samples`."""
         folder, keys = self.directory / self.version, self.pictures.keys()
         if split == "train":
-            chosen = [key for key in keys if key.pid < self.num_train]
+            selected = [key for key in keys if key.pid < self.num_train]
         else:
-            chosen = [key for key in keys if key.pid >= self.num_train and (key.shot == 0) == (split == "query")]
-        return [Sample(self.pictures.path(folder, *key), key.pid, key.camid) for key in chosen]
+            selected = [key for key in keys if key.pid >= self.num_train and (key.shot == 0) == (split == "query")]
+        return [Sample(self.pictures.path(folder, *key), key.pid, key.camid) for key in selected]
 
 
 def num_train(num_identities: int, num_test: int, shots: int, item: str = "image") -> int:
     """Return the number of training identities.
 
     Raises:
-        ValueError: If there are no training or test identities, or no picture besides the query.
+        ValueError: If there are no training or test identities, or no images for the gallery.
     """
     if not 0 < num_test < num_identities:
-        raise ValueError(f"data.num_test={num_test} must lie between 0 and data.num_identities={num_identities}.")
+        raise ValueError(
+            f"data.num_test={num_test} is invalid: must be between 1 and data.num_identities={num_identities} - 1."
+        )
     if shots < 2:
-        raise ValueError(f"data.shots={shots} must be 2 or more: one {item} is the query, the others the gallery.")
+        raise ValueError(
+            f"data.shots={shots} is invalid: must be at least 2, one {item} for the query and the others for the "
+            "gallery."
+        )
     return num_identities - num_test
 
 
 class Synthetic(SyntheticData):
-    """Synthetic pedestrians, drawn once into `synthetic` below the root; nothing is downloaded.
+    """Image dataset of synthetic pedestrians, rendered once into `synthetic` below the root without a download.
 
-    The first identities are for training and the rest for testing, with the first shot of each camera as the query and the
-    others as the gallery.
+    The first identities are for training and the others for testing. The first shot of each camera is a query, and the
+    other shots form the gallery.
 
     Args:
         root: Folder in which `synthetic` is created.
         num_identities: Number of identities in all splits together.
         num_test: Number of test identities.
-        num_cameras: Number of cameras, each of which sees every identity.
-        shots: Number of images of each identity by each camera.
-        image_height: Height of the drawn images in pixels.
-        image_width: Width of the drawn images in pixels.
-        drawing_seed: Seed of the people and the cameras.
+        num_cameras: Number of cameras; every camera sees every identity.
+        shots: Number of images per identity and camera.
+        image_height: Height of the rendered images in pixels.
+        image_width: Width of the rendered images in pixels.
+        drawing_seed: Random seed of the people and cameras.
         loading: Options of `ReIDDataModule`.
 
     Raises:
-        ValueError: If a number does not allow training and testing.
+        ValueError: If an option is out of range or leaves a split empty.
     """
 
     name = "synthetic"

@@ -1,4 +1,4 @@
-"""Synthetic pedestrians and their attributes."""
+"""Attribute dataset of synthetic pedestrians."""
 
 from typing import Unpack
 
@@ -10,17 +10,18 @@ from reidlit.data.synthetic.pedestrians import Pedestrians
 from reidlit.data.synthetic.people import Person
 from reidlit.labels import UNKNOWN
 
-DARK = 90  # gray level below which clothes are dark
+DARK = 90  # gray level below which clothes count as dark
 
 
 class SyntheticAttributes(AttributeDataModule, SyntheticData):
-    """Synthetic pedestrians with attributes, drawn once into `synthetic` below the root; nothing is downloaded.
+    """Attribute dataset of synthetic pedestrians, rendered once into `synthetic` below the root without a download.
 
-    The first identities are for training, the next for validation, the last for testing. What a dress hides is unknown.
+    The first identities are for training, the next for validation and the last for testing. Attributes hidden by a
+    dress are unknown.
 
     Args:
         root: Folder in which `synthetic` is created.
-        num_identities: See `Synthetic`, also for the arguments not listed here.
+        num_identities: See `Synthetic` for this and the other arguments not described here.
         num_val: Number of validation identities.
         num_test: Number of test identities.
         loading: Options of `AttributeDataModule`.
@@ -48,8 +49,8 @@ class SyntheticAttributes(AttributeDataModule, SyntheticData):
         super().__init__(root, **loading)
         if min(num_val, num_test) < 1 or num_val + num_test >= num_identities:
             raise ValueError(
-                f"data.num_val={num_val} and data.num_test={num_test} must be 1 or more and leave some of "
-                f"data.num_identities={num_identities} to train on."
+                f"data.num_val={num_val} and data.num_test={num_test} are invalid: both must be at least 1, and their "
+                f"sum less than data.num_identities={num_identities}."
             )
         self.pictures = Pedestrians(num_identities, num_cameras, shots, image_height, image_width, drawing_seed)
         self.ends = {
@@ -62,22 +63,22 @@ class SyntheticAttributes(AttributeDataModule, SyntheticData):
     def table(self) -> AttributeTable:
         """List all images; see `AttributeDataModule.table`."""
         folder, keys = self.directory / self.version, self.pictures.keys()
-        worn = [attributes_of(self.pictures.person(pid)) for pid in range(self.pictures.num_identities)]
+        attributes = [attributes_of(self.pictures.person(pid)) for pid in range(self.pictures.num_identities)]
         rows = [
             AttributeRow(
                 self.pictures.path(folder, *key),
                 next(split for split, end in self.ends.items() if key.pid < end),
-                list(worn[key.pid].values()),
+                list(attributes[key.pid].values()),
             )
             for key in keys
         ]
-        return AttributeTable(tuple(worn[0]), rows)
+        return AttributeTable(tuple(attributes[0]), rows)
 
 
 def attributes_of(person: Person) -> dict[str, int]:
-    """Return the visible attributes of a person: 1 for yes, 0 for no, -1 for hidden."""
+    """Return the attributes of a person by name: 1 for yes, 0 for no, -1 for hidden."""
     dress = person.upper == "dress"
-    seen = {
+    labels = {
         "hat": person.hat != "none",
         "long_hair": person.hair_style == "long",
         "backpack": person.bag == "backpack",
@@ -90,7 +91,7 @@ def attributes_of(person: Person) -> dict[str, int]:
         "dark_top": _gray(person.upper_colour) < DARK,
         "dark_trousers": UNKNOWN if dress else _gray(person.lower_colour) < DARK,
     }
-    return {name: int(value) for name, value in seen.items()}
+    return {name: int(value) for name, value in labels.items()}
 
 
 def _gray(colour: Colour) -> float:

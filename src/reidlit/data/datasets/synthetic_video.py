@@ -1,4 +1,4 @@
-"""Synthetic pedestrians in motion as a dataset of tracklets."""
+"""Video dataset of synthetic pedestrians."""
 
 from typing import Unpack
 
@@ -9,18 +9,18 @@ from reidlit.data.video import VideoDataModule, VideoLoading
 
 
 class SyntheticVideo(SyntheticData, VideoDataModule):
-    """Synthetic pedestrians in motion, drawn once into `synthetic_video` below the root; nothing is downloaded.
+    """Video dataset of walking synthetic pedestrians, rendered once into `synthetic_video` without a download.
 
-    Splits, people and cameras are those of `Synthetic` with equal arguments, and each shot is a tracklet.
+    Splits, people and cameras are the same as in `Synthetic` with equal arguments. Each shot is a tracklet.
 
     Args:
         root: Folder in which `synthetic_video` is created.
-        num_identities: See `Synthetic`, also for the arguments not listed here.
-        frames: Mean number of frames of a tracklet; lengths differ from it by up to a third.
+        num_identities: See `Synthetic` for this and the other arguments not described here.
+        frames: Mean number of frames per tracklet; lengths vary by up to a third.
         loading: Options of `VideoDataModule`.
 
     Raises:
-        ValueError: If a number does not allow training and testing.
+        ValueError: If an option is out of range or leaves a split empty.
     """
 
     name = folder = "synthetic_video"
@@ -41,7 +41,7 @@ class SyntheticVideo(SyntheticData, VideoDataModule):
         super().__init__(root, **loading)
         self.num_train = num_train(num_identities, num_test, shots, "tracklet")
         if frames < 1:
-            raise ValueError(f"data.frames={frames} must be 1 or more.")
+            raise ValueError(f"data.frames={frames} is invalid: must be at least 1.")
         people = Pedestrians(num_identities, num_cameras, shots, image_height, image_width, drawing_seed)
         self.pictures = Tracklets(people, frames)
         self.version = f"seed{drawing_seed}_{image_height}x{image_width}_{frames}frames"

@@ -1,4 +1,4 @@
-"""A user's own tracklets, in folders or in a table."""
+"""Custom video datasets, in folders or listed in a CSV file."""
 
 import math
 from collections import defaultdict
@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from reidlit.data.datamodule import Split
 from reidlit.data.datasets.csv_file import CSVFile
-from reidlit.data.datasets.custom import OwnData
+from reidlit.data.datasets.custom import CustomData
 from reidlit.data.datasets.folder import Folder
 from reidlit.data.image_files import natural
 from reidlit.data.random_splits import Row
@@ -15,37 +15,37 @@ from reidlit.data.sample import Sample
 from reidlit.data.video import VideoDataModule
 
 
-class OwnTracklets(OwnData, VideoDataModule):
-    """A user's own tracklets. It stands before a class that lists their frames; a subclass implements `tracklet_of`.
+class CustomTracklets(CustomData, VideoDataModule):
+    """Mixin for custom video datasets, placed before a class that lists the frames as images.
 
-    Tracklets are split, drawn and counted as the images of `OwnData` are: whole identities go to train or test, and of each
-    that is tested every camera gives one tracklet as query.
+    A subclass implements `tracklet_of`. Tracklets are split like the images of `CustomData`: all tracklets of an
+    identity go to either train or test, and each camera of a test identity contributes one query.
     """
 
     def tracklet_of(self, frame: Row) -> Row:
-        """The tracklet to which a frame belongs; its path is a folder or a name.
+        """Return the tracklet of a frame; its path is a folder or a name.
 
         Raises:
-            ValueError: if none is known.
+            ValueError: If the frame does not belong to a tracklet.
         """
         raise NotImplementedError
 
     def rows(self) -> list[Row]:
-        """List all tracklets; see `OwnData.rows`.
+        """List all tracklets; see `CustomData.rows`.
 
         Raises:
-            FileNotFoundError: if the data is not there.
-            ValueError: if it cannot be understood, or a tracklet is of two identities, cameras or splits.
+            FileNotFoundError: If the data does not exist.
+            ValueError: If the data is invalid or a tracklet has several identities, cameras or splits.
         """
         return list(self._frames)
 
     def samples(self, split: Split) -> list[Sample]:
-        """List a split; see `OwnData.samples`."""
+        """List the samples of a split; see `CustomData.samples`."""
         return [sample._replace(path=self._files[str(sample.path)]) for sample in super().samples(split)]
 
     @cached_property
     def _files(self) -> dict[str, tuple[str, ...]]:
-        """The frames' files by the tracklet's path."""
+        """Paths of the frames, by the path of the tracklet."""
         return {
             str(self.directory / tracklet.path): tuple(str(self.directory / frame.path) for frame in frames)
             for tracklet, frames in self._frames.items()
@@ -53,82 +53,90 @@ class OwnTracklets(OwnData, VideoDataModule):
 
     @cached_property
     def _frames(self) -> dict[Row, list[Row]]:
-        """The frames of each tracklet, in order."""
+        """Frames of each tracklet, in temporal order."""
         groups: dict[Row, list[Row]] = defaultdict(list)
         for frame in super().rows():
             groups[self.tracklet_of(frame)].append(frame)
-        ordered = {tracklet: _in_order(frames) for tracklet, frames in groups.items()}
+        ordered = {tracklet: _sorted_frames(frames) for tracklet, frames in groups.items()}
         seen: dict[str, Row] = {}
         for tracklet, frames in ordered.items():
             other = seen.setdefault(tracklet.path, tracklet)
             if other != tracklet and not _is_query_in_gallery(tracklet, frames, other, ordered[other]):
                 raise ValueError(
-                    f"The tracklet {tracklet.path!r} has frames of {_labels(other)} and of {_labels(tracklet)}. Each tracklet is "
-                    "of one identity, camera and split; only one that is query and gallery may be listed twice, whole."
+                    f"The tracklet {tracklet.path!r} has frames of {_labels(other)} and of {_labels(tracklet)}. A "
+                    "tracklet must have one identity, camera and split. Only a complete tracklet may be both query "
+                    "and gallery."
                 )
         return ordered
 
 
-class Tracklets(OwnTracklets, Folder):
-    """Tracklets in folders of one identity: each folder below it that holds images is a tracklet, in the order of names.
+class Tracklets(CustomTracklets, Folder):
+    """Custom video dataset with one folder per identity; each folder below it that contains images is a tracklet.
 
     Layout: `<root>/<identity>/<camera>/<tracklet>/*.jpg`, or the same below `<root>/{train,query,gallery}` or
-    `<root>/{train,test}`. Numbers in the names of frames count by value: `2.jpg` comes before `10.jpg`.
+    `<root>/{train,test}`. Frames are sorted by name, with numbers compared by value, so that `2.jpg` precedes `10.jpg`.
 
     Args:
-        root: see `Folder`, as all that is not named here.
-        camera_pattern: a regular expression that is searched in a frame's path below the identity's folder, such as
-            `cam1/0003/0017.jpg`; its group is the camera. `null` if no cameras are known: `<root>/<identity>/<tracklet>/*.jpg`.
-        test_fraction: likewise.
-        split_seed: likewise.
-        split_file: likewise.
-        loading: see `VideoDataModule`.
+        root: See `Folder`.
+        camera_pattern: Regular expression that is searched in the path of a frame below the identity's folder, such as
+            `cam1/0003/0017.jpg`; its group is the camera name. `None` if cameras are unknown and the layout is
+            `<root>/<identity>/<tracklet>/*.jpg`.
+        test_fraction: See `Folder`.
+        split_seed: See `Folder`.
+        split_file: See `Folder`.
+        loading: Options of `VideoDataModule`.
     """
 
     how_to_obtain = (
-        "Lay the frames out as data.root/<identity>/<camera>/<tracklet>/*.jpg, or so below data.root/{train,query,gallery} or "
-        "data.root/{train,test}; or as data.root/<identity>/<tracklet>/*.jpg with data.camera_pattern=null."
+        "Arrange the frames as data.root/<identity>/<camera>/<tracklet>/*.jpg, optionally below "
+        "data.root/{train,query,gallery} or data.root/{train,test}. If cameras are unknown, arrange them as "
+        "data.root/<identity>/<tracklet>/*.jpg and set data.camera_pattern=null."
     )
 
     def tracklet_of(self, frame: Row) -> Row:
-        """See `OwnTracklets.tracklet_of`."""
+        """Return the folder of a frame; see `CustomTracklets.tracklet_of`."""
         folder = PurePosixPath(frame.path).parent
-        identity = 2 if frame.split else 1  # folders from the root to the identity's
-        if len(folder.parts) == identity:
+        identity_depth = 2 if frame.split else 1
+        if len(folder.parts) == identity_depth:
             raise ValueError(
-                f"{self.directory / frame.path} lies in its identity's folder, in that of no tracklet. {self.how_to_obtain} For "
-                "single images there is data=folder."
+                f"{self.directory / frame.path} is in the folder of its identity instead of the folder of a tracklet. "
+                f"{self.how_to_obtain} Use data=folder for single images."
             )
         return frame._replace(path=str(folder))
 
 
-class TrackletsCSV(OwnTracklets, CSVFile):
-    """Tracklets whose frames a CSV file lists, a frame a line.
+class TrackletsCSV(CustomTracklets, CSVFile):
+    """Custom video dataset listed in a CSV file with one line per frame.
 
-    Columns: `path`, `pid` and `tracklet`, and where they are known `camid`, `split` and `dsetid`, see `CSVFile`, and `frame`,
-    a number or a time by which the frames of a tracklet are ordered; without it they are in the order of their paths, where
-    numbers count by value. Two tracklets of different identities or cameras may have the same name.
+    The columns `path`, `pid` and `tracklet` are required. The columns `camid`, `split` and `dsetid` are optional, see
+    `CSVFile`. The optional column `frame` is a number or time that orders the frames of a tracklet. Without it, frames
+    are sorted by path, with numbers compared by value. Tracklets of different identities or cameras may have the same
+    name.
     """
 
-    how_to_obtain = "List the frames in data.file, with the columns path, pid and tracklet, and camid, split and frame where they are known."
+    how_to_obtain = (
+        "List the frames in data.file with the columns path, pid and tracklet, and with camid, split and frame if "
+        "they are known."
+    )
 
     def tracklet_of(self, frame: Row) -> Row:
-        """See `OwnTracklets.tracklet_of`."""
+        """Return the tracklet named in the table; see `CustomTracklets.tracklet_of`."""
         if not frame.tracklet:
             raise ValueError(f"{self.file}: {frame.path!r} has no tracklet. Fill in the column tracklet on every line.")
         name = "/".join(part for part in (frame.pid, frame.camid, frame.tracklet) if part)
         return frame._replace(path=name, tracklet="", frame="")
 
 
-def _in_order(frames: list[Row]) -> list[Row]:
+def _sorted_frames(frames: list[Row]) -> list[Row]:
     if not any(frame.frame for frame in frames):
         return sorted(frames, key=lambda frame: natural(frame.path))
     by_number = {_number(frame): frame for frame in frames}
     if len(by_number) < len(frames):
-        twin = next(frame for frame in frames if by_number[_number(frame)] != frame)
+        duplicate = next(frame for frame in frames if by_number[_number(frame)] != frame)
         raise ValueError(
-            f"frame={twin.frame} of {twin.path!r} is also that of {by_number[_number(twin)].path!r}, in one tracklet. Number "
-            "each frame once, or leave the column out to order them by their paths."
+            f"frame={duplicate.frame} of {duplicate.path!r} is also the number of "
+            f"{by_number[_number(duplicate)].path!r} in the same tracklet. Use unique numbers, or remove the column to "
+            "sort frames by path."
         )
     return [by_number[number] for number in sorted(by_number)]
 
@@ -140,21 +148,21 @@ def _number(frame: Row) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(
-            f"frame={frame.frame!r} of {frame.path!r} must be a number, on every line of a tracklet, or leave the column out "
-            "to order the frames by their paths."
+            f"frame={frame.frame!r} of {frame.path!r} is invalid: must be a number on every line of a tracklet. Remove "
+            "the column to sort frames by path."
         )
     return number
 
 
-def _is_query_in_gallery(one: Row, frames: list[Row], other: Row, others: list[Row]) -> bool:
-    """Whether these are the same tracklet in query and in gallery."""
+def _is_query_in_gallery(first: Row, first_frames: list[Row], second: Row, second_frames: list[Row]) -> bool:
+    """Return True if both are the same tracklet, once as query and once in the gallery."""
     return (
-        {one.split, other.split} == {"query", "gallery"}
-        and one._replace(split="") == other._replace(split="")
-        and [frame.path for frame in frames] == [frame.path for frame in others]
+        {first.split, second.split} == {"query", "gallery"}
+        and first._replace(split="") == second._replace(split="")
+        and [frame.path for frame in first_frames] == [frame.path for frame in second_frames]
     )
 
 
 def _labels(tracklet: Row) -> str:
-    known = {"identity": tracklet.pid, "camera": tracklet.camid, "split": tracklet.split, "dataset": tracklet.dsetid}
-    return ", ".join(f"{what} {name!r}" for what, name in known.items() if name)
+    labels = {"identity": tracklet.pid, "camera": tracklet.camid, "split": tracklet.split, "dataset": tracklet.dsetid}
+    return ", ".join(f"{kind} {name!r}" for kind, name in labels.items() if name)

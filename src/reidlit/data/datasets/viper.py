@@ -1,4 +1,4 @@
-"""VIPeR."""
+"""VIPeR dataset."""
 
 from itertools import zip_longest
 from pathlib import Path
@@ -16,30 +16,31 @@ CAMERAS = ("cam_a", "cam_b")
 
 
 class VIPeR(ReIDDataModule):
-    """VIPeR: 632 identities, one image from each of two cameras, with a change of viewpoint between them.
+    """VIPeR, an image dataset of 632 identities with one image from each of two cameras with different viewpoints.
 
     Source: Gray, Brennan and Tao, "Evaluating Appearance Models for Recognition, Reacquisition, and Tracking",
     PETS 2007.
-    Layout: `viper/VIPeR/{cam_a,cam_b}`.
-    Names: `001_45.bmp` is identity 1 seen from 45 degrees. The numbers have gaps. Each image of `cam_a` has its
-    counterpart of the same identity at the same position of `cam_b`.
 
-    The protocol is the mean over random halvings, each with both cameras as query: splits 2k and 2k + 1 share their
-    identities, drawn among those that are there; an even split searches `cam_b` for the people of `cam_a`, an odd one the
-    other way round. A model that was trained on an even split may be tested on the odd one after it.
+    Protocol: results are averaged over random splits with 316 identities for training and 316 for testing. Splits 2k
+    and 2k + 1 have the same identities. In an even split, `cam_a` contains the queries and `cam_b` the gallery; an odd
+    split swaps them. A model trained on an even split can be tested on the next odd one.
+
+    Layout: `viper/VIPeR/{cam_a,cam_b}`. In sorted order, the n-th images of both folders show the same identity.
+
+    File names: `001_45.bmp` is an image of identity 1, seen from 45 degrees. The numbers have gaps.
 
     Args:
-        root: the folder that holds `viper`.
-        split_id: 0 to 19.
-        loading: see `ReIDDataModule`.
+        root: Folder that contains `viper`.
+        split_id: Number of the split, 0 to 19.
+        loading: Options of `ReIDDataModule`.
 
     Raises:
-        ValueError: if there is no such split.
+        ValueError: If `split_id` is out of range.
     """
 
     name = "viper"
     folder = "viper"
-    licence = "research use; no further terms of its authors are known"
+    licence = "research use; no other terms are known"
     paper = "Gray et al., Evaluating Appearance Models for Recognition, Reacquisition, and Tracking, PETS 2007"
     url = "https://users.soe.ucsc.edu/~manduchi/VIPeR.v1.0.zip"
     statistics: ClassVar[dict[Split, Statistics]] = {
@@ -53,11 +54,11 @@ class VIPeR(ReIDDataModule):
         self.split_id = check_split_id(self.name, split_id, NUM_SPLITS)
 
     def samples(self, split: Split) -> list[Sample]:
-        """List a split; see `ReIDDataModule.samples`.
+        """List the samples of a split; see `ReIDDataModule.samples`.
 
         Raises:
-            FileNotFoundError: if a camera's folder is missing.
-            ValueError: if a name does not parse or an image has no counterpart.
+            FileNotFoundError: If the folder of a camera is missing.
+            ValueError: If a file name is invalid or an image has no counterpart.
         """
         folders = [self.directory / "VIPeR" / camera for camera in CAMERAS]
         views = [[self.parse_name(path) for path in list_images(folder)] for folder in folders]
@@ -71,7 +72,7 @@ class VIPeR(ReIDDataModule):
 
     @staticmethod
     def parse_name(path: Path) -> Sample:
-        """Read the identity from a file name, and the camera from its folder."""
+        """Return the sample of an image file, with the identity from its name and the camera from its folder."""
         (pid,) = NAME.numbers(path)
         return Sample(str(path), pid, CAMERAS.index(path.parent.name))
 
@@ -80,11 +81,11 @@ def _check_pairs(first: list[Sample], second: list[Sample]) -> None:
     for a, b in zip_longest(first, second):
         if a is None or b is None:
             raise ValueError(
-                f"{(a or b).path} has no counterpart: cam_a holds {len(first)} images and cam_b {len(second)}, and each "
-                "image must be one of a pair. Unpack the archive again."
+                f"{(a or b).path} has no counterpart in the other camera: cam_a contains {len(first)} images and cam_b "
+                f"{len(second)}. Unpack the archive again."
             )
         if a.pid != b.pid:
             raise ValueError(
-                f"{a.path} and {b.path} stand at the same position of cam_a and cam_b but are of identities {a.pid} and "
-                f"{b.pid}: one image of a pair is missing or misnamed. Unpack the archive again."
+                f"{a.path} and {b.path} should show the same identity, but their names contain identities {a.pid} and "
+                f"{b.pid}. An image is missing or renamed; unpack the archive again."
             )
