@@ -1,4 +1,4 @@
-"""Cameras of the synthetic pedestrians: each has its own place, light, colours and faults."""
+"""Cameras of synthetic pedestrians, which differ in scene, lighting, colors and image quality."""
 
 from typing import NamedTuple
 
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from reidlit.data.synthetic.drawing import Image, generator
 from reidlit.data.synthetic.scenes import draw_scene
 
-OVERSIZE = 2  # canvases are drawn this much larger than the pictures, then shrunk
-SPACE = 48  # pixels by which the noise field exceeds the picture, so that it can be shifted from shot to shot
-GREY = np.array([[0.3, 0.59, 0.11]], dtype=np.float32)
+OVERSIZE = 2  # scale of canvases relative to images, which are shrunk afterwards
+SPACE = 48  # margin of the noise field in pixels, so that it can be shifted from shot to shot
+GRAY = np.array([[0.3, 0.59, 0.11]], dtype=np.float32)
 
 
 def mirrored(start: int, count: int, size: int) -> NDArray[np.int64]:
@@ -20,31 +20,31 @@ def mirrored(start: int, count: int, size: int) -> NDArray[np.int64]:
 
 
 class Look(NamedTuple):
-    """Deviation of a single picture from the usual look of its camera, as factors."""
+    """Factors by which a single image differs from the average image of its camera."""
 
-    detail: float  # people farther off have fewer pixels
+    detail: float  # distant people have fewer pixels
     brightness: float
     blur: float
 
 
 class Camera:
-    """One camera: the scene that it looks at and how it shows it.
+    """Camera with a scene and imaging properties.
 
     Args:
-        seed: Seed of the world.
+        seed: Random seed of the dataset.
         camid: Number of the camera.
-        height: Height of its pictures in pixels.
-        width: Width of its pictures in pixels.
+        height: Height of its images in pixels.
+        width: Width of its images in pixels.
 
     Attributes:
-        heading: Yaw in radians at which people mostly walk past; half of them come from the other side.
-        scene: (h, w, 3) place, larger than a canvas, so that every shot sees another part of it.
+        heading: Typical yaw of people in radians; half of them walk in the opposite direction.
+        scene: (h, w, 3) background, larger than a canvas, so that each shot shows a different part of it.
     """
 
     def __init__(self, seed: int, camid: int, height: int, width: int) -> None:
         rng = generator(seed, 1, camid)
         self.height, self.width = height, width
-        # Even steps with a little noise, instead of free draws, keep any two cameras apart.
+        # Even steps with a little noise ensure that any two cameras differ, which independent draws would not.
         turn = (camid * 0.618034 + float(rng.uniform(-0.05, 0.05))) % 1.0
         self.heading = np.pi * (0.5 * (camid % 3) / 2 + float(rng.uniform(-0.08, 0.08)))
         self.scene = draw_scene(camid, int(1.2 * OVERSIZE * height), 4 * OVERSIZE * width, rng)
@@ -53,12 +53,12 @@ class Camera:
         self.exposure = float(rng.uniform(0.9, 1.12))
         self.contrast = float(rng.uniform(0.75, 1.1))
         saturation = float(rng.uniform(0.6, 1.1))
-        self.mix = saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * np.repeat(GREY, 3, axis=0)
+        self.mix = saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * np.repeat(GRAY, 3, axis=0)
         self.detail = float((1.0, 0.7, 0.5)[(camid * 2 + 1) % 3] * rng.uniform(0.85, 1.0))
         self.blur = float(rng.uniform(0.3, 0.9))
         down, across = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None]
         slope = 1.0 + float(rng.uniform(-0.2, 0.2)) * down + float(rng.uniform(-0.2, 0.2)) * across
-        self.light = np.repeat(slope[..., None], 3, axis=2).astype(np.float32)  # (H, W, 3) brightness over the picture
+        self.light = np.repeat(slope[..., None], 3, axis=2).astype(np.float32)  # (H, W, 3) illumination
         strength = float(rng.uniform(3.0, 9.0))
         field = rng.normal(0.0, strength, (height + SPACE, width + SPACE, 3)) * (0.6, 0.5, 0.8)
         self.noise = (field + rng.normal(0.0, strength * 0.7, (height + SPACE, width + SPACE, 1))).astype(np.int16)
@@ -70,12 +70,12 @@ class Camera:
         return self.view(int(rng.integers(self.scene.shape[1] - wide + 1)), top, wide, high)
 
     def view(self, left: int, top: int, wide: int, high: int) -> Image:
-        """Return a copy (high, wide, 3) of any part of the scene, which is mirrored at its edges."""
+        """Return a copy (high, wide, 3) of any part of the scene, with reflection at its edges."""
         rows = mirrored(top, high, self.scene.shape[0])
         return self.scene[rows[:, None], mirrored(left, wide, self.scene.shape[1])]
 
     def expose(self, canvas: Image, look: Look, rng: np.random.Generator) -> Image:
-        """Return the picture (H, W, 3) that this camera takes of a canvas (any size, 3), with random noise."""
+        """Return the image (H, W, 3) that this camera records of a canvas of any size, with random noise."""
         size = (self.width, self.height)
         detail = self.detail * look.detail
         small = (max(8, round(self.width * detail)), max(8, round(self.height * detail)))
@@ -90,7 +90,7 @@ class Camera:
         return np.asarray(cv2.add(image, noise, dtype=cv2.CV_8U), dtype=np.uint8)
 
     def _curves(self, brightness: float) -> Image:
-        """Return the table (256, 1, 3) from a value to the recorded value of each channel."""
+        """Return the lookup table (256, 1, 3) from scene to recorded values of each channel."""
         value = np.linspace(0, 1, 256)[:, None] ** self.gamma
         value = 0.5 + self.contrast * (value * self.gains * self.exposure * brightness - 0.5)
         return np.clip(255 * value, 0, 255).astype(np.uint8)[:, None]

@@ -1,7 +1,7 @@
-"""Primitives of the synthetic pictures: seeded random numbers, colours and shapes.
+"""Primitives of synthetic images: seeded random numbers, colors and shapes.
 
-Shapes are drawn with OpenCV on a canvas larger than the picture, without antialiasing: shrinking the canvas afterwards smooths
-the edges and is faster than antialiased polygons.
+Shapes are drawn with OpenCV on a canvas larger than the image, without antialiasing: shrinking the canvas afterwards
+smooths the edges and is faster than antialiased polygons.
 """
 
 import math
@@ -17,27 +17,27 @@ Colour = tuple[int, int, int]
 Point = tuple[float, float]
 T = TypeVar("T")
 
-SHIFT = 3  # fractional bits of OpenCV's fixed-point coordinates: a small figure must not snap to whole pixels
+SHIFT = 3  # fractional bits of OpenCV's fixed-point coordinates: positions must not snap to whole pixels
 
 
 def generator(*key: int) -> np.random.Generator:
-    """Return the random number generator that belongs to a key, equal on every platform."""
+    """Return the random number generator of a key, which is the same on every platform."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
 
 
 def pick(rng: np.random.Generator, options: tuple[T, ...]) -> T:
-    """Return one of the options; an option that is listed twice is twice as likely."""
+    """Return a random option; an option that is listed twice is twice as likely."""
     return options[int(rng.integers(len(options)))]
 
 
 def scaled(colour: Colour, factor: float) -> Colour:
-    """Return the colour made darker (`factor` < 1) or brighter, within 0 to 255."""
+    """Return a darker (`factor` < 1) or brighter color, clipped to 0 to 255."""
     red, green, blue = (min(255, max(0, round(value * factor))) for value in colour)
     return red, green, blue
 
 
 class Pen:
-    """Fills shapes given in body coordinates: x to the right, y up from the feet, 1 is the body height.
+    """Pen that fills shapes in body coordinates: x to the right, y up from the feet, in units of the body height.
 
     Args:
         image: (H, W, 3) image to draw on, in place.
@@ -63,7 +63,7 @@ class Pen:
 
         Args:
             rows: (height, half width) pairs from the top down.
-            colour: Colour of the shape.
+            colour: Color of the shape.
             x: Position of the axis.
             left: Left edge as a fraction of the half widths.
             right: Right edge as a fraction of the half widths.

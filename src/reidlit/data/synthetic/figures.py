@@ -1,4 +1,4 @@
-"""Drawing of a person in a pose."""
+"""Rendering of a person in a pose."""
 
 import math
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ class Pose:
     """Posture of a person. Angles are in radians."""
 
     yaw: float  # 0 faces the camera, pi/2 walks to the right of the image, pi shows the back
-    phase: float  # of the walking cycle, 0 to 2 pi
+    phase: float  # phase of the walking cycle, 0 to 2 pi
     stride: float  # largest angle between a leg and the vertical
     elbow: float  # how far the forearms are bent forward
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Position:
     """Position of a person in an image: pixels from the left and the top to the point between the feet."""
 
     x: float
@@ -34,14 +34,14 @@ class Place:
 
 
 class Figure(Pen):
-    """Draws one person in one pose, from the far parts to the near ones.
+    """Renderer of one person in one pose, which draws far parts before near ones.
 
-    A point of the body has a lateral coordinate, positive to the right of the image if the person faces the camera, a forward
-    coordinate and a height.
+    A point of the body has a lateral coordinate, positive to the right of the image if the person faces the camera, a
+    forward coordinate and a height.
     """
 
-    def __init__(self, image: Image, person: Person, pose: Pose, place: Place) -> None:
-        super().__init__(image, place.x, place.y, place.unit)
+    def __init__(self, image: Image, person: Person, pose: Pose, position: Position) -> None:
+        super().__init__(image, position.x, position.y, position.unit)
         self.person, self.pose = person, pose
         self.cos, self.sin = math.cos(pose.yaw), math.sin(pose.yaw)
         self.faces_camera = self.cos > 0.15
@@ -84,8 +84,8 @@ class Figure(Pen):
         return points[0], points[1], points[2]
 
     def draw(self) -> None:
-        """Draw the whole person."""
-        near = -1 if self.sin > 0 else 1  # the side, 1 for lateral > 0, that is nearer to the camera
+        """Draw the person."""
+        near = -1 if self.sin > 0 else 1  # side nearer to the camera; 1 is lateral > 0
         if self.cos > 0:
             self.backpack()
         self.arm(-near, FAR)
@@ -234,11 +234,11 @@ class Figure(Pen):
                 )
 
 
-def draw_person(image: Image, person: Person, pose: Pose, place: Place) -> None:
+def draw_person(image: Image, person: Person, pose: Pose, position: Position) -> None:
     """Draw a person with its shadow on `image` (H, W, 3), in place."""
     height, width = image.shape[:2]
-    foot_x, foot_y = min(width - 1, max(0, int(place.x))), min(height - 1, max(0, int(place.y)))
+    foot_x, foot_y = min(width - 1, max(0, int(position.x))), min(height - 1, max(0, int(position.y)))
     red, green, blue = image[foot_y, foot_x].tolist()
-    figure = Figure(image, person, pose, place)
+    figure = Figure(image, person, pose, position)
     figure.ellipse((0.04, 0.01), (0.17, 0.025), scaled((red, green, blue), 0.65))
     figure.draw()

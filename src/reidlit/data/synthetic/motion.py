@@ -1,7 +1,7 @@
-"""Synthetic pedestrians in motion: one person seen by one camera over some frames, as detected and tracked.
+"""Tracklets of synthetic pedestrians, with the errors of a detector and a tracker.
 
-Single frames are often bad: somebody passes in front of the person, a pillar hides it, the detector cuts it, the picture blurs.
-A tracklet as a whole shows the person, so a model gains by looking at more than one frame.
+In single frames, the person may be hidden by passers-by or objects, cropped by the detector, or blurred. A model
+therefore benefits from several frames.
 """
 
 import math
@@ -22,7 +22,7 @@ from reidlit.data.synthetic.walking import Walk
 # Version of the tracklets: raise it with every change that alters them, so that old files are not mixed with new ones.
 VERSION = 1
 
-FAULTS = 0.15  # fraction of frames in which the detector errs badly
+FAULTS = 0.15  # fraction of frames with a large detection error
 
 
 class Box(NamedTuple):
@@ -52,10 +52,9 @@ def draw_walk(rng: np.random.Generator, pedestrians: Pedestrians, key: Key, leng
 
 
 def draw_boxes(rng: np.random.Generator, walk: Walk, length: int, high: int, wide: int) -> list[Box]:
-    """Return a box for each frame of a tracklet; a good one has `high` x `wide` pixels.
+    """Return a box for each frame of a tracklet; an accurate box has `high` x `wide` pixels.
 
-    A tracker lags a little and a detector trembles: the error of a frame resembles that of the frame before. In some frames
-    the detector errs badly.
+    Errors are correlated between consecutive frames, as those of a tracker. Some frames have a large detection error.
     """
     boxes = []
     error = np.zeros(3)
@@ -63,7 +62,7 @@ def draw_boxes(rng: np.random.Generator, walk: Walk, length: int, high: int, wid
         error = 0.7 * error + rng.normal(0, (0.05, 0.02, 0.04))
         size = math.exp(error[2])
         tall, broad = high * size, wide * size * math.exp(float(rng.normal(0, 0.05)))
-        left = walk.place(frame).x - broad / 2 + error[0] * wide
+        left = walk.position(frame).x - broad / 2 + error[0] * wide
         top = walk.y - walk.unit / 2 - tall / 2 + error[1] * high
         if rng.random() < FAULTS:
             left, top, broad, tall = _fault(rng, left, top, broad, tall)
@@ -91,7 +90,7 @@ def _fault(
 
 @dataclass(eq=False)
 class Tracklets:
-    """Tracklets of synthetic pedestrians, drawn on demand.
+    """Tracklets of synthetic pedestrians, rendered on demand.
 
     A tracklet depends on the seed and size of the pedestrians, its key and `frames`, not on previous drawings.
 
@@ -129,11 +128,11 @@ class Tracklets:
         boxes = draw_boxes(rng, walk, length, high, wide)
         left, top, scene = _scenery(rng, camera, boxes, wide)
         drawn: list[Occluder] = [walk.draw]
-        if rng.random() < 0.3:  # somebody passes behind the person
+        if rng.random() < 0.3:  # a passer-by behind the person
             drawn.insert(0, draw_passer_by(rng, walk, float(rng.uniform(0, length)), 0.92).draw)
         drawn += draw_occluders(rng, walk, length)
         detail, brightness = float(rng.uniform(0.75, 1.0)), float(rng.uniform(0.85, 1.15))
-        pictures = []
+        images = []
         for frame, box in enumerate(boxes):
             x, y = box.left - left, box.top - top
             canvas = scene[y : y + box.high, x : x + box.wide].copy()
@@ -141,13 +140,13 @@ class Tracklets:
                 draw(canvas, box.left, box.top, frame)
             blur = float(rng.uniform(0.7, 1.3)) * (float(rng.uniform(2, 4)) if rng.random() < 0.15 else 1.0)
             look = Look(detail * float(rng.uniform(0.8, 1.0)), brightness * float(rng.uniform(0.95, 1.05)), blur)
-            pictures.append(camera.expose(canvas, look, rng))
-        return pictures
+            images.append(camera.expose(canvas, look, rng))
+        return images
 
     def files(self, folder: Path, pid: int, camid: int, shot: int) -> list[Path]:
         """Return the files of a tracklet's frames, `folder/0007_c2_00/003.jpg`; cameras count from 1, frames from 0."""
-        place = folder / self.pedestrians.file_name(pid, camid, shot).removesuffix(".jpg")
-        return [place / f"{frame:03d}.jpg" for frame in range(self.length(pid, camid, shot))]
+        tracklet = folder / self.pedestrians.file_name(pid, camid, shot).removesuffix(".jpg")
+        return [tracklet / f"{frame:03d}.jpg" for frame in range(self.length(pid, camid, shot))]
 
     def path(self, folder: Path, pid: int, camid: int, shot: int) -> tuple[str, ...]:
         """Return the paths of a tracklet's frames below `folder`."""
@@ -167,13 +166,13 @@ class Tracklets:
         return [write_missing(self.files(folder, *key), self.draw, key) for key in keys]
 
     def _start(self, key: Key) -> tuple[np.random.Generator, int]:
-        """Return a tracklet's random number generator and its length, the first number drawn from it."""
+        """Return the random number generator of a tracklet and its length, the first number drawn from it."""
         rng = generator(self.pedestrians.seed, 4, *key)
         return rng, int(rng.integers(-(-2 * self.frames // 3), 4 * self.frames // 3 + 1))
 
 
 def _scenery(rng: np.random.Generator, camera: Camera, boxes: list[Box], wide: int) -> tuple[int, int, Image]:
-    """Return the part of the scene within a tracklet's boxes, with clutter: its left and top edges and its pixels."""
+    """Return the left and top edge and the pixels, with clutter, of the scene around the boxes of a tracklet."""
     left, top = min(box.left for box in boxes), min(box.top for box in boxes)
     right, bottom = max(box.left + box.wide for box in boxes), max(box.top + box.high for box in boxes)
     scene = camera.view(left, top, right - left, bottom - top)

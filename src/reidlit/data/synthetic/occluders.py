@@ -1,4 +1,4 @@
-"""Things and passers-by in front of a synthetic pedestrian."""
+"""Objects and passers-by in front of a synthetic pedestrian."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -14,10 +14,10 @@ from reidlit.data.synthetic.walking import Walk
 Occluder = Callable[[Image, int, int, int], None]
 Leaf = tuple[float, float, float, float]  # x, y and radius in pixels, brightness
 
-FRAMES_APART = 6  # mean number of frames between two things that a person passes
-MOST = 3  # things to pass in a tracklet
-BRISK = ((1.0, 1.4), (0.35, 0.5), (0.1, 0.8))  # pace, stride, elbow of passers-by, who disappear after some frames
-SLOW = 0.08  # body heights per frame; a slower person would stay behind a thing for half of the tracklet
+FRAMES_APART = 6  # mean number of frames between two occluders
+MOST = 3  # maximum number of occluders in a tracklet
+BRISK = ((1.0, 1.4), (0.35, 0.5), (0.1, 0.8))  # pace, stride and elbow of passers-by, who leave after a few frames
+SLOW = 0.08  # body heights per frame; a slower person would be hidden by an object for half of the tracklet
 
 
 def draw_pole(image: Image, x: float, width: float, colour: Colour) -> None:
@@ -56,12 +56,12 @@ def draw_leaves(image: Image, leaves: Iterable[Leaf], colour: Colour, left: floa
 
 
 def leaf_colour(rng: np.random.Generator) -> Colour:
-    """Return a green."""
+    """Return a random shade of green."""
     return (int(rng.integers(50, 90)), int(rng.integers(100, 130)), 60)
 
 
 def draw_passer_by(rng: np.random.Generator, walk: Walk, meeting: float, nearer: float) -> Walk:
-    """Return the walk of a stranger who crosses the person's way and is at the same place of the image in frame `meeting`."""
+    """Return the walk of a stranger who crosses the person's path and is at the same position in frame `meeting`."""
     seed = int(rng.integers(1 << 31))
     drift = walk.drift(meeting)
     side = -np.sign(drift) if abs(drift) > SLOW * walk.unit else float(pick(rng, (-1, 1)))
@@ -75,12 +75,12 @@ def draw_passer_by(rng: np.random.Generator, walk: Walk, meeting: float, nearer:
         y=walk.y + (nearer - 1) * walk.unit * 0.5,
         unit=walk.unit * nearer * float(rng.uniform(0.94, 1.06)),
     )
-    return replace(stranger, x=walk.place(meeting).x - stranger.place(meeting).x)
+    return replace(stranger, x=walk.position(meeting).x - stranger.position(meeting).x)
 
 
 def draw_thing(rng: np.random.Generator, walk: Walk, meeting: float) -> Occluder:
     """Return a pillar, a bench or a bush that the person walks behind in frame `meeting`."""
-    x, y, unit = walk.place(meeting).x, walk.y, walk.unit
+    x, y, unit = walk.position(meeting).x, walk.y, walk.unit
     kind = pick(rng, ("pillar", "pillar", "bench", "bush"))
     if kind == "pillar":
         wide, paint = unit * float(rng.uniform(0.12, 0.35)), pick(rng, WARDROBE[:6])

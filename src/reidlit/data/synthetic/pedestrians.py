@@ -1,7 +1,7 @@
-"""Synthetic pedestrians: a small re-identification problem without a download, for the demo and the tests.
+"""Images of synthetic pedestrians, for the demo and the tests.
 
-Identities share a limited wardrobe, so look-alikes exist, and cameras differ in place, colours, sharpness and the side from
-which they see people. Colours alone therefore do not tell identities apart, and a network has something to learn.
+Identities share a limited wardrobe, so look-alikes exist, and cameras differ in scene, colors, sharpness and the side
+from which they see people. Colors alone are therefore not enough to distinguish identities.
 """
 
 import json
@@ -17,18 +17,18 @@ import numpy as np
 
 from reidlit.data.synthetic.cameras import Camera, Look
 from reidlit.data.synthetic.drawing import Image, generator, pick
-from reidlit.data.synthetic.figures import Place, Pose, draw_person
+from reidlit.data.synthetic.figures import Pose, Position, draw_person
 from reidlit.data.synthetic.occluders import draw_leaves, draw_pole, draw_railing, leaf_colour
 from reidlit.data.synthetic.people import WARDROBE, Person, draw_identity, shade
 from reidlit.files import atomic_write
 
-# Version of the pictures: raise it with every change that alters them, so that old files are not mixed with new ones.
+# Increase this version with every change of the images, so that old and new files are not mixed.
 VERSION = 1
 NOTE = "walkers.json"  # records the settings with which a folder was written
 
 
 class Key(NamedTuple):
-    """Names one picture or tracklet. All numbers count from 0."""
+    """Key of an image or tracklet. All numbers start at 0."""
 
     pid: int
     camid: int
@@ -36,7 +36,7 @@ class Key(NamedTuple):
 
 
 def draw_pose(rng: np.random.Generator, heading: float) -> Pose:
-    """Return a pose of a person who walks along `heading`, or comes from the other side."""
+    """Return a random pose of a person who walks along `heading` or in the opposite direction."""
     return Pose(
         yaw=heading + math.pi * int(rng.integers(2)) + float(rng.normal(0.0, 0.35)),
         phase=float(rng.uniform(0.0, 2 * math.pi)),
@@ -45,15 +45,15 @@ def draw_pose(rng: np.random.Generator, heading: float) -> Pose:
     )
 
 
-def draw_place(rng: np.random.Generator, height: int, width: int) -> Place:
-    """Return the place of a person in a crop of `height` x `width` pixels by a slightly inaccurate detector."""
+def draw_position(rng: np.random.Generator, height: int, width: int) -> Position:
+    """Return the position of a person in a crop of `height` x `width` pixels, as from an inaccurate detector."""
     unit = min(height, 2 * width) * float(rng.uniform(0.8, 1.0))
     x = width * float(0.5 + np.clip(rng.normal(0.0, 0.06), -0.15, 0.15))
-    return Place(x, height * 0.5 + unit * (0.5 + float(rng.uniform(-0.05, 0.05))), unit)
+    return Position(x, height * 0.5 + unit * (0.5 + float(rng.uniform(-0.05, 0.05))), unit)
 
 
 def draw_clutter(canvas: Image, rng: np.random.Generator) -> None:
-    """Draw up to three things of any colour behind the person."""
+    """Draw up to three objects of random colors behind the person."""
     height, width = canvas.shape[:2]
     for _ in range(int(rng.integers(4))):
         x, y, wide, high = rng.random(4).tolist()
@@ -63,7 +63,7 @@ def draw_clutter(canvas: Image, rng: np.random.Generator) -> None:
 
 
 def draw_occluder(canvas: Image, rng: np.random.Generator, heading: float) -> None:
-    """Draw, in a third of the shots, something in front of the person: a post, a bench, a bush or a passer-by."""
+    """Draw a post, a bench, a bush or a passer-by in front of the person, with a probability of one third."""
     height, width = canvas.shape[:2]
     chance = float(rng.random())
     if chance < 0.09:
@@ -81,11 +81,11 @@ def draw_occluder(canvas: Image, rng: np.random.Generator, heading: float) -> No
         unit = min(height, 2 * width) * float(rng.uniform(0.9, 1.15))
         x = width * (0.5 + float(rng.uniform(0.36, 0.55)) * pick(rng, (-1, 1)))
         stranger = draw_identity(int(rng.integers(1 << 31)), 0)
-        draw_person(canvas, stranger, draw_pose(rng, heading), Place(x, height * 0.5 + unit * 0.52, unit))
+        draw_person(canvas, stranger, draw_pose(rng, heading), Position(x, height * 0.5 + unit * 0.52, unit))
 
 
 def claim(folder: Path, settings: dict[str, int]) -> None:
-    """Make `folder` and record the settings in it.
+    """Create `folder` and record the settings in it.
 
     Raises:
         ValueError: If the folder was written with other settings.
@@ -94,37 +94,38 @@ def claim(folder: Path, settings: dict[str, int]) -> None:
     note = folder / NOTE
     if not note.exists():
         atomic_write(note, json.dumps(settings).encode())
-    elif (present := json.loads(note.read_text())) != settings:
+    elif (existing := json.loads(note.read_text())) != settings:
         raise ValueError(
-            f"folder {folder} holds pictures drawn with {present}, not {settings}: delete it or name another"
+            f"{folder} contains images rendered with {existing} instead of {settings}. Delete the folder or choose "
+            "another."
         )
 
 
 def write_missing(files: list[Path], draw: Callable[..., list[Image]], key: tuple[int, int, int]) -> list[Path]:
-    """Write those of a key's pictures whose JPEG files do not exist yet, each atomically; return all files."""
+    """Write the missing JPEG files of a key atomically, and return all its files."""
     files[0].parent.mkdir(exist_ok=True)
     missing = {file for file in files if not file.exists()}
-    for file, picture in zip(files, draw(*key), strict=True) if missing else ():
+    for file, image in zip(files, draw(*key), strict=True) if missing else ():
         if file in missing:
-            _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
+            _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
             atomic_write(file, data.tobytes())
     return files
 
 
 @dataclass(eq=False)
 class Pedestrians:
-    """Pictures of synthetic pedestrians, drawn on demand.
+    """Images of synthetic pedestrians, rendered on demand.
 
-    A picture depends on the seed, its key and the size, not on previous drawings or on the numbers of identities, cameras and
-    shots.
+    An image depends on the seed, its key and the size, but not on earlier calls or on the numbers of identities,
+    cameras and shots.
 
     Attributes:
         num_identities: Number of identities, at least 1.
         num_cameras: Number of cameras, at least 2, since re-identification is across cameras.
-        shots: Pictures of each identity by each camera, at least 1.
-        height: Height of a picture in pixels, at least 32.
-        width: Width of a picture in pixels, at least 16.
-        seed: At least 0; another seed is another world, with other people and other cameras.
+        shots: Number of images per identity and camera, at least 1.
+        height: Height of an image in pixels, at least 32.
+        width: Width of an image in pixels, at least 16.
+        seed: Random seed of people and cameras, at least 0.
         cameras: The cameras, by `camid`.
 
     Raises:
@@ -147,12 +148,12 @@ class Pedestrians:
         self._people: dict[int, Person] = {}
 
     def keys(self, pids: Iterable[int] | None = None) -> Iterator[Key]:
-        """Yield the keys of all pictures of the given identities (default: all), identity by identity."""
+        """Yield the keys of all images of the given identities (default: all), identity by identity."""
         pids = range(self.num_identities) if pids is None else pids
         return starmap(Key, product(pids, range(self.num_cameras), range(self.shots)))
 
     def draw(self, pid: int, camid: int, shot: int) -> Image:
-        """Draw one picture, (height, width, 3) uint8 RGB.
+        """Render one image, (height, width, 3) uint8 RGB.
 
         Raises:
             ValueError: If there is no such identity, camera or shot.
@@ -162,8 +163,8 @@ class Pedestrians:
         rng = generator(self.seed, 2, pid, camid, shot)
         canvas = camera.background(rng)
         draw_clutter(canvas, rng)
-        place = draw_place(rng, *canvas.shape[:2])
-        draw_person(canvas, self.person(pid), draw_pose(rng, camera.heading), place)
+        position = draw_position(rng, *canvas.shape[:2])
+        draw_person(canvas, self.person(pid), draw_pose(rng, camera.heading), position)
         draw_occluder(canvas, rng, camera.heading)
         look = Look(float(rng.uniform(0.75, 1.0)), float(rng.uniform(0.85, 1.15)), float(rng.uniform(0.7, 1.3)))
         return camera.expose(canvas, look, rng)
@@ -183,27 +184,27 @@ class Pedestrians:
 
     @staticmethod
     def file_name(pid: int, camid: int, shot: int) -> str:
-        """Return the name of a picture's file, in which cameras count from 1: `0007_c2_00.jpg`."""
+        """Return the file name of an image, such as `0007_c2_00.jpg`, in which cameras are numbered from 1."""
         return f"{pid:04d}_c{camid + 1}_{shot:02d}.jpg"
 
     def path(self, folder: Path, pid: int, camid: int, shot: int) -> str:
-        """Return the path of a picture's file below `folder`."""
+        """Return the path of an image file below `folder`."""
         return str(folder / self.file_name(pid, camid, shot))
 
     def write(self, folder: Path, keys: Iterable[tuple[int, int, int]]) -> list[Path]:
-        """Write pictures as JPEG files, except those that already exist.
+        """Write images as JPEG files, except those that already exist.
 
-        Files are written atomically, so several processes may write the same folder, and a killed run may resume.
+        Files are written atomically, so several processes can write to the same folder, and a killed run can resume.
 
         Args:
-            folder: Destination; created if it is missing.
-            keys: Pictures to write, as (pid, camid, shot), for instance from `keys`.
+            folder: Destination folder; created if missing.
+            keys: Keys of the images to write, as (pid, camid, shot), for example from `keys`.
 
         Returns:
             The files in the order of `keys`, whether written now or before.
 
         Raises:
-            ValueError: If a key names no picture, or if `folder` holds pictures of another seed or size.
+            ValueError: If a key is out of range, or `folder` contains images of another seed or size.
         """
         claim(folder, {"version": VERSION, "seed": self.seed, "height": self.height, "width": self.width})
         return [write_missing([folder / self.file_name(*key)], lambda *key: [self.draw(*key)], key)[0] for key in keys]

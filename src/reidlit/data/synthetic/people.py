@@ -1,4 +1,4 @@
-"""Identities of the synthetic pedestrians: body, clothes, belongings and gait."""
+"""Identities of synthetic pedestrians: body, clothes, belongings and gait."""
 
 import math
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class Gait:
 
 
 def shade(rng: np.random.Generator, colour: Colour) -> Colour:
-    """Return the colour slightly changed: garments are rarely dyed exactly alike, but often nearly."""
+    """Return a slightly different color, because clothes of two people are rarely exactly the same color."""
     red, green, blue = np.clip(np.array(colour) + rng.integers(-10, 11, size=3), 0, 255).tolist()
     return red, green, blue
 
@@ -91,6 +91,6 @@ def draw_identity(seed: int, pid: int) -> Person:
 
 
 def draw_gait(seed: int, pid: int) -> Gait:
-    """Return the gait of identity `pid`, which depends only on `seed` and `pid`: a few frames for two steps."""
+    """Return the gait of identity `pid`, which depends only on `seed` and `pid`."""
     rng = generator(seed, 3, pid)
     return Gait(2 * math.pi / float(rng.uniform(4.5, 8)), float(rng.uniform(0.22, 0.5)), float(rng.uniform(0.1, 0.8)))

@@ -1,4 +1,4 @@
-"""Backgrounds of the synthetic cameras: six kinds of places."""
+"""Backgrounds of the synthetic cameras, of six types."""
 
 from collections.abc import Callable
 
@@ -16,14 +16,14 @@ def texture(rng: np.random.Generator, height: int, width: int, cell: int, streng
 
 
 def draw_scene(camid: int, height: int, width: int, rng: np.random.Generator) -> Image:
-    """Return the place (height, width, 3) that camera `camid` looks at."""
-    draw_place, wall, ground, third = PLACES[camid % len(PLACES)]
-    tint = float(rng.uniform(0.85, 1.15))  # the seventh camera has the first one's place in another shade
+    """Return the background (height, width, 3) of camera `camid`."""
+    draw_position, wall, ground, third = PLACES[camid % len(PLACES)]
+    tint = float(rng.uniform(0.85, 1.15))  # distinguishes cameras with the same background
     horizon = int(height * rng.uniform(0.55, 0.72))
     scene = np.empty((height, width, 3), dtype=np.uint8)
     scene[:horizon] = scaled(wall, tint)
     scene[horizon:] = scaled(ground, tint)
-    draw_place(scene, horizon, third, rng)
+    draw_position(scene, horizon, third, rng)
     cell = max(4, height // 24)
     rough = texture(rng, height, width, cell, 0.05) * texture(rng, height, width, 6 * cell, 0.12)
     return np.clip(scene * rough, 0, 255).astype(np.uint8)
@@ -111,7 +111,7 @@ def shop_front(scene: Image, horizon: int, third: Colour, rng: np.random.Generat
             cv2.rectangle(scene, (x, y), (x + size, y + size), (146, 136, 124), -1)
 
 
-# How a place is drawn, and the colours of its wall, its ground and its details.
+# Drawing function and colors of the wall, ground and details of each background.
 PLACES: tuple[tuple[Callable[[Image, int, Colour, np.random.Generator], None], Colour, Colour, Colour], ...] = (
     (brick_house, (150, 92, 72), (128, 124, 120), (212, 208, 196)),
     (corridor, (196, 192, 180), (150, 140, 126), (96, 120, 140)),
