@@ -1,7 +1,8 @@
 """Extraction of zip and tar archives that may be damaged or hostile.
 
-`tarfile` and `zipfile` read them. Their `extractall`, also with the filter "data", writes some files before it meets a
-bad one, accepts links, renames absolute paths instead of refusing them, and extracts what the disk cannot hold.
+The archives are read with `tarfile` and `zipfile`, but not extracted with their `extractall`. Even with the filter
+"data", `extractall` may write some files before it fails, accepts links, renames absolute paths instead of rejecting
+them, and does not check the free disk space.
 """
 
 import lzma
@@ -23,13 +24,13 @@ from reidlit.files import atomic_path
 
 CHUNK = 1 << 20  # bytes
 ENCRYPTED = 1  # flag of a zip member
-UNIX = 3  # system on which a zip member was made; only there its file type is known
-HOSTILE = "If the dataset is not that large, the archive is damaged or hostile."
+UNIX = 3  # `create_system` of zip members that store a file type
+HOSTILE = "If the dataset is not that large, the archive is damaged or malicious."
 DAMAGE = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, UnicodeDecodeError)
 
 
 class Member(NamedTuple):
-    """A file in an archive: its name as stored, its stated size in bytes, and a function that opens its content."""
+    """Member of an archive: its stored name, its stated size in bytes, and a function that opens its content."""
 
     name: str
     size: int
@@ -39,26 +40,25 @@ class Member(NamedTuple):
 def unpack(archive: str | Path, folder: Path) -> None:
     """Extract a zip or tar archive into a folder, never outside it.
 
-    All names and sizes are checked before anything is written, and a file appears under its name only when it is
-    complete. Existing files of the right size are kept, so an interrupted extraction can be repeated. Of two members
-    with the same name the later one counts, as in tar. Names that are neither ASCII nor UTF-8 are read as code page
-    437.
+    All names and sizes are checked before anything is written, and each file is written atomically. Existing files of
+    the expected size are kept, so an interrupted extraction can be repeated. If two members have the same name, the
+    last one is used, as in tar. Names that are neither ASCII nor UTF-8 are decoded as code page 437.
 
     Args:
-        archive: Path of a .zip, .tar, .tar.gz, .tgz, .tar.bz2 or .tar.xz file; its content counts, not its name.
-        folder: Folder to extract to; it is created.
+        archive: Path of a .zip, .tar, .tar.gz, .tgz, .tar.bz2 or .tar.xz file. The format is detected from the content.
+        folder: Folder to extract to; created if missing.
 
     Raises:
         FileNotFoundError: If the archive does not exist.
-        OSError: If the disk does not have enough free space or cannot be written.
-        ValueError: If the archive is damaged, encrypted or of another format, or contains links, devices or a path that
-            leads outside the folder.
+        OSError: If the disk does not have enough free space or is not writable.
+        ValueError: If the archive is damaged, encrypted or of an unsupported format, or contains links, devices or
+            paths outside the folder.
     """
     source = Path(archive).expanduser()
     if not source.is_file():
         raise FileNotFoundError(f"archive={archive} does not exist.")
-    with _errors_explained(source), _opened(source) as members:
-        missing = _missing(members, folder, source)
+    with _readable_errors(source), _open_archive(source) as members:
+        missing = _missing_members(members, folder, source)
         total = sum(member.size for member in missing.values())
         with tqdm(
             total=total, desc=source.name, unit="B", unit_scale=True, unit_divisor=1024, disable=None
@@ -69,24 +69,24 @@ def unpack(archive: str | Path, folder: Path) -> None:
 
 
 @contextmanager
-def _errors_explained(source: Path) -> Iterator[None]:
+def _readable_errors(source: Path) -> Iterator[None]:
     try:
         yield
     except NotImplementedError as error:
         raise ValueError(
-            f"archive={source} is of a kind that Python cannot read ({error}); unpack it with another program."
+            f"archive={source} has a format that Python does not support ({error}). Unpack it with another program."
         ) from error
     except (*DAMAGE, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of the file system, not of a decompressor
+        if isinstance(error, OSError) and error.errno is not None:  # from the file system, not from a decompressor
             raise
         raise ValueError(
-            f"archive={source} is damaged or cut short ({error}); get it again and compare its size."
+            f"archive={source} is damaged or truncated ({error}). Download it again and compare its size."
         ) from error
 
 
 @contextmanager
-def _opened(source: Path) -> Iterator[Iterator[Member]]:
-    # A tar archive whose last file is a zip archive would pass for a zip archive.
+def _open_archive(source: Path) -> Iterator[Iterator[Member]]:
+    # Check for tar first: `is_zipfile` also accepts a tar archive that ends with a zip archive.
     if tarfile.is_tarfile(source):
         with tarfile.open(source, encoding="utf-8") as tar:
             yield _tar_members(tar)
@@ -94,17 +94,17 @@ def _opened(source: Path) -> Iterator[Iterator[Member]]:
         with zipfile.ZipFile(source) as file:
             yield _zip_members(file)
     else:
-        raise ValueError(f"archive={source} is neither a zip nor a tar archive, or is damaged or cut short.")
+        raise ValueError(f"archive={source} is not a valid zip or tar archive, or is truncated. Download it again.")
 
 
 def _zip_members(file: zipfile.ZipFile) -> Iterator[Member]:
     for item in file.infolist():
         kind = stat.S_IFMT(item.external_attr >> 16) if item.create_system == UNIX else 0
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            _refuse(item.filename, "which is a link or device")
+            _reject(item.filename, "a link or device")
         if item.flag_bits & ENCRYPTED:
-            _refuse(item.filename, "which is encrypted; unpack it with another program")
-        yield Member(item.orig_filename, item.file_size, partial(file.open, item))  # `filename` ends at a NUL
+            _reject(item.filename, "encrypted", "Unpack the archive with another program.")
+        yield Member(item.orig_filename, item.file_size, partial(file.open, item))  # `filename` is cut at a NUL
 
 
 def _tar_members(tar: tarfile.TarFile) -> Iterator[Member]:
@@ -117,18 +117,18 @@ def _tar_members(tar: tarfile.TarFile) -> Iterator[Member]:
                 text = name.decode("cp437")
             yield Member(text, item.size, cast(Callable[[], IO[bytes]], partial(tar.extractfile, item)))
         elif not item.isdir():
-            _refuse(item.name, "which is a link or device")
-    # tarfile takes a damaged header, or a file cut between two members, for the end.
+            _reject(item.name, "a link or device")
+    # tarfile treats a damaged header, or a truncation between two members, as the end of the archive.
     rest = cast(IO[bytes], tar.fileobj)
     rest.seek(tar.offset)
     if rest.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise tarfile.ReadError("it has no end")
-    while rest.read(CHUNK):  # a compressed file's checksum comes last
+        raise tarfile.ReadError("the end of the archive is missing")
+    while rest.read(CHUNK):  # the checksum of a compressed file is at its end
         pass
 
 
-def _missing(members: Iterable[Member], folder: Path, source: Path) -> dict[Path, Member]:
-    """Check all members, and return those that must be written by their paths."""
+def _missing_members(members: Iterable[Member], folder: Path, source: Path) -> dict[Path, Member]:
+    """Check all members and return those that have to be written, by target path."""
     needed = 0
     names: set[PurePosixPath] = set()
     missing: dict[Path, Member] = {}
@@ -138,38 +138,38 @@ def _missing(members: Iterable[Member], folder: Path, source: Path) -> dict[Path
         name = safe_name(member.name, folder)
         target = folder / name
         names.add(name)
-        missing.pop(target, None)  # an earlier member of this name
+        missing.pop(target, None)  # an earlier member of the same name
         if not (target.is_file() and target.stat().st_size == member.size):
             missing[target] = member
             needed += member.size
-        # At once, since reading a decompression bomb to its end takes hours.
+        # Checked per member, because reading a decompression bomb to its end takes hours.
         check_free_space(folder, needed, f"archive={source}, unpacked,", HOSTILE)
     if both := names.intersection(parent for name in names for parent in name.parents):
-        _refuse(str(min(both)), "which is a file and a folder")
+        _reject(str(min(both)), "both a file and a folder")
     return missing
 
 
 def safe_name(name: str, folder: Path) -> PurePosixPath:
-    """Return the path of a member below the folder.
+    """Return the path of a member relative to the folder.
 
     Args:
         name: Name of the member as stored.
         folder: Folder to extract to, for messages.
 
     Raises:
-        ValueError: If the name leads outside the folder or is not a file name.
+        ValueError: If the name is outside the folder or not a file name.
     """
     path = PurePosixPath(name.replace("\\", "/"))
-    # On Windows a part that begins with a drive, such as C:, starts again from there.
+    # On Windows, a part that starts with a drive such as C: replaces the parts before it.
     if path.is_absolute() or ".." in path.parts or any(part[1:2] == ":" for part in path.parts):
-        _refuse(name, f"which leads outside {folder}")
+        _reject(name, f"outside {folder}")
     if not path.parts or "\0" in name:
-        _refuse(name, "which is no file's name")
+        _reject(name, "not a valid file name")
     return path
 
 
-def _refuse(name: str, reason: str) -> NoReturn:
-    raise ValueError(f"the archive holds {name!r}, {reason}; it is refused, and nothing was unpacked.")
+def _reject(name: str, reason: str, remedy: str = "Do not use this archive.") -> NoReturn:
+    raise ValueError(f"The archive contains {name!r}, which is {reason}. Nothing was unpacked. {remedy}")
 
 
 def _extract(member: Member, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""CSV files with a header, in UTF-8, with commas, semicolons or tabs."""
+"""Reader of UTF-8 CSV files with a header, delimited by commas, semicolons or tabs."""
 
 import csv
 import io
@@ -10,10 +10,10 @@ DELIMITERS = ",;\t"
 
 
 class Line(NamedTuple):
-    """A line of a CSV file: number, place for messages, and cells by column, empty where the line is short."""
+    """Line of a CSV file: its number, its location for messages, and its cells by column; missing cells are empty."""
 
     number: int
-    place: str
+    location: str
     cells: dict[str, str]
 
 
@@ -23,36 +23,37 @@ def read_csv(
     lacking: str,
     *,
     lower: bool = False,
-    known: Collection[str] | None = None,
+    unique: Collection[str] | None = None,
 ) -> tuple[list[str], list[Line]]:
     """Read a CSV file.
 
     Args:
         file: Path of the file.
-        is_header: Function that returns True for the column titles of such a file.
-        lacking: What the first line lacks otherwise, for the message.
-        lower: Whether titles are read in lower case.
-        known: Columns whose title may occur only once; `None` for all.
+        is_header: Function that returns True for valid column titles.
+        lacking: Description of the columns that an invalid header lacks, for the message.
+        lower: Whether to convert titles to lower case.
+        unique: Titles that must be unique; `None` for all.
 
     Returns:
-        The titles, and the lines that are not empty. Cells are as in the file, with blanks at their ends.
+        The titles and the lines that are not empty. Blanks at the ends of cells are kept.
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file is not such a table; the message names the line.
+        ValueError: If the table is invalid; the message names the line.
     """
     text = _read_text(file)
     header = text.splitlines()[0] if text else ""
     delimiter = _delimiter(header.lower() if lower else header, is_header)
     if delimiter is None:
         raise ValueError(
-            f"{file}, line 1: {header[:200]!r} lacks {lacking}. Columns are separated by commas, semicolons or tabs."
+            f"{file}, line 1: the header {header[:200]!r} lacks {lacking}. Separate columns by commas, semicolons or "
+            "tabs."
         )
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         titles = [title.strip().lower() if lower else title.strip() for title in next(reader)]
-        if repeated := next((t for t in (titles if known is None else known) if titles.count(t) > 1), None):
-            raise ValueError(f"{file}, line 1: the column {repeated!r} is there twice.")
+        if repeated := next((t for t in (titles if unique is None else unique) if titles.count(t) > 1), None):
+            raise ValueError(f"{file}, line 1: duplicate column {repeated!r}. Rename or remove one.")
         lines = [_line(file, reader.line_num, titles, cells) for cells in reader if any(map(str.strip, cells))]
     except csv.Error as error:
         raise ValueError(f"{file}, line {reader.line_num}: {error}.") from None
@@ -74,9 +75,9 @@ def _delimiter(header: str, is_header: Callable[[Collection[str]], bool]) -> str
 
 
 def _line(file: Path, number: int, titles: Sequence[str], cells: Sequence[str]) -> Line:
-    place = f"{file}, line {number}"
+    location = f"{file}, line {number}"
     if any(map(str.strip, cells[len(titles) :])):
         raise ValueError(
-            f"{place}: {len(cells)} values in {len(titles)} columns. Put a value that holds the delimiter into quotes."
+            f"{location}: {len(cells)} values in {len(titles)} columns. Quote values that contain the delimiter."
         )
-    return Line(number, place, dict.fromkeys(titles, "") | dict(zip(titles, cells, strict=False)))
+    return Line(number, location, dict.fromkeys(titles, "") | dict(zip(titles, cells, strict=False)))

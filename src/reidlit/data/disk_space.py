@@ -11,8 +11,8 @@ def check_free_space(folder: Path, needed: int, subject: str, hint: str = "") ->
     Args:
         folder: Folder on the disk; it need not exist yet.
         needed: Number of bytes to write.
-        subject: What needs them, for the message.
-        hint: What else may be the cause, for the message.
+        subject: Subject of the message, for example "archive=a.zip".
+        hint: Sentence about other possible causes, appended to the message.
 
     Raises:
         OSError: If there is not enough free space; its `errno` is `ENOSPC`.
@@ -21,8 +21,8 @@ def check_free_space(folder: Path, needed: int, subject: str, hint: str = "") ->
     free = shutil.disk_usage(existing).free
     if needed > free:
         error = OSError(
-            f"{subject} needs at least {needed / 1e9:,.1f} GB, but the disk of {folder} has {free / 1e9:,.1f} GB free. Make "
-            f"room or give another data.root.{hint and f' {hint}'}"
+            f"{subject} needs at least {needed / 1e9:,.1f} GB, but the disk of {folder} has {free / 1e9:,.1f} GB free. "
+            f"Free disk space or choose another data.root.{hint and f' {hint}'}"
         )
-        error.errno = errno.ENOSPC  # set afterwards, so that the text does not begin with "[Errno 28]"
+        error.errno = errno.ENOSPC  # set afterwards, so that the message does not start with "[Errno 28]"
         raise error

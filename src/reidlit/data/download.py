@@ -1,4 +1,4 @@
-"""Downloads of archives over http and https."""
+"""Download of archives over http and https."""
 
 import logging
 from functools import partial
@@ -23,26 +23,27 @@ MISSING = (404, 410)  # HTTP status codes
 def fetch(url: str, target: Path, sha256: str | None = None) -> None:
     """Download a file unless it exists.
 
-    The file appears under its name only when it is complete. An existing file with another checksum is replaced.
+    The file is written atomically. An existing file with a different checksum is replaced.
 
     Args:
-        url: Address, http or https; redirects to anything else, and from https to http, are refused.
-        target: Path of the file; its folder is created.
-        sha256: Checksum in hexadecimal digits; `None` if it is unknown.
+        url: Address with the scheme http or https. Redirects to other schemes, or from https to http, are rejected.
+        target: Path of the file; its folder is created if missing.
+        sha256: Expected checksum in hexadecimal digits, or `None` if it is unknown.
 
     Raises:
         FileNotFoundError: If the server does not have the file.
-        ConnectionError: If the server cannot be reached, refuses, sends nothing for half a minute, or the connection is
-            cut.
+        ConnectionError: If the server cannot be reached, rejects the request, sends nothing for 30 seconds or closes
+            the connection early.
         OSError: If the disk does not have enough free space.
-        ValueError: If the address is not http or https or returns a web page, or the checksum does not match.
+        ValueError: If the scheme is not http or https, the server returns a web page, or the checksum does not match.
     """
     if urlsplit(url).scheme.lower() not in SCHEMES:
         raise ValueError(
-            f"{url} cannot be fetched: only http:// and https:// are. Give a file on this machine by its path."
+            f"{url} cannot be downloaded: only http:// and https:// are supported. Give the path of a local file "
+            "instead."
         )
     pooch.get_logger().setLevel(logging.WARNING)
-    # total: pooch replaces it, but needs a bar that is true before.
+    # pooch replaces `total`, but requires a bar that is truthy, which a bar without a total is not.
     with tqdm(desc=target.name, total=1, unit="B", unit_scale=True, unit_divisor=1024, disable=None) as progress:
         downloader = pooch.HTTPDownloader(
             progressbar=progress,
@@ -56,7 +57,7 @@ def fetch(url: str, target: Path, sha256: str | None = None) -> None:
                 url, sha256 and f"sha256:{sha256}", fname=target.name, path=target.parent, downloader=downloader
             )
         except RequestException as error:
-            raise _explained(url, error) from error
+            raise _download_error(url, error) from error
 
 
 def file_name(url: str) -> str:
@@ -67,32 +68,36 @@ def file_name(url: str) -> str:
     """
     name = PurePosixPath(unquote(urlsplit(url).path)).name
     if not name.strip(". ") or not name.isprintable() or set(name) & set('\\:*?"<>|'):
-        raise ValueError(f"{url} ends in no file's name. Fetch the file with a browser and give its path.")
+        raise ValueError(
+            f"{url} does not end with a valid file name. Download the file with a browser and give its path."
+        )
     return name
 
 
 def _check_response(response: Response, *_: Any, target: Path, **__: Any) -> None:
-    """Refuse redirects that give up encryption, web pages, and files larger than the free space."""
+    """Reject redirects to unencrypted connections, web pages, and files larger than the free disk space."""
     headers = response.headers
     if response.is_redirect:
         destination = urljoin(response.url, headers["Location"])
         if response.url.startswith("https:") and urlsplit(destination).scheme == "http":
-            raise InvalidSchema(f"a redirect from https to http is refused ({destination})")
+            raise InvalidSchema(f"a redirect from https to http is not allowed ({destination})")
         return
     if response.ok and headers.get("Content-Type", "").startswith("text/html"):
         raise ValueError(
-            f"{response.url} gives a web page, not a file. Open it in a browser, and fetch there what it offers."
+            f"{response.url} is a web page, not a file. Open it in a browser, download the file and give its path."
         )
     if response.ok:
         check_free_space(target.parent, int(headers.get("Content-Length") or 0), response.url)
 
 
-def _explained(url: str, error: RequestException) -> OSError:
+def _download_error(url: str, error: RequestException) -> OSError:
     kind: type[OSError] = ConnectionError
     reason = str(error)
     if isinstance(error, HTTPError) and error.response is not None:
-        reason = f"its server answers {error.response.status_code}, {error.response.reason}"
+        reason = f"the server responded {error.response.status_code} {error.response.reason}"
         kind = FileNotFoundError if error.response.status_code in MISSING else ConnectionError
     elif isinstance(error, Timeout):
-        reason = f"its server sends nothing for {TIMEOUT:g} seconds"
-    return kind(f"{url} cannot be fetched: {reason}. Try again, or fetch it with a browser and give its path.")
+        reason = f"the server sent nothing for {TIMEOUT:g} seconds"
+    return kind(
+        f"{url} cannot be downloaded: {reason}. Try again, or download the file with a browser and give its path."
+    )

@@ -1,8 +1,7 @@
 """MATLAB files up to version 7, read by SciPy in a separate process.
 
-SciPy trusts the types and sizes that a file states: of files with one changed byte, 2 % end the process with a
-segmentation fault (SciPy 1.17), and some ask for any amount of memory. Only the separate process is lost then, and the
-user gets an error.
+SciPy does not validate the types and sizes stored in a file. With one corrupted byte, 2 % of files cause a segmentation
+fault (SciPy 1.17), and some cause unlimited memory allocation. In a separate process, this becomes an ordinary error.
 """
 
 import contextlib
@@ -39,15 +38,15 @@ def read_mat(file: Path, names: Sequence[str] | None = None) -> dict[str, Any]:
     output = _read(str(file), tuple(names or ()), (status.st_size, status.st_mtime_ns))
     content: dict[str, Any] = json.loads(output)
     if missing := [name for name in names or () if name not in content]:
-        raise ValueError(f"{file} lacks the variables {missing}. Get it again from its authors.")
+        raise ValueError(f"{file} lacks the variables {missing}. Download it again from its authors.")
     return content
 
 
 def strings(cells: Any) -> list[str]:
-    """Return a cell array of strings unchanged.
+    """Return a cell array of strings unchanged after checking its type.
 
     Raises:
-        ValueError: If it is not a cell array, or a cell contains something else.
+        ValueError: If `cells` is not a cell array of strings.
     """
     if not isinstance(cells, list):
         raise ValueError("a cell array of strings is expected")
@@ -58,21 +57,21 @@ def strings(cells: Any) -> list[str]:
 
 @lru_cache(maxsize=8)  # a dataset reads the same file for each of its splits
 def _read(file: str, names: tuple[str, ...], version: tuple[int, int]) -> str:
-    """Run this module as a program; `version` makes a changed file another key of the cache."""
+    """Run this module as a program; `version` is part of the cache key, so that a changed file is read again."""
     del version
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "PYTHONUTF8": "1"}
-    # -P: the modules next to this one must not be found in place of those of the same name elsewhere.
+    # -P keeps this folder off sys.path, where its modules would shadow others of the same name.
     command = [sys.executable, "-P", __file__, file, *names]
     reader = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False)
     if reader.returncode != 0:
         lines = reader.stderr.strip().splitlines()
         reason = lines[-1] if lines and reader.returncode > 0 else "SciPy's reader crashed"
-        raise ValueError(f"{file} is not a readable MATLAB file ({reason}). Get it again from its authors.")
+        raise ValueError(f"{file} is not a readable MATLAB file ({reason}). Download it again from its authors.")
     return reader.stdout
 
 
 def _print_variables(file: str, *names: str) -> None:
-    from scipy.io import loadmat  # here, because only the separate process needs it
+    from scipy.io import loadmat  # only the separate process needs SciPy
 
     with contextlib.suppress(ImportError, ValueError, OSError):  # Windows and macOS
         import resource
@@ -83,7 +82,7 @@ def _print_variables(file: str, *names: str) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Convert what `loadmat` returns for a variable, cell or field."""
+    """Convert a variable, cell or field from `loadmat` to JSON-compatible types."""
     kind = value.dtype.kind if hasattr(value, "dtype") and hasattr(value, "tolist") else ""
     if kind == "V" and value.dtype.names and value.size == 1:
         return {name: _plain(value[name].item()) for name in value.dtype.names}
