@@ -1,4 +1,4 @@
-"""The base class of datasets: attributes that a subclass declares."""
+"""Attributes that a subclass of `ReIDDataModule` declares."""
 
 import pytest
 
@@ -16,13 +16,13 @@ FORMER = {
 
 @pytest.mark.parametrize(("old", "new"), FORMER.items())
 def test_former_names_of_attributes_work_with_a_warning(old, new, tmp_path):
-    with pytest.warns(FutureWarning, match=f"Campus.{old} is deprecated; rename it to {new}"):
+    with pytest.warns(FutureWarning, match=f"Campus.{old} .*{new}"):
         campus = type("Campus", (ReIDDataModule,), {"name": "campus", old: "some value"})
     data = campus(str(tmp_path), **loading())
     assert getattr(data, new) == "some value"
-    with pytest.warns(FutureWarning, match=f"{old} is deprecated; use {new}"):
+    with pytest.warns(FutureWarning, match=f"{old} .*{new}"):
         assert getattr(VIPeR(str(tmp_path), **loading()), old) == getattr(VIPeR, new)
 
 
-def test_a_dataset_with_an_address_says_where_to_get_it():
+def test_how_to_obtain_contains_url():
     assert VIPeR.url in VIPeR.how_to_obtain

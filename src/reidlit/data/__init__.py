@@ -2,5 +2,5 @@
 
 import os
 
-# albumentations else asks the network for its newest version, at every import and in every worker.
+# Without this, albumentations checks for updates over the network at each import, also in workers.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

@@ -1,4 +1,4 @@
-"""Images with attributes instead of identities."""
+"""Base class of attribute datasets, whose images are labeled with attributes instead of identities."""
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -22,7 +22,7 @@ ATTRIBUTE_SPLITS: tuple[AttributeSplit, ...] = ("train", "val", "test")
 
 
 class AttributeRow(NamedTuple):
-    """An image, its split, and for each attribute 1 for yes, 0 for no, -1 where it is not known."""
+    """Path of an image, its split, and its label for each attribute: 1 for yes, 0 for no, -1 for unknown."""
 
     path: str
     split: str
@@ -30,30 +30,30 @@ class AttributeRow(NamedTuple):
 
 
 class AttributeTable(NamedTuple):
-    """The attributes' names, and all images."""
+    """Attribute names and the rows of all images."""
 
     names: tuple[str, ...]
     rows: Sequence[AttributeRow]
 
 
 class AttributeBatch(Batch):
-    """A collated batch with the images' attributes; identities and cameras are -1 where none are known."""
+    """Collated batch with attribute labels; unknown identities and cameras are -1."""
 
-    attributes: Tensor  # (B, A) int8; 1 for yes, 0 for no, -1 where it is not known
+    attributes: Tensor  # (B, A) int8; 1 for yes, 0 for no, -1 for unknown
 
 
 class AttributeImages(Images):
-    """Images whose batches bring the attributes.
+    """Dataset of images whose batches contain attribute labels.
 
     Args:
-        samples: see `Images`, as all that is not named here.
-        transform: likewise.
-        attributes: (N, A) labels of the samples.
-        labels: see `Images`.
-        num_queries: likewise.
-        seed: likewise.
-        views: likewise.
-        read: likewise.
+        samples: Samples to load; see `Images` for this and the other arguments not described here.
+        transform: See `Images`.
+        attributes: (N, A) int8 attribute labels of the samples.
+        labels: See `Images`.
+        num_queries: See `Images`.
+        seed: See `Images`.
+        views: See `Images`.
+        read: See `Images`.
     """
 
     def __init__(
@@ -70,27 +70,28 @@ class AttributeImages(Images):
         super().__init__(samples, transform, labels, num_queries, seed, views, read)
         self.attributes = torch.from_numpy(attributes)
 
-    def collate(self, items: Sequence[Item]) -> AttributeBatch:  # type: ignore[override]  # it needs the table
-        """Stack items; see `Images.collate`."""
+    def collate(self, items: Sequence[Item]) -> AttributeBatch:  # type: ignore[override]  # reads attributes
+        """Collate items and their attribute labels; see `Images.collate`."""
         return AttributeBatch(**Images.collate(items), attributes=self.attributes[[item.index for item in items]])
 
 
 class AttributeDataModule(ReIDDataModule):
-    """Loaders of images with attributes. A subclass implements `table`, and says what the dataset is.
+    """Data module of one attribute dataset.
 
-    Training is on `train`, validation on `val`, and a test on `test`; nothing is chosen by the test split.
+    A subclass implements `table` and declares the attributes that describe the dataset. The splits are `train`, `val`
+    and `test`; the test split is never used for model selection.
 
     Args:
-        root: the folder that holds the datasets' folders.
-        loading: see `ReIDDataModule`. There are no identities to hold out, so `val_fraction` must be 0 where the dataset
-            brings its validation split, and nothing to combine.
+        root: Folder that contains the folders of the datasets.
+        loading: Options of `ReIDDataModule`. `combineall` is not supported, and `val_fraction` must be 0 if the dataset
+            has a validation split.
 
     Attributes:
-        names: the attributes whose labels batches bring, in that order; a model that was trained before sets its own. Labels
-            of those that the dataset does not have are not known.
+        names: Attribute names, in the order of the label columns. A trained model can set its own names; attributes
+            that the dataset lacks get unknown labels.
 
     Raises:
-        ValueError: if an option is out of range or has no meaning here.
+        ValueError: If an option is out of range or not supported.
     """
 
     splits: ClassVar[tuple[Any, ...]] = ATTRIBUTE_SPLITS
@@ -100,68 +101,70 @@ class AttributeDataModule(ReIDDataModule):
     def __init__(self, root: str, **loading: Unpack[Loading]) -> None:
         super().__init__(root, **loading)
         if loading["combineall"]:
-            raise ValueError("data.combineall=true would train on the images that are tested. Leave it out.")
+            raise ValueError("data.combineall=true is not supported: it would train on the test images. Remove it.")
         if self.brings_val and loading["val_fraction"]:
             raise ValueError(
-                f"data.val_fraction={loading['val_fraction']}: data={self.name} brings a validation split. Leave it out."
+                f"data.val_fraction={loading['val_fraction']} is invalid: data={self.name} has a validation split. "
+                "Remove it."
             )
         self._chosen: tuple[str, ...] | None = None
 
     def table(self) -> AttributeTable:
-        """List all images with their attributes, decoding nothing. Each path comes once.
+        """List all images with their attribute labels, without decoding images; paths are unique.
 
         Raises:
-            FileNotFoundError: if the dataset is not there.
-            ValueError: if it cannot be understood.
+            FileNotFoundError: If the dataset does not exist.
+            ValueError: If the annotation is invalid.
         """
         raise NotImplementedError
 
     @property
     def names(self) -> tuple[str, ...]:
-        """See the class."""
+        """Attribute names, in the order of the label columns."""
         return self._table.names if self._chosen is None else self._chosen
 
     @names.setter
     def names(self, names: Sequence[str]) -> None:
         if not set(names) & set(self._table.names):
             raise ValueError(
-                f"data={self.name} has none of the attributes {', '.join(names)}; it has {', '.join(self._table.names)}."
+                f"data={self.name} does not contain the attributes {', '.join(names)}. "
+                f"Its attributes are {', '.join(self._table.names)}."
             )
         self._chosen = tuple(names)
 
     @property
     def missing(self) -> list[str]:
-        """Those of `names` that the dataset does not have."""
+        """Names in `names` that the dataset lacks."""
         return [name for name in self.names if name not in self._table.names]
 
     @property
     def ratios(self) -> list[float]:
-        """The share of positive labels of each attribute among the known ones of the training split.
+        """Fraction of positive labels per attribute among the known labels of the training split.
 
         Raises:
-            ValueError: if no label of an attribute is known there.
+            ValueError: If an attribute has no known label.
         """
         labels = self.labels_of(self.training_samples())
         known = (labels >= 0).sum(0)
         if unknown := [name for name, count in zip(self.names, known, strict=True) if not count]:
             raise ValueError(
-                f"data={self.name}: no training image tells whether it has {', '.join(unknown)}. Leave such attributes out."
+                f"data={self.name}: all training labels of {', '.join(unknown)} are unknown. Remove these attributes."
             )
-        shares: list[float] = ((labels > 0).sum(0) / known).tolist()
-        return shares
+        ratios: list[float] = ((labels > 0).sum(0) / known).tolist()
+        return ratios
 
     def labels_of(self, samples: Iterable[Sample]) -> Labels:
-        """(N, A) labels of samples, by `names`."""
-        listed = np.array([self._labels[str(sample.path)] for sample in samples], np.int8)
-        places = {name: place for place, name in enumerate(self._table.names)}
-        labels = np.full((len(listed), len(self.names)), UNKNOWN, np.int8)
+        """Return the (N, A) int8 labels of samples, with columns in the order of `names`."""
+        table = np.array([self._labels[str(sample.path)] for sample in samples], np.int8)
+        columns = {name: column for column, name in enumerate(self._table.names)}
+        labels = np.full((len(table), len(self.names)), UNKNOWN, np.int8)
         for column, name in enumerate(self.names):
-            if name in places:
-                labels[:, column] = listed[:, places[name]]
+            if name in columns:
+                labels[:, column] = table[:, columns[name]]
         return labels
 
     def samples(self, split: str) -> list[Sample]:
-        """List a split; see `table`."""
+        """List the samples of a split; see `table`."""
         return [Sample(row.path, UNKNOWN, UNKNOWN) for row in self._table.rows if row.split == split]
 
     def setup(self, stage: str) -> None:
@@ -170,29 +173,29 @@ class AttributeDataModule(ReIDDataModule):
         if stage == "fit" and not self.train:
             self.train = self.training_samples()
             self.labels = {UNKNOWN: 0}
-            held = self.samples("val")
-            self.val = EvalSet([], held) if held else None
+            val = self.samples("val")
+            self.val = EvalSet([], val) if val else None
         if stage == "test" and not self.test_sets:
             self.test_sets = self.eval_sets()
 
     def training_samples(self) -> list[Sample]:
-        """The training split."""
+        """List the samples of the training split."""
         return self.listed("train")
 
     def eval_sets(self) -> dict[str, EvalSet]:
-        """The test split, if there is one; where nothing is searched for, there is no query."""
-        tested = self.samples("test")
-        return {self.name: EvalSet([], tested)} if tested else {}
+        """Return the test split, if there is one, as a gallery without queries."""
+        test = self.samples("test")
+        return {self.name: EvalSet([], test)} if test else {}
 
     def verify(self) -> list[tuple[str, Statistics, Statistics | None]]:
-        """Each split's size; see `ReIDDataModule.verify`."""
+        """Return the size of each split; see `ReIDDataModule.verify`."""
         published = cast("dict[str, Statistics]", self.published())
         return [(str(split), Statistics(0, len(self.listed(split)), 0), published.get(split)) for split in self.splits]
 
     def examples(
         self, samples: Sequence[Sample], transform: Transform, **options: Unpack[ImagesOptions]
     ) -> AttributeImages:
-        """Samples with their attributes; see `AttributeImages`."""
+        """Wrap samples in a dataset with attribute labels; see `AttributeImages`."""
         return AttributeImages(samples, transform, self.labels_of(samples), **options)
 
     @cached_property
@@ -200,12 +203,12 @@ class AttributeDataModule(ReIDDataModule):
         table = self.table()
         for name in table.names:
             if not name.strip() or table.names.count(name) > 1:
-                raise ValueError(f"data={self.name}: the attribute {name!r} is blank or there twice. Rename it.")
+                raise ValueError(f"data={self.name}: attribute name {name!r} is blank or duplicated. Rename it.")
         if not table.names:
-            raise ValueError(f"data={self.name} lists no attribute. {self.how_to_obtain}")
+            raise ValueError(f"data={self.name} contains no attributes. {self.how_to_obtain}")
         return table
 
     @cached_property
     def _labels(self) -> dict[str, Sequence[int]]:
-        """By the path of the image."""
+        """Labels by image path."""
         return {row.path: row.labels for row in self._table.rows}

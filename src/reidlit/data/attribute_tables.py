@@ -1,4 +1,4 @@
-"""Tables of attributes: a column that says of what, and a column of 0 and 1 for each attribute."""
+"""CSV tables of attributes: a key column and one column of 0 and 1 per attribute."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,51 +11,57 @@ VALUES = {"": UNKNOWN, "0": 0, "1": 1}
 
 
 class LabelledLine(NamedTuple):
-    """A line of a table: its place for messages, its columns that are no attributes by name, and its labels."""
+    """Line of a table: its location for messages, its non-attribute cells by column, and its labels."""
 
-    place: str
+    location: str
     fields: dict[str, str]
     labels: list[int]
 
 
 def read_attributes(
-    file: Path, key: str, known: Sequence[str] = (), wanted: Sequence[str] | None = None
+    file: Path, key: str, optional: Sequence[str] = (), attributes: Sequence[str] | None = None
 ) -> tuple[list[str], list[LabelledLine]]:
-    """Read a CSV file with a header, in UTF-8, with commas, semicolons or tabs.
+    """Read a table of attributes from a UTF-8 CSV file with a header, delimited by commas, semicolons or tabs.
 
     Args:
-        file: the file.
-        key: the column that is filled in on every line, with other values on each.
-        known: further columns that are no attributes; they may be missing, and blank.
-        wanted: the columns that are attributes, in that order; `None` for all others.
+        file: Path of the file.
+        key: Column whose values are required and unique.
+        optional: Other columns that are not attributes; they may be missing or empty.
+        attributes: Attribute columns, in the order to return; `None` for all remaining columns.
 
     Returns:
-        The attributes, and the lines.
+        Attribute names and lines.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not such a table; the line is named.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the table is invalid; the message names the line.
     """
-    lacking = f"the column {key}, or attributes beside it"
+    lacking = f"the column {key} or attribute columns"
     header, lines = read_csv(file, lambda titles: key in titles and len(titles) > 1, lacking)
-    names = [title for title in header if title and title not in (key, *known)] if wanted is None else list(wanted)
+    names = (
+        [title for title in header if title and title not in (key, *optional)]
+        if attributes is None
+        else list(attributes)
+    )
     if not names or (missing := [name for name in names if name not in header]):
-        what = f"lacks {missing}" if names else "lists no attribute"
-        raise ValueError(f"{file}, line 1: {what}; its columns are {', '.join(header)}.")
+        reason = f"the columns {missing} are missing" if names else "there are no attribute columns"
+        raise ValueError(f"{file}, line 1: {reason}. The columns are {', '.join(header)}.")
     seen: dict[str, int] = {}
-    labelled = []
-    for number, place, cells in lines:
+    labeled_lines = []
+    for number, location, cells in lines:
         row = {title: cell.strip() for title, cell in cells.items()}
         if not row[key]:
-            raise ValueError(f"{place}: {key} is empty. Fill it in on every line.")
+            raise ValueError(f"{location}: {key} is empty. Every line needs a value.")
         if row[key] in seen:
-            raise ValueError(f"{place}: {row[key]!r} is on line {seen[row[key]]} already.")
-        seen[row[key]] = number
-        if wrong := next((name for name in names if row[name] not in VALUES), None):
             raise ValueError(
-                f"{place}: {wrong}={row[wrong]!r} must be 1 for yes, 0 for no, or empty where it is not known. Name the "
-                "columns that are attributes if others are none."
+                f"{location}: {key}={row[key]!r} is a duplicate of line {seen[row[key]]}. Remove one of them."
             )
-        fields = {name: row[name] for name in (key, *known) if name in header}
-        labelled.append(LabelledLine(place, fields, [VALUES[row[name]] for name in names]))
-    return names, labelled
+        seen[row[key]] = number
+        if invalid := next((name for name in names if row[name] not in VALUES), None):
+            raise ValueError(
+                f"{location}: {invalid}={row[invalid]!r} is invalid: must be 1 (yes), 0 (no) or empty (unknown). If "
+                f"{invalid} is not an attribute, list the attribute columns explicitly."
+            )
+        fields = {name: row[name] for name in (key, *optional) if name in header}
+        labeled_lines.append(LabelledLine(location, fields, [VALUES[row[name]] for name in names]))
+    return names, labeled_lines

@@ -1,4 +1,4 @@
-"""A dataset is a LightningDataModule: it says where its files lie and lists them; all else is here."""
+"""Base class of all datasets: a LightningDataModule that builds loaders from lists of samples."""
 
 import os
 from collections.abc import Collection, Sequence
@@ -19,45 +19,45 @@ from reidlit.data.packed import FORM, Packed, pack_name
 from reidlit.data.sample import Draw, Sample
 from reidlit.data.splits import EvalSet, hold_out
 
-MAX_WORKERS = 8  # more decode faster than one GPU trains
+MAX_WORKERS = 8  # one GPU cannot consume the images of more workers
 
 Split = Literal["train", "query", "gallery"]
 ALL_SPLITS: tuple[Split, ...] = ("train", "query", "gallery")
 
 
 class Statistics(NamedTuple):
-    """The size of a split; cameras is None where their number is not published."""
+    """Size of a split; `cameras` is `None` if the number is not published."""
 
     identities: int
     images: int
     cameras: int | None
 
     def agrees(self, published: "Statistics") -> bool:
-        """Whether this is as published, as far as that is known."""
+        """Return True if the counts equal the published ones; an unpublished number of cameras is ignored."""
         return self == published or (published.cameras is None and self[:2] == published[:2])
 
 
 def count(samples: Sequence[Sample]) -> Statistics:
-    """How many identities, images and cameras there are; negative camids are no cameras."""
+    """Count the identities, images and cameras of samples; negative camids are not counted as cameras."""
     return Statistics(len({s.pid for s in samples}), len(samples), len({s.camid for s in samples if s.camid >= 0}))
 
 
-class MakeBatches(Protocol):
-    """Makes the batch sampler of one rank; conf/sampler holds such partial classes."""
+class BatchSamplerFactory(Protocol):
+    """Function that builds the batch sampler of one rank; `conf/sampler` contains partial classes of this type."""
 
     def __call__(
         self, *, samples: Sequence[Sample], batch_size: int, seed: int, rank: int, world_size: int
     ) -> Sampler[list[Draw]]:
-        """The batch sampler of one rank; `batch_size` is that of all ranks together."""
+        """Build the batch sampler of one rank; `batch_size` is the total over all ranks."""
 
 
 class Loading(TypedDict):
-    """What every dataset takes besides its own options."""
+    """Options that all datasets share."""
 
     name: str | None
     train_transform: Transform
     test_transform: Transform
-    sampler: MakeBatches
+    sampler: BatchSamplerFactory
     batch_size: int
     test_batch_size: int
     num_workers: int | None
@@ -70,44 +70,46 @@ class Loading(TypedDict):
 
 
 class ReIDDataModule(pl.LightningDataModule):
-    """Loaders of one dataset. A subclass implements `samples`, and says what the dataset is.
+    """Data module of one dataset.
+
+    A subclass implements `samples` and declares the attributes that describe the dataset.
 
     Attributes:
-        name: under which its scores are logged.
-        folder: where it lies below the root, as in Torchreid.
-        splits: those that it has; some datasets are for training only, or for testing only.
-        junk_pids: what is no identity to train on, such as background.
-        statistics: the published sizes.
-        licence: on what terms its authors give it.
-        paper: authors, title, venue, year.
-        how_to_obtain: Sentences that say where to get the data and where to put it; by default, for a dataset with a
-            `url`, that its authors publish it there.
-        url: an archive that anybody may fetch, if there is one.
-        sha256: of that archive, where it is known.
-        usage_notice: Text that commands show to everybody who uses the dataset.
-        item_name: What a sample is called in messages, in the plural.
-        labels_identities: Whether samples have identities, not only attributes.
+        name: Dataset name, under which scores are logged.
+        folder: Path of the dataset's folder below the root, as in Torchreid.
+        splits: Splits of the dataset; some datasets have only training or only test splits.
+        junk_pids: Pids that are excluded from training, such as background.
+        statistics: Published size of each split.
+        licence: Terms of use.
+        paper: Authors, title, venue and year of the paper.
+        how_to_obtain: Sentences that tell the user where to get the data and where to put it. If the dataset has a
+            `url`, the default refers to it.
+        url: Address of an archive that can be downloaded without registration, or `None`.
+        sha256: SHA-256 checksum of that archive, or `None` if it is unknown.
+        usage_notice: Notice that commands show to every user of the dataset, or `None`.
+        item_name: Plural name of a sample in messages ("images", "tracklets").
+        labels_identities: Whether samples are labeled with identities, not only with attributes.
 
     Args:
-        root: the folder that holds the datasets' folders.
-        name: under which the scores are logged, instead of the dataset's own; needed where one comes twice.
-        train_transform: (H, W, 3) uint8 -> the same, with augmentation.
-        test_transform: likewise, without.
-        sampler: makes the training batches.
-        batch_size: of a training step, over all devices together.
-        test_batch_size: of one device in evaluation.
-        num_workers: processes that decode; 0 decodes in the training process, `None` takes one a core, at most eight.
-        val_fraction: share of the training identities that is held out for validation; 0 holds out none.
-        combineall: whether to train on query and gallery too, without the junk.
-        k_tfm: how many differently augmented views of an image a training batch holds, one after the other; the batch
-            then has `k_tfm * batch_size` images.
-        pack: "decoded" keeps the pixels of all images in one file that all workers share; see `packed`. `None` reads
+        root: Folder that contains the folders of the datasets.
+        name: Name under which scores are logged instead of the dataset's own; needed if a dataset is used twice.
+        train_transform: Augmentation, from (H, W, 3) uint8 to (H, W, 3) uint8.
+        test_transform: Transform for evaluation, with the same input and output.
+        sampler: Factory of the training batch sampler.
+        batch_size: Number of images (or clips) in a training step, over all devices.
+        test_batch_size: Number of images (or clips) per device in evaluation.
+        num_workers: Number of decoding processes; 0 decodes in the main process, `None` uses one per core, at most 8.
+        val_fraction: Fraction of the training identities to hold out for validation; 0 disables validation.
+        combineall: Whether to add query and gallery, without junk, to the training split.
+        k_tfm: Number of differently augmented views per image. Views of an image are adjacent in the batch, which
+            then contains `k_tfm * batch_size` images.
+        pack: "decoded" stores the pixels of all images in one file that the workers share, see `packed`; `None` reads
             the image files.
-        pack_dir: where packs lie.
-        seed: of order, augmentation and the held-out identities.
+        pack_dir: Folder of the packs.
+        seed: Random seed of the sample order, the augmentation and the held-out identities.
 
     Raises:
-        ValueError: if a number is out of range.
+        ValueError: If an option is out of range.
     """
 
     name: str
@@ -133,15 +135,15 @@ class ReIDDataModule(pl.LightningDataModule):
         super().__init_subclass__(**options)
         adopt_former_names(cls, ReIDDataModule)
         if cls.url and not hasattr(cls, "how_to_obtain"):
-            cls.how_to_obtain = f"Its authors give it at {cls.url}."
+            cls.how_to_obtain = f"Download it from {cls.url}."
 
     def __init__(self, root: str, **loading: Unpack[Loading]) -> None:
         super().__init__()
         self.root = Path(root).expanduser()
         self.loading = loading
         self.name = loading["name"] or self.name
-        self.sources: list[ReIDDataModule] = [self]  # what is trained on
-        self.targets: list[ReIDDataModule] = [self]  # what is tested on
+        self.sources: list[ReIDDataModule] = [self]  # training datasets
+        self.targets: list[ReIDDataModule] = [self]  # test datasets
         for option, value, least in (
             ("batch_size", loading["batch_size"], 1),
             ("test_batch_size", loading["test_batch_size"], 1),
@@ -150,11 +152,11 @@ class ReIDDataModule(pl.LightningDataModule):
             ("k_tfm", loading["k_tfm"], 1),
         ):
             if value < least:
-                raise ValueError(f"data.{option}={value} must be {least} or more.")
+                raise ValueError(f"data.{option}={value} is invalid: must be at least {least}.")
         if loading["pack"] not in (None, FORM):
             raise ValueError(
-                f"data.pack={loading['pack']} must be null or {FORM}. Packs of image files (encoded) were removed, as they were "
-                f"hardly faster than the files: use data.pack={FORM}."
+                f"data.pack={loading['pack']} is invalid: must be null or {FORM}. Packs of encoded images were removed "
+                f"because they were hardly faster than image files; use data.pack={FORM}."
             )
         self.train: list[Sample] = []
         self.val: EvalSet | None = None
@@ -163,16 +165,19 @@ class ReIDDataModule(pl.LightningDataModule):
         self.read: Read = decode
 
     def samples(self, split: Split) -> list[Sample]:
-        """List one of `splits` from file names, sorted, decoding nothing.
+        """List the samples of a split in sorted order, without decoding images.
 
-        A pid means the same person, and a camid the same camera, in every split. Where no camera is known, camid is -1,
-        or, in a query that is in the gallery too, the same number below -1 in both: then it does not find itself.
+        Pids and camids have the same meaning in every split. If the camera is unknown, camid is -1. An image that is
+        both query and gallery entry has one negative camid below -1 in both splits, so that it does not match itself.
+
+        Args:
+            split: One of `splits`.
         """
         raise NotImplementedError
 
     @staticmethod
     def parse_name(path: Path) -> Sample:
-        """Return the sample of an image file; for datasets that read labels from the names of files and folders.
+        """Return the sample of an image file; implemented by datasets that encode labels in file or folder names.
 
         Raises:
             ValueError: If the name does not match or a number is out of range.
@@ -180,43 +185,43 @@ class ReIDDataModule(pl.LightningDataModule):
         raise NotImplementedError
 
     def published(self) -> dict[Split, Statistics]:
-        """The published sizes of the splits as this object's options choose them, where they are known."""
+        """Return the published sizes of the splits that the options select; unknown sizes are left out."""
         return self.statistics
 
     @property
     def directory(self) -> Path:
-        """Where this dataset lies."""
+        """Folder of this dataset."""
         return self.root / self.folder
 
     @property
     def split_path(self) -> Path | None:
-        """The file that keeps the split where we drew it."""
+        """File that stores a randomly drawn split, or `None`."""
         return None
 
     @property
     def parts(self) -> "list[ReIDDataModule]":
-        """Every dataset that this one is made of, once, sources first."""
+        """Datasets that this one combines, without duplicates, sources first."""
         return list(dict.fromkeys([*self.sources, *self.targets]))
 
     @property
     def pids(self) -> list[int]:
-        """The training identities; a class label is the position in this list."""
+        """Training identities; the class label of an identity is its index in this list."""
         return list(self.labels)
 
     def prepare_data(self) -> None:
-        """Pack the images, if that is wanted and not done yet; a subclass that makes files first calls this last."""
+        """Pack the images if `pack` is set and no pack exists; a subclass that creates images calls this at the end."""
         if self.loading["pack"] is not None:
             pack_once(*self._pack(), progress=True)
 
     def reader(self) -> Read:
-        """What reads an image: a pack, or the file itself."""
+        """Return the function that reads an image, from the pack or from the file."""
         if self.loading["pack"] is None:
             return decode
         _, file, root = self._pack()
         return Packed(file, root)
 
     def _pack(self) -> tuple[list[str], Path, Path]:
-        """The images of all splits, the pack that holds them, and the folder that they lie in."""
+        """Return the image paths of all splits, the path of the pack, and the folder of the images."""
         samples = [sample for split in self.splits for sample in self.listed(split)]
         paths = [
             path for sample in samples for path in ((sample.path,) if isinstance(sample.path, str) else sample.path)
@@ -227,9 +232,12 @@ class ReIDDataModule(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         """List the splits that a stage needs.
 
+        Args:
+            stage: "fit" or "test".
+
         Raises:
-            FileNotFoundError: if the dataset is not there.
-            ValueError: if a split is empty, or the dataset has none to train on.
+            FileNotFoundError: If the dataset does not exist.
+            ValueError: If a split is empty or the dataset has no training split.
         """
         self.read = self.reader()
         if stage == "fit" and not self.train:
@@ -241,67 +249,66 @@ class ReIDDataModule(pl.LightningDataModule):
             self.test_sets = self.eval_sets()
 
     def listed(self, split: Split) -> list[Sample]:
-        """`samples`, with an error that tells the way out where there are none.
+        """List the samples of a split and check that there are any.
 
         Raises:
-            FileNotFoundError: if the dataset is not there.
-            ValueError: if the split is empty.
+            FileNotFoundError: If the dataset does not exist.
+            ValueError: If the split is empty.
         """
         if not self.directory.is_dir():
-            way = "download=true" if self.url else "archive=<file>"
+            option = "download=true" if self.url else "archive=<file>"
             raise FileNotFoundError(
-                f"data.root={str(self.root)!r}: {self.name} is not there, its folder would be {self.directory}. "
-                f"Get it with `reidlit prepare data={self.name} {way}`, or give data.root or REIDLIT_DATA. "
-                f"{self.how_to_obtain}"
+                f"data.root={str(self.root)!r} does not contain {self.name}: {self.directory} does not exist. Run "
+                f"`reidlit prepare data={self.name} {option}`, or set data.root or REIDLIT_DATA. {self.how_to_obtain}"
             )
-        found = self.samples(split)
-        if not found:
+        samples = self.samples(split)
+        if not samples:
             raise ValueError(
-                f"data={self.name}: no {split} {self.item_name} under {self.directory}. The folder is empty or laid out "
-                "otherwise; unpack the archive again."
+                f"data={self.name} has no {split} {self.item_name}: {self.directory} is empty or has an unexpected "
+                "layout. Unpack the archive again."
             )
-        return found
+        return samples
 
     def training_samples(self) -> list[Sample]:
-        """All that may be trained on, with query and gallery if `combineall`.
+        """List the training samples without junk, including query and gallery if `combineall` is set.
 
         Raises:
-            ValueError: if the dataset is for testing only.
+            ValueError: If the dataset has no training split.
         """
         splits = [split for split in self.splits if split == "train" or self.loading["combineall"]]
         if not splits:
             raise ValueError(
-                f"data={self.name} is for testing only. Train on another dataset and name this one as its target: "
-                f"data=multi data.sources=[market1501] and data.targets; or train on it with data.combineall=true."
+                f"data={self.name} has no training split. Train on another dataset and test on this one with "
+                f"data=multi, data.sources=[market1501] and data.targets=[{self.name}]; or set data.combineall=true."
             )
         listed = [sample for split in splits for sample in self.listed(split)]
         return [sample for sample in dict.fromkeys(listed) if sample.pid not in self.junk_pids]
 
     def eval_sets(self) -> dict[str, EvalSet]:
-        """The test sets by the names under which their scores are logged; none if the dataset is for training only."""
+        """Return the test sets by the names under which scores are logged; empty if the dataset has no test splits."""
         if "query" not in self.splits:
             return {}
         return {self.name: EvalSet(self.listed("query"), self.listed("gallery"))}
 
     def verify(self) -> list[tuple[str, Statistics, Statistics | None]]:
-        """Each split's size as found, and as published where it is known."""
+        """Return the name, the actual size and the published size (`None` if unknown) of each split."""
         published = self.published()
         return [(split, count(self.listed(split)), published.get(split)) for split in self.splits]
 
     def examples(self, samples: Sequence[Sample], transform: Transform, **options: Unpack[ImagesOptions]) -> Images:
-        """Samples as what a loader loads; see `Images`."""
+        """Wrap samples in a `torch.utils.data.Dataset`; see `Images`."""
         return Images(samples, transform, **options)
 
     def train_dataloader(self) -> DataLoader[Item]:
-        """Augmented batches of labelled images, (B / devices) on each device."""
+        """Return the loader of augmented training batches; each device gets `batch_size / devices` images."""
         return self._training_loader(self.train, self.labels)
 
     def val_dataloader(self) -> list[DataLoader[Item]]:
-        """The held-out identities, if any."""
+        """Return the loader of the held-out identities, or an empty list."""
         return [] if self.val is None else [self._eval_loader(self.val)]
 
     def test_dataloader(self) -> dict[str, DataLoader[Item]]:
-        """One loader a test set, queries first, by the name under which its scores are logged."""
+        """Return one loader per test set, by the name under which scores are logged; queries come first."""
         return {name: self._eval_loader(sets) for name, sets in self.test_sets.items()}
 
     def _training_loader(self, samples: Sequence[Sample], labels: dict[int, int]) -> DataLoader[Item]:
@@ -331,8 +338,8 @@ class ReIDDataModule(pl.LightningDataModule):
             read=self.read,
         )
         rank, world_size = self._rank()
-        share = range(rank, len(images), world_size)  # every image once: no padding, so the scores are exact
-        batches = images.eval_batches(share, self.loading["test_batch_size"])
+        indices = range(rank, len(images), world_size)  # no padding: each image counts once, so scores are exact
+        batches = images.eval_batches(indices, self.loading["test_batch_size"])
         return DataLoader(images, batch_sampler=batches, collate_fn=images.collate, **self._workers())
 
     def _workers(self) -> dict[str, Any]:
@@ -353,6 +360,6 @@ class ReIDDataModule(pl.LightningDataModule):
 
 
 def _one_thread(worker: int) -> None:
-    """OpenCV's own threads would compete with the other workers and with the training."""
+    """Disable OpenCV's threads, which would compete with other workers and with training."""
     del worker
     cv2.setNumThreads(0)

@@ -1,4 +1,4 @@
-"""What is wrong with a dataset, and what is odd, before anything is trained on it."""
+"""Dataset checks that run before training and report errors, warnings and notes."""
 
 import re
 from collections import Counter, defaultdict
@@ -12,39 +12,39 @@ from reidlit.data.sample import Sample
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-SMALL = 32  # pixels of height below which a person can hardly be told from another
+SMALL = 32  # minimum height in pixels at which a person is recognizable
 
 _UNKNOWN_CAMERA = -1
-# Python makes surrogates of bytes that are not UTF-8.
+# Python decodes bytes that are not UTF-8 as surrogates.
 _NAMES: tuple[tuple[Severity, str, str, str, str], ...] = (
-    ("error", "name_not_utf8", "[\ud800-\udfff]", "not valid UTF-8", "No table of results can hold them"),
-    ("warning", "name_with_control", "[\x00-\x1f\x7f-\x9f]", "with control characters", "They break lists"),
+    ("error", "name_not_utf8", "[\ud800-\udfff]", "that are not valid UTF-8", "Result tables cannot store them"),
+    ("warning", "name_with_control", "[\x00-\x1f\x7f-\x9f]", "with control characters", "They break text files"),
 )
 _COPIES: tuple[tuple[Severity, str, str, str], ...] = (
-    ("warning", "two_identities", "under more than one identity", " Their labels contradict each other."),
-    ("warning", "two_splits", "in two splits", " What is trained on or searched for is found again."),
-    ("note", "copies", "more than once in the same role", ""),
+    ("warning", "two_identities", "labeled with several identities", " Their labels contradict each other."),
+    ("warning", "two_splits", "in several splits", " They leak training images or queries into the test."),
+    ("note", "copies", "repeated within a split", ""),
 )
 
 Listed = Mapping[Split, Sequence[Sample]]
 
 
 class Entry(NamedTuple):
-    """One case of a finding: what it is about, and the files that it concerns."""
+    """Single case of a finding: its subject and the files concerned."""
 
     about: str
     paths: tuple[str, ...]
 
 
 class Finding(NamedTuple):
-    """Something that the user should know.
+    """Problem found in a dataset.
 
     Attributes:
-        severity: "error": training or testing would fail or mean nothing; "warning": scores would mislead; "note": it may
-            be meant so.
-        kind: its name, for programs.
-        message: a sentence or two.
-        entries: all cases.
+        severity: "error" if training or testing would fail or be meaningless, "warning" if scores would be misleading,
+            "note" if it may be intended.
+        kind: Machine-readable name.
+        message: One or two sentences for the user.
+        entries: All cases.
     """
 
     severity: Severity
@@ -53,8 +53,8 @@ class Finding(NamedTuple):
     entries: tuple[Entry, ...] = ()
 
 
-class Place(NamedTuple):
-    """One listing of an image file."""
+class Occurrence(NamedTuple):
+    """Occurrence of an image file in a split."""
 
     path: str
     split: Split
@@ -64,14 +64,14 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found out about a dataset.
+    """Result of the checks of a dataset.
 
     Attributes:
-        samples: the splits that can be listed.
-        published: their published sizes, where known.
-        findings: errors first.
-        sizes: of the images of each split that can be read; empty if none were read.
-        pixels: the colours of the training images, if any were read.
+        samples: Samples of each split that can be listed.
+        published: Published sizes of these splits; unknown ones are missing.
+        findings: Findings, errors first.
+        sizes: Image sizes of each split; empty if no images were read.
+        pixels: Color statistics of the training images, or `None` if none were read.
     """
 
     samples: dict[Split, list[Sample]]
@@ -81,11 +81,11 @@ class Examination:
     pixels: PooledPixels | None
 
     def number(self, severity: Severity) -> int:
-        """How many findings are of a severity."""
+        """Return the number of findings of a severity."""
         return sum(finding.severity == severity for finding in self.findings)
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it in types that JSON knows."""
+        """Return all results as JSON-compatible types."""
         splits = {}
         for split, samples in self.samples.items():
             published, extent = self.published.get(split), self.sizes.get(split)
@@ -103,33 +103,33 @@ class Examination:
 
 
 def examine(datamodule: ReIDDataModule, decode: bool = True) -> Examination:
-    """Look a dataset over.
+    """Check a dataset before training.
 
     Args:
-        datamodule: Whose splits; its data is prepared already.
-        decode: Whether to read every image. Else only names and labels are looked at, and no file is opened.
+        datamodule: Data module to check; its `prepare_data` must have been called.
+        decode: Whether to read every image. If False, only names and labels are checked and no file is opened.
 
     Returns:
-        What was found. Splits that cannot be listed are among the findings.
+        The results. Splits that cannot be listed are reported as findings.
     """
     samples, findings = _list_splits(datamodule)
     junk = set(datamodule.junk_pids)
     paths = {split: dict.fromkeys(_all_files(listed)) for split, listed in samples.items()}
-    every = dict.fromkeys(path for group in paths.values() for path in group)
-    contents = read_all(every if decode else (), datamodule.read, pooled=paths.get("train", ()))
+    all_paths = dict.fromkeys(path for group in paths.values() for path in group)
+    contents = read_all(all_paths if decode else (), datamodule.read, pooled=paths.get("train", ()))
     readable = {split: [contents.extent[p] for p in group if p in contents.extent] for split, group in paths.items()}
     published = {split: size for split, size in datamodule.published().items() if split in samples}
-    for found in (
+    for reported in (
         _size_differences(samples, published),
         _training_identities(samples, junk) if datamodule.labels_identities else (),
         _unmatched_queries(samples),
         _shared_identities(samples, junk) if datamodule.labels_identities else (),
-        _names(every),
+        _names(all_paths),
         _unreadable(contents.unreadable),
         _odd_sizes(contents.extent),
         _copies(samples, contents.digests),
     ):
-        findings += found
+        findings += reported
     return Examination(
         samples,
         published,
@@ -140,7 +140,7 @@ def examine(datamodule: ReIDDataModule, decode: bool = True) -> Examination:
 
 
 def files(sample: Sample) -> tuple[str, ...]:
-    """The image files of a sample: one, or the frames of a tracklet."""
+    """Return the image files of a sample: a single one, or the frames of a tracklet."""
     return (sample.path,) if isinstance(sample.path, str) else sample.path
 
 
@@ -159,14 +159,14 @@ def _list_splits(datamodule: ReIDDataModule) -> tuple[dict[Split, list[Sample]],
 
 def _size_differences(samples: Listed, published: Mapping[Split, Statistics]) -> Iterator[Finding]:
     for split, expected in published.items():
-        have = count(samples[split])
-        if not have.agrees(expected):
+        actual = count(samples[split])
+        if not actual.agrees(expected):
             differences = ", ".join(
-                f"{name} {number} instead of {right}"
-                for name, number, right in zip(have._fields, have, expected, strict=True)
-                if right not in (number, None)
+                f"{name} {number} instead of {expected_number}"
+                for name, number, expected_number in zip(actual._fields, actual, expected, strict=True)
+                if expected_number not in (number, None)
             )
-            yield Finding("warning", "not_as_published", f"{split} is not as published: {differences}.")
+            yield Finding("warning", "not_as_published", f"{split} differs from the published size: {differences}.")
 
 
 def _training_identities(samples: Listed, junk: set[int]) -> Iterator[Finding]:
@@ -177,16 +177,16 @@ def _training_identities(samples: Listed, junk: set[int]) -> Iterator[Finding]:
         if sample.pid not in junk:
             by_pid[sample.pid].append(sample)
     if len(by_pid) < 2:
-        message = f"training identities without the junk: {len(by_pid)}. At least two are needed, to be told apart."
+        message = f"training identities without junk: {len(by_pid)}. At least two are required."
         yield Finding("error", "too_few_identities", message)
     single = {pid: group for pid, group in by_pid.items() if len(group) == 1}
     if single:
-        message = f"training identities with one image or tracklet only: {len(single)}. Losses on pairs learn nothing from them."
+        message = f"training identities with a single image or tracklet: {len(single)}. They form no positive pairs."
         yield Finding("note", "one_image", message, _by_identity(single))
-    alone = {pid: group for pid, group in by_pid.items() if len(group) > 1 and _cameras(group) == 1}
-    if alone:
-        message = f"training identities of one camera only: {len(alone)}. They teach nothing about changes of camera."
-        yield Finding("note", "one_camera", message, _by_identity(alone))
+    one_camera = {pid: group for pid, group in by_pid.items() if len(group) > 1 and _cameras(group) == 1}
+    if one_camera:
+        message = f"training identities seen by a single camera: {len(one_camera)}. They form no cross-camera pairs."
+        yield Finding("note", "one_camera", message, _by_identity(one_camera))
 
 
 def _cameras(samples: Sequence[Sample]) -> int:
@@ -202,29 +202,29 @@ def _all_files(samples: Iterable[Sample]) -> tuple[str, ...]:
 
 
 def _unmatched_queries(samples: Listed) -> Iterator[Finding]:
-    """Queries that no gallery entry can answer: entries of the query's own camera are junk."""
+    """Report queries without a possible match; gallery entries from the query's own camera are junk."""
     if "query" not in samples or "gallery" not in samples:
         return
-    seen: dict[int, set[int]] = defaultdict(set)
+    cameras: dict[int, set[int]] = defaultdict(set)
     for sample in samples["gallery"]:
-        seen[sample.pid].add(sample.camid)
-    absent = [query for query in samples["query"] if query.pid not in seen]
-    same = [
+        cameras[sample.pid].add(sample.camid)
+    absent = [query for query in samples["query"] if query.pid not in cameras]
+    same_camera = [
         query
         for query in samples["query"]
-        if query.pid in seen and query.camid != _UNKNOWN_CAMERA and seen[query.pid] == {query.camid}
+        if query.pid in cameras and query.camid != _UNKNOWN_CAMERA and cameras[query.pid] == {query.camid}
     ]
-    severity: Severity = "error" if len(absent) + len(same) == len(samples["query"]) else "warning"
+    severity: Severity = "error" if len(absent) + len(same_camera) == len(samples["query"]) else "warning"
     for kind, unmatched, reason in (
-        ("query_absent", absent, "whose identity is not in the gallery"),
-        ("query_same_camera", same, "whose identity the gallery has from their own camera only"),
+        ("query_absent", absent, "with an identity that is missing from the gallery"),
+        ("query_same_camera", same_camera, "with gallery images only from their own camera"),
     ):
         if unmatched:
-            message = f"queries {reason}: {len(unmatched)} of {len(samples['query'])}. They can never match."
+            message = f"queries {reason}: {len(unmatched)} of {len(samples['query'])}. They have no possible match."
             entries = tuple(Entry(f"identity {query.pid}", files(query)) for query in unmatched)
             yield Finding(severity, kind, message, entries)
     if not _cameras(samples["query"]) or not _cameras(samples["gallery"]):
-        message = "no cameras are known in query or gallery: images taken right after a query count as matches."
+        message = "cameras are unknown in query or gallery. Near-duplicates of a query count as matches."
         yield Finding("note", "no_cameras", message)
 
 
@@ -235,22 +235,23 @@ def _shared_identities(samples: Listed, junk: set[int]) -> Iterator[Finding]:
             first[split == "train"].setdefault(sample.pid, sample)
     shared = sorted((first[True].keys() & first[False].keys()) - junk)
     if shared:
-        message = f"identities in training and in test: {len(shared)}. The scores are of people that the model knows."
+        message = f"identities in both training and test: {len(shared)}. Scores would be too high."
         entries = tuple(Entry(f"identity {pid}", _all_files(group[pid] for group in first.values())) for pid in shared)
         yield Finding("warning", "shared_identities", message, entries)
 
 
 def _names(paths: Iterable[str]) -> Iterator[Finding]:
-    for severity, kind, letters, what, why in _NAMES:
-        pattern = re.compile(letters)
-        odd = tuple(Entry("name", (path,)) for path in paths if pattern.search(path))
-        if odd:
-            yield Finding(severity, kind, f"names {what}: {len(odd)}. {why}; rename the files.", odd)
+    for severity, kind, characters, description, consequence in _NAMES:
+        pattern = re.compile(characters)
+        entries = tuple(Entry("name", (path,)) for path in paths if pattern.search(path))
+        if entries:
+            message = f"file names {description}: {len(entries)}. {consequence}; rename the files."
+            yield Finding(severity, kind, message, entries)
 
 
 def _unreadable(unreadable: Mapping[str, str]) -> Iterator[Finding]:
     if unreadable:
-        message = f"unreadable images: {len(unreadable)}. Replace them or take them out."
+        message = f"unreadable images: {len(unreadable)}. Replace or remove them."
         entries = tuple(Entry(reason, (path,)) for path, reason in unreadable.items())
         yield Finding("error", "unreadable", message, entries)
 
@@ -260,7 +261,7 @@ def _odd_sizes(extent: Mapping[str, tuple[int, int]]) -> Iterator[Finding]:
     wide = [path for path, (height, width) in extent.items() if width > height]
     for kind, paths, message in (
         ("small", small, f"less than {SMALL} pixels high"),
-        ("wide", wide, "wider than high"),
+        ("wide", wide, "wider than tall"),
     ):
         if paths:
             entries = tuple(Entry("{} x {}".format(*extent[path]), (path,)) for path in paths)
@@ -268,29 +269,30 @@ def _odd_sizes(extent: Mapping[str, tuple[int, int]]) -> Iterator[Finding]:
 
 
 def _copies(samples: Listed, digests: Mapping[str, bytes]) -> Iterator[Finding]:
-    """The same picture in several places; where its content is unknown, the same file."""
-    places: dict[bytes | str, list[Place]] = defaultdict(list)
+    """Report images that occur several times, by pixels or, if images were not read, by path."""
+    occurrences: dict[bytes | str, list[Occurrence]] = defaultdict(list)
     for split, listed in samples.items():
         for sample in listed:
             for path in files(sample):
-                places[digests.get(path, path)].append(Place(path, split, sample.pid, sample.camid))
-    found: dict[str, list[Entry]] = defaultdict(list)
-    for group in places.values():
-        if len(group) > 1 and (kind := _relation(group)):
-            about = ", ".join(dict.fromkeys(f"{place.split} identity {place.pid}" for place in group))
-            found[kind].append(Entry(about, tuple(dict.fromkeys(place.path for place in group))))
-    for severity, kind, what, why in _COPIES:
-        if found[kind]:
-            yield Finding(severity, kind, f"pictures {what}: {len(found[kind])}.{why}", tuple(found[kind]))
+                occurrences[digests.get(path, path)].append(Occurrence(path, split, sample.pid, sample.camid))
+    entries: dict[str, list[Entry]] = defaultdict(list)
+    for group in occurrences.values():
+        if len(group) > 1 and (kind := _kind_of_copies(group)):
+            about = ", ".join(dict.fromkeys(f"{one.split} identity {one.pid}" for one in group))
+            entries[kind].append(Entry(about, tuple(dict.fromkeys(one.path for one in group))))
+    for severity, kind, description, consequence in _COPIES:
+        if entries[kind]:
+            message = f"identical images {description}: {len(entries[kind])}.{consequence}"
+            yield Finding(severity, kind, message, tuple(entries[kind]))
 
 
-def _relation(group: Sequence[Place]) -> str | None:
-    """What it means that these places hold the same picture."""
-    if len({place.pid for place in group}) > 1:
+def _kind_of_copies(group: Sequence[Occurrence]) -> str | None:
+    """Return the kind of finding that the occurrences of an image constitute, or `None`."""
+    if len({one.pid for one in group}) > 1:
         return "two_identities"
-    splits = Counter(place.split for place in group)
-    cameras = {place.camid for place in group}
-    is_junk = len(cameras) == 1 and _UNKNOWN_CAMERA not in cameras  # what the protocol leaves out of a query's gallery
+    splits = Counter(one.split for one in group)
+    cameras = {one.camid for one in group}
+    is_junk = len(cameras) == 1 and _UNKNOWN_CAMERA not in cameras  # the protocol ignores the query's own camera
     if len(splits) > 1 and ("train" in splits or not is_junk):
         return "two_splits"
-    return "copies" if max(splits.values()) > 1 or len({place.path for place in group}) > 1 else None
+    return "copies" if max(splits.values()) > 1 or len({one.path for one in group}) > 1 else None

@@ -1,4 +1,4 @@
-"""What images are when each is read once: their sizes, their content and their colours."""
+"""Sizes, content digests and color statistics of images, each read once."""
 
 import hashlib
 import os
@@ -14,15 +14,19 @@ from tqdm import tqdm
 
 from reidlit.data.images import Read
 
-CHUNK = 64  # images that a thread reads at a time
+CHUNK = 64  # images per task of a thread
 SHOW_AFTER = 1  # seconds until the progress bar appears
 
 
 class Measured(NamedTuple):
-    """One image.
+    """Measurements of one image.
 
-    `digest` is equal where the decoded pixels are equal, whatever the file's format and metadata. `mean` and `std` are of
-    its pixels, a channel each (RGB), from 0 to 255.
+    Attributes:
+        height: Height in pixels.
+        width: Width in pixels.
+        digest: Hash of the decoded pixels; it does not depend on the file format or metadata.
+        mean: Mean of each channel (RGB), from 0 to 255.
+        std: Standard deviation of each channel (RGB), from 0 to 255.
     """
 
     height: int
@@ -33,7 +37,7 @@ class Measured(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """The ends and the middle of some values."""
+    """Minimum, median and maximum of a list of values."""
 
     min: float
     median: float
@@ -41,7 +45,7 @@ class Spread(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """How large images are, in pixels; aspect is height / width."""
+    """Distribution of image sizes in pixels; `aspect` is height / width."""
 
     height: Spread
     width: Spread
@@ -49,9 +53,9 @@ class Sizes(NamedTuple):
 
 
 class PooledPixels:
-    """Mean and standard deviation over the pixels of many images, as if they were one image.
+    """Mean and standard deviation over the pixels of all images together.
 
-    The average of the images' own standard deviations would be too small: it leaves out that images differ.
+    Averaging the standard deviations of single images would ignore the differences between images.
     """
 
     def __init__(self) -> None:
@@ -60,7 +64,7 @@ class PooledPixels:
         self._squares = np.zeros(3)
 
     def add(self, image: Measured) -> None:
-        """Take an image in; it weighs as much as it has pixels."""
+        """Add an image, weighted by its number of pixels."""
         pixels = image.height * image.width
         mean, std = np.asarray(image.mean), np.asarray(image.std)
         self.count += pixels
@@ -69,25 +73,25 @@ class PooledPixels:
 
     @property
     def mean(self) -> list[float]:
-        """Of each channel (RGB), from 0 to 1."""
+        """Mean of each channel (RGB), from 0 to 1."""
         return [float(value) for value in self._sum / self.count / 255]
 
     @property
     def std(self) -> list[float]:
-        """Likewise, of the population."""
+        """Population standard deviation of each channel (RGB), from 0 to 1."""
         variance = self._squares / self.count - (self._sum / self.count) ** 2
         return [float(value) for value in np.sqrt(variance.clip(min=0)) / 255]
 
 
 @dataclass
 class Contents:
-    """What was found in the files.
+    """Measurements of a set of image files.
 
     Attributes:
-        extent: height and width in pixels, by path.
-        digests: equal for equal pictures, by path.
-        unreadable: the reason, by path; these are in none of the others.
-        pixels: the colours of the images that were asked for.
+        extent: Height and width in pixels, by path.
+        digests: Hash of the pixels, by path.
+        unreadable: Reason why an image cannot be read, by path; these paths are missing from the other attributes.
+        pixels: Color statistics of the selected images.
     """
 
     extent: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -97,15 +101,15 @@ class Contents:
 
 
 def read_all(paths: Collection[str], read: Read, pooled: Container[str]) -> Contents:
-    """Read all images once, a thread a core, with a progress bar on a terminal.
+    """Read each image once, with one thread per core and a progress bar on a terminal.
 
     Args:
-        paths: Which.
-        read: path -> (H, W, 3) uint8 RGB. It is called by several threads.
-        pooled: The paths whose pixels are pooled.
+        paths: Paths of the images.
+        read: Function from a path to an (H, W, 3) uint8 RGB image; it is called by several threads.
+        pooled: Paths of the images that contribute to the color statistics.
     """
     contents = Contents()
-    for path, image in _measure_all(paths, read):
+    for path, image in _measure_all(list(paths), read):
         if isinstance(image, str):
             contents.unreadable[path] = image
             continue
@@ -117,39 +121,38 @@ def read_all(paths: Collection[str], read: Read, pooled: Container[str]) -> Cont
 
 
 def measure(path: str, read: Read) -> Measured:
-    """Read one image.
+    """Read and measure one image.
 
     Args:
-        path: Which.
-        read: path -> (H, W, 3) uint8 RGB.
+        path: Path of the image.
+        read: Function from a path to an (H, W, 3) uint8 RGB image.
 
     Raises:
-        OSError: It cannot be opened.
-        ValueError: It is no sound image.
+        OSError: If the file cannot be opened.
+        ValueError: If the file is not a valid image.
     """
     image = np.ascontiguousarray(read(path))
     height, width = image.shape[:2]
-    content = hashlib.blake2b(image.data, digest_size=16)
-    content.update(f"{height} x {width}".encode())
+    digest = hashlib.blake2b(image.data, digest_size=16)
+    digest.update(f"{height} x {width}".encode())
     mean, std = cv2.meanStdDev(image)
-    return Measured(height, width, content.digest(), mean.ravel().tolist(), std.ravel().tolist())
+    return Measured(height, width, digest.digest(), mean.ravel().tolist(), std.ravel().tolist())
 
 
-def _measure_all(paths: Collection[str], read: Read) -> Iterator[tuple[str, Measured | str]]:
-    """Each path, in order, and what is there or why it cannot be read."""
-    listed = list(paths)
-    chunks = [listed[start : start + CHUNK] for start in range(0, len(listed), CHUNK)]
+def _measure_all(paths: Sequence[str], read: Read) -> Iterator[tuple[str, Measured | str]]:
+    """Yield each path, in order, with its measurements or the reason why it cannot be read."""
+    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     with ThreadPoolExecutor(_cores(), thread_name_prefix="reidlit") as pool:
         try:
-            found = chain.from_iterable(pool.map(lambda chunk: [_try(path, read) for path in chunk], chunks))
-            progress = tqdm(found, "reading", len(listed), unit="image", delay=SHOW_AFTER, disable=None, leave=False)
-            yield from zip(listed, progress, strict=True)
+            results = chain.from_iterable(pool.map(lambda chunk: [_try(path, read) for path in chunk], chunks))
+            progress = tqdm(results, "reading", len(paths), unit="image", delay=SHOW_AFTER, disable=None, leave=False)
+            yield from zip(paths, progress, strict=True)
         finally:
-            pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for the images that are left
+            pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for the remaining images
 
 
 def sizes(images: Sequence[tuple[int, int]]) -> Sizes:
-    """Summarise the (height, width) of at least one image."""
+    """Summarize the (height, width) of at least one image."""
     height, width = np.array(images).T
     return Sizes(_spread(height), _spread(width), _spread(height / width))
 
@@ -162,13 +165,13 @@ def _try(path: str, read: Read) -> Measured | str:
     try:
         return measure(path, read)
     except FileNotFoundError:
-        return "there is no such file"
+        return "the file does not exist"
     except (OSError, ValueError) as error:
         return _reason(path, error)
 
 
 def _reason(path: str, error: Exception) -> str:
-    """The first sentence of an error without the path, which is told beside it."""
+    """Return the first sentence of an error without the path, which is reported separately."""
     sentence = str(error).replace(repr(path), "this file").partition(". ")[0]
     return sentence.removeprefix("Cannot read this file as an image: ").rstrip(".")
 

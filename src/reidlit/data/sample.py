@@ -1,4 +1,4 @@
-"""What a dataset lists and what a loader yields."""
+"""Data types of samples and batches."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,9 +11,13 @@ from reidlit.labels import UNKNOWN
 
 
 class Sample(NamedTuple):
-    """One image, or one tracklet, of one person seen by one camera.
+    """Image or tracklet of one person seen by one camera.
 
-    `path` is a file, or the tuple of a tracklet's frames in temporal order.
+    Attributes:
+        path: Path of the image, or paths of the frames of a tracklet in temporal order.
+        pid: Identity number, or -1 if unknown.
+        camid: Camera number, or negative if unknown.
+        dsetid: Number of the source dataset.
     """
 
     path: str | tuple[str, ...]
@@ -29,9 +33,12 @@ def unlabelled_samples(paths: Iterable[str | Path]) -> list[Sample]:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One training example to make: which sample, and a number that no other draw of the run has.
+    """Request for one training example.
 
-    The number seeds the augmentation, so that a batch does not depend on the count of workers or on what ran before.
+    Attributes:
+        index: Index of the sample.
+        number: Number that is unique within the run. It seeds the augmentation, so that a batch does not depend on the
+            number of workers or on interruptions.
     """
 
     index: int
@@ -39,31 +46,31 @@ class Draw:
 
 
 class Batch(TypedDict):
-    """A collated batch.
+    """Collated batch.
 
-    In training `pid` is the class label, 0 to C - 1; in evaluation it is the dataset's own identity number, and `query`
-    tells queries from gallery entries.
+    In training, `pid` is the class label, 0 to C - 1. In evaluation, it is the identity number of the dataset, and
+    `query` marks the queries.
 
-    Tracklets come as clips of S frames: in training one each, so that K is B; in evaluation one or more each, and
-    `tracklet` tells whose. Where a tracklet has too few frames for its last clip, `frame_mask` tells them from what
-    fills it up.
+    Tracklets are loaded as K clips of S frames. In training, each tracklet has one clip, so K equals B. In evaluation,
+    a tracklet may have several clips, and `tracklet` contains the tracklet index of each. `frame_mask` is False for
+    frames that pad the last clip of a tracklet.
     """
 
-    image: Tensor  # (B, 3, H, W) uint8, channels-last in memory; of tracklets (K, S, 3, H, W)
-    frame_mask: NotRequired[Tensor]  # (K, S) bool
+    image: Tensor  # (B, 3, H, W) uint8, channels-last memory format; (K, S, 3, H, W) for tracklets
+    frame_mask: NotRequired[Tensor]  # (K, S) bool, False for padding
     tracklet: NotRequired[Tensor]  # (K,) int64, 0 to B - 1
     pid: Tensor  # (B,) int64
     camid: Tensor  # (B,) int64
     dsetid: Tensor  # (B,) int64
-    index: Tensor  # (B,) int64, position in the dataset's list
+    index: Tensor  # (B,) int64, index in the list of samples
     query: Tensor  # (B,) bool
 
 
 def first_frame(path: str | tuple[str, ...]) -> str:
-    """The image file, or the first of a tracklet's."""
+    """Return the path of an image, or of the first frame of a tracklet."""
     return path if isinstance(path, str) else path[0]
 
 
 def readable(path: str) -> str:
-    """A path as text, also where its name is not UTF-8."""
+    """Return a path as valid UTF-8 text, with undecodable bytes escaped."""
     return path.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Query and gallery, and splits made by us."""
+"""Query and gallery sets, and random splits."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,28 +10,33 @@ from reidlit.data.sample import Sample
 
 
 class EvalSet(NamedTuple):
-    """What is searched for, and where."""
+    """Query and gallery samples of a test or validation set."""
 
     query: list[Sample]
     gallery: list[Sample]
 
 
 def hold_out(samples: Sequence[Sample], fraction: float, seed: int) -> tuple[list[Sample], EvalSet]:
-    """Carve a validation set from the training identities.
+    """Hold out a random validation set of training identities.
 
-    Whole identities leave the training list. Of each, one image of each camera becomes a query and the others the
-    gallery; an identity that only one camera saw cannot be a query and stays in training.
+    All images of a selected identity are removed from training. One image per camera becomes a query, the others form
+    the gallery. An identity seen by only one camera cannot be a query and stays in training.
 
     Args:
-        samples: the training list.
-        fraction: share of the identities to hold out, between 0 and 1.
-        seed: of the draw; the same seed gives the same identities on every machine.
+        samples: Training samples.
+        fraction: Fraction of the identities to hold out, between 0 and 1.
+        seed: Random seed; the selection is the same on every machine.
+
+    Returns:
+        The remaining training samples and the validation set.
 
     Raises:
-        ValueError: if the fraction is out of range or leaves nothing to train or to validate on.
+        ValueError: If the fraction is out of range or leaves too few identities for training or validation.
     """
     if not 0 < fraction < 1:
-        raise ValueError(f"val_fraction={fraction} must lie between 0 and 1; 0 holds nothing out.")
+        raise ValueError(
+            f"val_fraction={fraction} is invalid: must be between 0 and 1. Set it to 0 to disable validation."
+        )
     cameras: dict[int, set[int]] = defaultdict(set)
     for sample in samples:
         cameras[sample.pid].add(sample.camid)
@@ -39,8 +44,8 @@ def hold_out(samples: Sequence[Sample], fraction: float, seed: int) -> tuple[lis
     count = round(fraction * len(cameras))
     if not 0 < count <= len(eligible) or count == len(cameras):
         raise ValueError(
-            f"val_fraction={fraction} asks for {count} of {len(cameras)} identities; {len(eligible)} of them were seen "
-            "by two cameras or more, and one must remain for training."
+            f"val_fraction={fraction} selects {count} of {len(cameras)} identities, but only {len(eligible)} were seen "
+            "by at least two cameras and at least one must remain for training. Choose another val_fraction."
         )
     generator = np.random.default_rng([seed, 1])
     held = {eligible[i] for i in generator.permutation(len(eligible))[:count]}
@@ -52,29 +57,33 @@ def hold_out(samples: Sequence[Sample], fraction: float, seed: int) -> tuple[lis
     query = [by_camera[key][position] for key, position in chosen.items()]
     picked = {id(sample) for sample in query}
     gallery = [sample for group in by_camera.values() for sample in group if id(sample) not in picked]
-    # A camera that gave only its query leaves its identity without gallery entries there; keep the query in both then.
+    # If the only image of a camera became a query, add it to the gallery too, or that camera would be missing there.
     present = {(sample.pid, sample.camid) for sample in gallery}
     gallery += [sample for sample in query if (sample.pid, sample.camid) not in present]
     return [sample for sample in samples if sample.pid not in held], EvalSet(query, gallery)
 
 
 def drawn_order(count: int, seed: int) -> list[int]:
-    """The numbers 0 to count - 1 in an order that is drawn once and for all.
+    """Return a random permutation of 0 to count - 1 that never changes between releases.
 
-    A split that a dataset leaves to chance is drawn with this: it depends on nothing but the two numbers, so it needs no
-    file, and the data may be moved or read-only.
+    Datasets without official splits use it. The order depends only on the arguments, so no file has to be stored.
     """
-    # The legacy generator is frozen; the streams of numpy's newer ones may change with a release.
+    # RandomState is frozen; the streams of NumPy's newer generators may change between releases.
     order: list[int] = np.random.RandomState(seed).permutation(count).tolist()
     return order
 
 
 def check_split_id(name: str, split_id: int, count: int) -> int:
-    """Returns `split_id` if the dataset has so many splits.
+    """Return `split_id` after checking its range.
+
+    Args:
+        name: Dataset name, for the message.
+        split_id: Number of the split.
+        count: Number of splits of the dataset.
 
     Raises:
-        ValueError: if not.
+        ValueError: If `split_id` is out of range.
     """
     if not 0 <= split_id < count:
-        raise ValueError(f"data.split_id={split_id}: {name} has the splits 0 to {count - 1}.")
+        raise ValueError(f"data.split_id={split_id} is invalid: {name} has splits 0 to {count - 1}.")
     return split_id

@@ -1,4 +1,4 @@
-"""A dataset of tracklets."""
+"""Base class of video datasets, whose samples are tracklets."""
 
 from collections.abc import Sequence
 from typing import Unpack, get_args
@@ -11,7 +11,7 @@ from reidlit.data.sample import Sample
 
 
 class VideoLoading(Loading):
-    """What every dataset of tracklets takes besides its own options."""
+    """Options that all video datasets share."""
 
     seq_len: int
     sampling: TrainSampling
@@ -21,22 +21,25 @@ class VideoLoading(Loading):
 
 
 class VideoDataModule(ReIDDataModule):
-    """Loaders of tracklets as clips; else as `ReIDDataModule`. A subclass implements `samples`, where a path is a tuple.
+    """Data module of one video dataset, which loads tracklets as clips.
+
+    A subclass implements `samples`; the path of a sample is the tuple of its frames.
 
     Args:
-        root: the folder that holds the datasets' folders.
-        seq_len: frames of a clip.
-        sampling: how the frames of a training clip are chosen: "segments" draws one from each of `seq_len` equal parts,
-            "even" takes the middles of these, "random" draws any, "dense" takes a row of frames from a place that is drawn.
-        test_sampling: what is seen of a tested tracklet: "even" as above, or "all" frames, in clips of at most `seq_len`
-            whose embeddings are averaged.
-        consistent: whether all frames of a clip are augmented alike.
-        min_frames: tracklets with fewer are left out.
-        loading: see `ReIDDataModule`; a training batch has `batch_size` clips, one of evaluation at most `test_batch_size`,
-            unless one tracklet has more.
+        root: Folder that contains the folders of the datasets.
+        seq_len: Number of frames per clip.
+        sampling: Frame sampling for training: "segments" draws one frame from each of `seq_len` equal segments, "even"
+            takes the middle frame of each segment, "random" draws frames anywhere, "dense" takes consecutive frames
+            from a random start.
+        test_sampling: Frame sampling for evaluation: "even" as above, or "all" frames, split into clips of at most
+            `seq_len` frames whose embeddings are averaged.
+        consistent: Whether all frames of a clip get the same augmentation.
+        min_frames: Minimum length; shorter tracklets are skipped.
+        loading: Options of `ReIDDataModule`. A training batch has `batch_size` clips; an evaluation batch has at most
+            `test_batch_size`, unless a single tracklet has more.
 
     Raises:
-        ValueError: if a number or a name is out of range.
+        ValueError: If an option is out of range or unknown.
     """
 
     item_name = "tracklets"
@@ -54,29 +57,32 @@ class VideoDataModule(ReIDDataModule):
         super().__init__(root, **loading)
         for option, value in (("seq_len", seq_len), ("min_frames", min_frames)):
             if value < 1:
-                raise ValueError(f"data.{option}={value} must be 1 or more.")
-        for option, name, known in (
+                raise ValueError(f"data.{option}={value} is invalid: must be at least 1.")
+        for option, name, choices in (
             ("sampling", sampling, get_args(TrainSampling)),
             ("test_sampling", test_sampling, get_args(TestSampling)),
         ):
-            if name not in known:
+            if name not in choices:
                 raise ValueError(
-                    f"data.{option}={name} must be one of {', '.join(known)}. Training clips have one length; "
-                    "data.test_sampling=all tests on all frames."
+                    f"data.{option}={name} is invalid: must be one of {', '.join(choices)}. Training clips have a "
+                    "fixed length; set data.test_sampling=all to test on all frames."
                 )
         self.seq_len, self.min_frames = seq_len, min_frames
         self.sampling, self.test_sampling, self.consistent = sampling, test_sampling, consistent
 
     def listed(self, split: Split) -> list[Sample]:
-        """`samples` that are long enough; see `ReIDDataModule.listed`."""
-        found = super().listed(split)
-        kept = [sample for sample in found if len(sample.path) >= self.min_frames]
+        """List the tracklets with at least `min_frames` frames; see `ReIDDataModule.listed`."""
+        samples = super().listed(split)
+        kept = [sample for sample in samples if len(sample.path) >= self.min_frames]
         if not kept:
-            raise ValueError(f"data.min_frames={self.min_frames} leaves no {split} tracklet of {len(found)}; lower it.")
+            raise ValueError(
+                f"data.min_frames={self.min_frames} excludes all {len(samples)} {split} tracklets. Choose a smaller "
+                "value."
+            )
         return kept
 
     def examples(self, samples: Sequence[Sample], transform: Transform, **options: Unpack[ImagesOptions]) -> Clips:
-        """Tracklets as clips; see `Clips`."""
+        """Wrap tracklets in a dataset of clips; see `Clips`."""
         return Clips(
             samples,
             transform,
