@@ -1,4 +1,4 @@
-"""Attribute recognition as a LightningModule: what it predicts, measures and keeps."""
+"""`AttributeModule`: training, prediction, metrics and checkpoints."""
 
 import pytest
 import pytorch_lightning as pl
@@ -12,7 +12,7 @@ from reidlit.metrics.attribute_metric import AttributeMetric
 NAMES = ["hat", "coat", "bag"]
 TIMM = option("model", "timm")
 BACKBONE = TIMM["backbone"] | {"name": "test_resnet"}
-PARTS = TIMM | {"backbone": BACKBONE, "pool": option("model/pool", "stripes") | {"parts": 2}}
+TWO_BRANCHES = TIMM | {"backbone": BACKBONE, "pool": option("model/pool", "stripes") | {"parts": 2}}
 TRAINING = {
     "loss": option("loss", "attributes"),
     "optimizer": option("optimizer", "sgd") | {"lr": 0.05},
@@ -22,8 +22,8 @@ TRAINING = {
 
 def module(**changes):
     torch.manual_seed(0)
-    settings = {"model": PARTS, "attributes": NAMES, "ratios": [0.5, 0.1, 0.3], "image_size": [64, 32], **TRAINING}
-    return AttributeModule(**settings | changes)
+    settings = {"model": TWO_BRANCHES, "attributes": NAMES, "ratios": [0.5, 0.1, 0.3], "image_size": [64, 32]}
+    return AttributeModule(**settings | TRAINING | changes)
 
 
 def batch(seed):
@@ -42,9 +42,10 @@ def loader(*seeds):
     return DataLoader([batch(seed) for seed in seeds], batch_size=None)
 
 
-def test_it_is_trained_measured_and_kept_in_a_checkpoint_of_plain_values(tmp_path):
+def test_module_trains_validates_and_reloads(tmp_path):
     trained = module()
-    assert all(part.bias is not None for part in trained.model.classifier)  # model=timm has none behind its batch norm
+    # By default, model=timm has a classifier without bias after its batch norm.
+    assert all(classifier.bias is not None for classifier in trained.model.classifier)
     before = {name: value.clone() for name, value in trained.model.named_parameters()}
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=2, logger=False, enable_progress_bar=False, enable_model_summary=False,
@@ -56,12 +57,12 @@ def test_it_is_trained_measured_and_kept_in_a_checkpoint_of_plain_values(tmp_pat
     trained.eval()
     metric = AttributeMetric(3)
     for seed in (2, 3):
-        given = batch(seed)
-        logits = trained.model(given["image"]).logits
+        images = batch(seed)
+        logits = trained.model(images["image"]).logits
         assert len(logits) == 2
-        shares = trained(given["image"])
-        torch.testing.assert_close(shares, ((logits[0] + logits[1]) / 2).sigmoid())
-        metric.update(shares, given["attributes"])
+        probabilities = trained(images["image"])
+        torch.testing.assert_close(probabilities, ((logits[0] + logits[1]) / 2).sigmoid())
+        metric.update(probabilities, images["attributes"])
     expected = metric.compute().as_dict()
     assert {name: trainer.callback_metrics[f"val/{name}"].item() for name in expected} == pytest.approx(expected)
     assert {"train/loss", "train/accuracy"} <= set(trainer.callback_metrics)
@@ -70,18 +71,18 @@ def test_it_is_trained_measured_and_kept_in_a_checkpoint_of_plain_values(tmp_pat
     content = torch.load(tmp_path / "a.ckpt", weights_only=True)
     assert content[SCORES] == pytest.approx(expected)
     assert content["hyper_parameters"]["attributes"] == NAMES
-    again = AttributeModule.load_from_checkpoint(tmp_path / "a.ckpt").eval()
-    given = batch(9)
-    torch.testing.assert_close(again(given["image"]), trained(given["image"]))
-    torch.testing.assert_close(again.attribute_probabilities(given["image"]), trained(given["image"]))
+    loaded = AttributeModule.load_from_checkpoint(tmp_path / "a.ckpt").eval()
+    image = batch(9)["image"]
+    torch.testing.assert_close(loaded(image), trained(image))
+    torch.testing.assert_close(loaded.attribute_probabilities(image), trained(image))
 
 
-def test_mistakes_are_named_when_it_is_built():
+def test_invalid_arguments_raise():
     with pytest.raises(ValueError, match="num_attributes=0"):
         module(attributes=[])
     with pytest.raises(ValueError, match="threshold=1"):
         module(threshold=1)
-    with pytest.raises(ValueError, match="share of positive labels"):
+    with pytest.raises(ValueError, match="ratios"):
         module(ratios=None)
     with pytest.raises(ValueError, match="loss=None"):
         module(loss=None).training_step(batch(0), 0)

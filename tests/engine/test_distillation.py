@@ -1,4 +1,4 @@
-"""Knowledge distillation: its losses against loops, a teacher that stays as it is, a student that needs it no more."""
+"""Knowledge distillation: losses compared with loops, a fixed teacher, and a student that works without it."""
 
 from itertools import combinations, permutations
 
@@ -28,7 +28,7 @@ def save(trained, path):
 
 @pytest.fixture
 def teacher(tmp_path):
-    """The checkpoint of another network, for larger images."""
+    """Checkpoint of another network with a larger image size."""
     torch.manual_seed(1)
     save(ReIDModule(SHUFFLENET, [3, 5, 8], TRAINING["loss"], image_size=[96, 48]), tmp_path / "teacher.ckpt")
     return tmp_path / "teacher.ckpt"
@@ -45,22 +45,24 @@ def batch(seed=0):
     return {"image": torch.randint(0, 256, (4, 3, 64, 32), dtype=torch.uint8), "pid": pid, "camid": pid, "index": pid}
 
 
-def fit(trained, **options):
+def fit(student, **options):
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = pl.Trainer(accelerator="cpu", max_epochs=1, enable_model_summary=False, **quiet, **options)
-    trainer.fit(trained, DataLoader([batch(step) for step in range(3)], batch_size=None))
+    trainer.fit(student, DataLoader([batch(step) for step in range(3)], batch_size=None))
     return trainer
 
 
-def test_soft_targets_are_hintons():
+def test_soft_targets_match_paper():
     torch.manual_seed(0)
-    own, target = [torch.randn(6, 5, requires_grad=True) for _ in range(2)], [torch.randn(6, 5) for _ in range(3)]
-    probability = sum((each / 4).softmax(1) for each in target) / 3
-    expected = sum(16 * (probability * (probability / (each / 4).softmax(1)).log()).sum() / 6 for each in own) / 2
-    found = SoftTargets(4.0)(own, target)
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(torch.autograd.grad(found, own[0])[0], torch.autograd.grad(expected, own[0])[0])
-    assert SoftTargets(4.0)([own[0]], [own[0]]).item() == pytest.approx(0, abs=1e-6)
+    student, teacher = [torch.randn(6, 5, requires_grad=True) for _ in range(2)], [torch.randn(6, 5) for _ in range(3)]
+    target = sum((logits / 4).softmax(1) for logits in teacher) / 3
+    divergences = [(target * (target / (logits / 4).softmax(1)).log()).sum() / 6 for logits in student]
+    expected = 16 * sum(divergences) / 2
+    actual = SoftTargets(4.0)(student, teacher)
+    torch.testing.assert_close(actual, expected)
+    (gradient,), (expected_gradient,) = (torch.autograd.grad(loss, student[0]) for loss in (actual, expected))
+    torch.testing.assert_close(gradient, expected_gradient)
+    assert SoftTargets(4.0)([student[0]], [student[0]]).item() == pytest.approx(0, abs=1e-6)
 
 
 def huber(x):
@@ -68,14 +70,14 @@ def huber(x):
 
 
 @pytest.mark.parametrize("images", [[0, 1, 2, 3, 4], [0, 0, 1, 2, 3]])
-def test_relations_are_those_of_a_loop(images):
-    """Also where the student, unlike the teacher, sees two images alike; an angle there counts as a right one."""
+def test_relational_losses_match_loop(images):
+    """In the second case, two student embeddings coincide. The cosine of angles between them is 0."""
     torch.manual_seed(0)
-    own, target = torch.randn(5, 8, dtype=torch.float64)[images], 9 * torch.randn(5, 3, dtype=torch.float64).exp()
+    student, teacher = torch.randn(5, 8, dtype=torch.float64)[images], 9 * torch.randn(5, 3, dtype=torch.float64).exp()
 
     def distances(x):
-        each = [(x[i] - x[j]).norm().item() for i, j in combinations(range(5), 2)]
-        return [value / (sum(each) / len(each)) for value in each]
+        values = [(x[i] - x[j]).norm().item() for i, j in combinations(range(5), 2)]
+        return [value / (sum(values) / len(values)) for value in values]
 
     def angles(x):
         return [
@@ -83,39 +85,39 @@ def test_relations_are_those_of_a_loop(images):
         ]
 
     for loss, relation in ((RelationalDistance(), distances), (RelationalAngle(), angles)):
-        each = [huber(a - b) for a, b in zip(relation(own), relation(target), strict=True)]
-        assert loss(own, target).item() == pytest.approx(sum(each) / len(each), rel=1e-5)
-        assert loss(own, 7 * own + 3).item() == pytest.approx(0, abs=1e-6)
+        terms = [huber(a - b) for a, b in zip(relation(student), relation(teacher), strict=True)]
+        expected = sum(terms) / len(terms)
+        assert loss(student, teacher).item() == pytest.approx(expected, rel=1e-5)
+        assert loss(student, 7 * student + 3).item() == pytest.approx(0, abs=1e-6)
         with torch.autocast("cpu", torch.bfloat16):
-            half = loss(own.float(), target.float())
-        assert half.item() == pytest.approx(sum(each) / len(each), rel=1e-4)
+            half = loss(student.float(), teacher.float())
+        assert half.item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("loss", [RelationalDistance(), RelationalAngle()])
-def test_relations_of_coinciding_or_too_few_images_have_a_finite_gradient(loss):
-    for own in (torch.randn(4, 8)[[0, 0, 1, 2]], torch.ones(4, 8), torch.randn(1, 8), torch.randn(2, 8)):
-        own.requires_grad_(True)
-        value = loss(own, torch.randn(len(own), 3))
+def test_relational_losses_of_degenerate_batches_are_finite(loss):
+    for student in (torch.randn(4, 8)[[0, 0, 1, 2]], torch.ones(4, 8), torch.randn(1, 8), torch.randn(2, 8)):
+        student.requires_grad_(True)
+        value = loss(student, torch.randn(len(student), 3))
         value.backward()
         assert value.isfinite()
-        assert own.grad.abs().max() < 10
+        assert student.grad.abs().max() < 10
 
 
-def test_teacher_gives_what_it_gave_alone_to_images_of_its_size(teacher):
-    answer = Teacher(str(teacher), torch.device("cpu"))
-    whole = ReIDModule.load_from_checkpoint(teacher).eval().model
-    own = torch.randint(0, 256, (2, 3, 96, 48), dtype=torch.uint8)
+def test_teacher_resizes_images_to_its_size(teacher):
+    loaded = Teacher(str(teacher), torch.device("cpu"))
+    model = ReIDModule.load_from_checkpoint(teacher).eval().model
+    image = torch.randint(0, 256, (2, 3, 96, 48), dtype=torch.uint8)
     with torch.no_grad():
-        expected = whole(own)
-        torch.testing.assert_close(answer({"image": own, "camid": None}).logits, expected.logits)
-        # Flat colours stay what they are when they are resized.
-        flat = torch.randint(0, 256, (2, 3, 1, 1), dtype=torch.uint8)
-        large, small = flat.expand(2, 3, 96, 48), flat.expand(2, 3, 64, 32)
-        found = answer({"image": small, "camid": None}).embedding
-        torch.testing.assert_close(found, whole(large).embedding, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(loaded({"image": image, "camid": None}).logits, model(image).logits)
+        # Resizing does not change images of one color.
+        color = torch.randint(0, 256, (2, 3, 1, 1), dtype=torch.uint8)
+        large, small = color.expand(2, 3, 96, 48), color.expand(2, 3, 64, 32)
+        embedding = loaded({"image": small, "camid": None}).embedding
+        torch.testing.assert_close(embedding, model(large).embedding, rtol=1e-4, atol=1e-4)
 
 
-def test_student_learns_and_the_teacher_stays_as_it_is(teacher, tmp_path):
+def test_student_learns_and_teacher_does_not_change(teacher, tmp_path):
     before = torch.load(teacher, weights_only=True)["state_dict"]
     student = module(teacher=str(teacher), weights=ALL, temperature=2.0)
     names = set(student.state_dict())
@@ -137,49 +139,49 @@ def test_student_learns_and_the_teacher_stays_as_it_is(teacher, tmp_path):
     image = batch()["image"]
     with torch.no_grad():
         expected = student.eval()(image)
-        for kind in (ReIDModule, DistillationModule):
-            again = kind.load_from_checkpoint(tmp_path / "student.ckpt").eval()
-            torch.testing.assert_close(again(image), expected)
+        for module_class in (ReIDModule, DistillationModule):
+            loaded = module_class.load_from_checkpoint(tmp_path / "student.ckpt").eval()
+            torch.testing.assert_close(loaded(image), expected)
 
 
-def test_the_terms_are_those_of_the_outputs(teacher):
+def test_distillation_is_weighted_sum_of_its_terms(teacher):
     student = module(teacher=str(teacher), weights={"soft_targets": 0.5, "relational_angle": 2.0})
     student.teacher = Teacher(str(teacher), torch.device("cpu"))
     student._trainer = type("Trainer", (), {"current_epoch": 0})
-    given = batch()
-    output, answer = student.model(given["image"]), student.teacher(given)
-    total, each = student.losses_of(output, given, student.loss)
-    soft = SoftTargets(4.0)(output.logits, answer.logits)
-    angle = RelationalAngle()(output.embedding, answer.embedding)
-    torch.testing.assert_close(each["distillation"], 0.5 * soft + 2 * angle)
-    torch.testing.assert_close(total, student.loss(output, given["pid"])[0] + each["distillation"])
-    assert "relational_distance" not in each
+    images = batch()
+    output, target = student.model(images["image"]), student.teacher(images)
+    total, terms = student.losses_of(output, images, student.loss)
+    soft_targets = SoftTargets(4.0)(output.logits, target.logits)
+    angle = RelationalAngle()(output.embedding, target.embedding)
+    torch.testing.assert_close(terms["distillation"], 0.5 * soft_targets + 2 * angle)
+    torch.testing.assert_close(total, student.loss(output, images["pid"])[0] + terms["distillation"])
+    assert "relational_distance" not in terms
 
 
-def test_a_teacher_of_other_identities_gives_relations_only(teacher):
-    with pytest.raises(ValueError, match=r"other identities \(3, here 4\).*soft_targets=0"):
+def test_teacher_of_other_identities_supports_relations_only(teacher):
+    with pytest.raises(ValueError, match=r"engine\.teacher=.*\b3\b.*\b4\b.*engine\.weights\.soft_targets=0"):
         fit(module(pids=[1, 2, 3, 4], teacher=str(teacher)))
     logged = fit(module(pids=[1, 2, 3, 4], teacher=str(teacher), weights={"relational_distance": 1})).callback_metrics
     assert logged["train/distillation"] > 0
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "error", "pattern"),
     [
-        ({"teacher": None}, r"engine\.teacher=null"),
-        ({"teacher": "nowhere.ckpt"}, r"engine\.teacher=nowhere\.ckpt does not exist"),
-        ({"weights": {"hints": 1}}, r"engine\.weights names \['hints'\]"),
-        ({"weights": {"soft_targets": 0}}, "one of them positive"),
-        ({"weights": {"soft_targets": 1, "relational_angle": -1}}, "0 or more"),
-        ({"temperature": -2}, "temperature=-2"),
+        ({"teacher": None}, ValueError, r"engine\.teacher=null"),
+        ({"teacher": "nowhere.ckpt"}, FileNotFoundError, r"engine\.teacher=nowhere\.ckpt"),
+        ({"weights": {"hints": 1}}, ValueError, r"engine\.weights.*\['hints'\].*soft_targets"),
+        ({"weights": {"soft_targets": 0}}, ValueError, r"engine\.weights={'soft_targets': 0}"),
+        ({"weights": {"soft_targets": 1, "relational_angle": -1}}, ValueError, r"engine\.weights=.*-1}"),
+        ({"temperature": -2}, ValueError, "temperature=-2"),
     ],
 )
-def test_mistakes_are_named(changes, words):
-    with pytest.raises((ValueError, FileNotFoundError), match=words):
+def test_invalid_arguments_raise(changes, error, pattern):
+    with pytest.raises(error, match=pattern):
         fit(module(**changes))
 
 
-def test_a_weight_file_is_no_teacher(tmp_path):
+def test_weight_file_as_teacher_raises(tmp_path):
     torch.save({"state_dict": {"a": torch.ones(1)}}, tmp_path / "weights.pth")
-    with pytest.raises(ValueError, match="is no checkpoint of reidlit train"):
+    with pytest.raises(ValueError, match=r"engine\.teacher=.*weights\.pth"):
         fit(module(teacher=str(tmp_path / "weights.pth")))

@@ -1,4 +1,4 @@
-"""Two processes compute what one computes: for each option of `loss=`, the value and the gradient of every parameter."""
+"""Training on two processes has the same losses and gradients as on one, for each choice of `loss=`."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,16 +16,19 @@ from reidlit.engine.reid import ReIDModule
 
 pytestmark = pytest.mark.slow
 
-PIDS = [0, 1, 2, 0, 1, 2, 0, 1, 2, 3, 3, 0]  # identities are divided between the ranks
-OPTIONS = [name for name in options("loss") if name != "attributes"]  # which are of no identities
+PIDS = [0, 1, 2, 0, 1, 2, 0, 1, 2, 3, 3, 0]  # both ranks have images of the same identities
+LOSSES = [name for name in options("loss") if name != "attributes"]  # which does not use identities
 PROXIES = "metric_learning with parameters"
 
 
 def module(name, gather=True):
-    """OSNet with these losses, as `reidlit train` builds it; batch norms keep their statistics, which differ by rank."""
-    changes = ["loss.losses.metric_learning.name=ProxyAnchorLoss"] if name == PROXIES else []
+    """Return OSNet with a choice of `loss=`, as `reidlit train` builds it.
+
+    Batch norms are in evaluation mode, since their batch statistics differ between ranks.
+    """
+    overrides = ["loss.losses.metric_learning.name=ProxyAnchorLoss"] if name == PROXIES else []
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = compose("train", [f"loss={name.partition(' ')[0]}", *changes])
+        cfg = compose("train", [f"loss={name.partition(' ')[0]}", *overrides])
     loss, model = (OmegaConf.to_container(node, resolve=True) for node in (cfg.loss, cfg.model))
     torch.manual_seed(0)
     built = ReIDModule(
@@ -37,57 +40,59 @@ def module(name, gather=True):
         (64, 32),
         gather=gather,
     )
-    for part in built.model.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            part.eval()
+    for layer in built.model.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.eval()
     built._trainer = SimpleNamespace(current_epoch=0)
     built.model.double()
     return built
 
 
-def batches(own):
-    """Two global batches, of which this rank has a part; the second meets memories and centres that are filled."""
+def batches(rank_images):
+    """Yield the images of this rank from two batches; in the second, memories and centers are no longer empty."""
     for seed in range(2):
-        image = torch.randn(12, 3, 64, 32, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        pid = torch.tensor(PIDS).roll(seed)
-        yield {"image": image[own], "pid": pid[own], "camid": pid[own], "index": pid[own]}
+        image = torch.randn(12, 3, 64, 32, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)[
+            rank_images
+        ]
+        pid = torch.tensor(PIDS).roll(seed)[rank_images]
+        yield {"image": image, "pid": pid, "camid": pid, "index": pid}
 
 
-class Step(nn.Module):
-    """The loss of a batch as a module, for DistributedDataParallel."""
+class LossOfBatch(nn.Module):
+    """A module that returns the loss of a batch, for DistributedDataParallel."""
 
-    def __init__(self, trained):
+    def __init__(self, module):
         super().__init__()
-        self.model, self.loss, self.trained = trained.model, trained.loss, [trained]
+        self.model, self.loss, self.module = module.model, module.loss, [module]
 
     def forward(self, batch):
-        return self.trained[0].losses_of(self.model(batch["image"], batch["camid"]), batch, self.loss)[0]
+        return self.module[0].losses_of(self.model(batch["image"], batch["camid"]), batch, self.loss)[0]
 
 
-def found(name, own, wrap, gather=True):
-    """The losses and gradients of the steps, and the buffers of the losses after them."""
-    step = Step(module(name, gather))
-    wrapped, values = wrap(step), {}
-    for number, batch in enumerate(batches(own)):
-        step.zero_grad()
+def train(name, rank_images, wrap, gather=True):
+    """Return the loss and the gradients of each step, and the buffers of the losses after the last step."""
+    loss_of_batch = LossOfBatch(module(name, gather))
+    wrapped, values = wrap(loss_of_batch), {}
+    for number, batch in enumerate(batches(rank_images)):
+        loss_of_batch.zero_grad()
         loss = wrapped(batch)
         loss.backward()
-        values |= {f"{number} {key}": p.grad for key, p in step.named_parameters() if p.grad is not None}
+        values |= {f"{number} {key}": p.grad for key, p in loss_of_batch.named_parameters() if p.grad is not None}
         values[f"{number} loss"] = loss.detach()
-    return values | {f"kept {key}": buffer for key, buffer in step.loss.named_buffers()}
+    return values | {f"buffer {key}": buffer for key, buffer in loss_of_batch.loss.named_buffers()}
 
 
 def run_rank(rank, folder):
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    own = slice(rank * 6, rank * 6 + 6)
+    rank_images = slice(rank * 6, rank * 6 + 6)
 
-    def wrap(step):
-        return DistributedDataParallel(step, find_unused_parameters=True, forward_sync_buffers=False)
+    def wrap(module):
+        return DistributedDataParallel(module, find_unused_parameters=True, forward_sync_buffers=False)
 
-    results = {name: found(name, own, wrap) for name in (*OPTIONS, PROXIES)}
+    results = {name: train(name, rank_images, wrap) for name in (*LOSSES, PROXIES)}
     for name in ("triplet", "memory"):
-        results[f"{name} alone"] = found(name, own, wrap, gather=False)
+        results[f"{name} without gathering"] = train(name, rank_images, wrap, gather=False)
     torch.save(results, Path(folder, f"{rank}.pt"))
     distributed.destroy_process_group()
 
@@ -100,29 +105,30 @@ def ranks(tmp_path_factory):
 
 
 def difference(ranks, name, expected):
-    """The largest of all gradients and buffers, and of the losses' mean over the ranks; relative where they exceed one."""
+    """Return the largest difference to the expected values, relative to those that exceed one."""
     first, second = (rank[name] for rank in ranks)
     assert set(first) == set(second) == set(expected)
-    apart = 0.0
+    largest = 0.0
     for key, value in expected.items():
-        one = first[key]
-        if key.endswith("loss"):  # of a rank's own images, but for losses that compare
-            one = (one + second[key]) / 2
+        actual = first[key]
+        if key.endswith("loss"):  # losses that do not compare images are means over the images of a rank
+            actual = (actual + second[key]) / 2
         else:
-            assert torch.equal(one, second[key]), key
-        apart = max(apart, float((one - value).abs().max() / value.abs().max().clamp_min(1)))
-    return apart
+            assert torch.equal(actual, second[key]), key
+        largest = max(largest, float((actual - value).abs().max() / value.abs().max().clamp_min(1)))
+    return largest
 
 
-@pytest.mark.parametrize("name", [*OPTIONS, PROXIES])
-def test_losses_and_gradients_are_those_of_one_process(name, ranks):
-    expected = found(name, slice(None), lambda step: step)
+@pytest.mark.parametrize("name", [*LOSSES, PROXIES])
+def test_losses_and_gradients_match_one_process(name, ranks):
+    expected = train(name, slice(None), lambda module: module)
     assert max(float(value.abs().max()) for key, value in expected.items() if key.startswith("1 model")) > 1e-4
     assert difference(ranks, name, expected) < 1e-6
 
 
 @pytest.mark.parametrize("name", ["triplet", "memory"])
-def test_without_gathering_they_are_not(name, ranks):
-    """What the test above would see."""
+def test_losses_and_gradients_differ_without_gathering(name, ranks):
+    """Check that the test above can fail."""
+    expected = train(name, slice(None), lambda module: module)
     with pytest.raises(AssertionError):
-        assert difference(ranks, f"{name} alone", found(name, slice(None), lambda step: step)) < 1e-4
+        assert difference(ranks, f"{name} without gathering", expected) < 1e-4

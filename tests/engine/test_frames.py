@@ -1,4 +1,4 @@
-"""Tracklets in LightningModules: clips averaged, frames trained on, two frames of one clip never compared."""
+"""Training and evaluation on tracklets: pooled clips in `ReIDModule`, single frames in `FramesModule`."""
 
 from types import SimpleNamespace
 
@@ -17,13 +17,13 @@ TRIPLET = {"_target_": "reidlit.losses.Triplet"}
 FRAME_AVERAGE = {"temporal": option("model/temporal", "frame_average")}
 
 
-def module(kind=FramesModule, losses=CE, **parts):
+def module(module_class=FramesModule, loss=CE, **components):
     torch.manual_seed(0)
-    spec = option("model", "osnet_x0_25") | FRAME_AVERAGE | parts
-    made = kind(spec, [5, 6, 7], {"losses": {"only": losses}}, None, None, (64, 32))
-    made.log = made.log_dict = lambda *_, **__: None
-    made._trainer = SimpleNamespace(current_epoch=0)
-    return made.eval()
+    spec = option("model", "osnet_x0_25") | FRAME_AVERAGE | components
+    built = module_class(spec, [5, 6, 7], {"losses": {"only": loss}}, None, None, (64, 32))
+    built.log = built.log_dict = lambda *_, **__: None
+    built._trainer = SimpleNamespace(current_epoch=0)
+    return built.eval()
 
 
 def batch(length=3):
@@ -33,66 +33,66 @@ def batch(length=3):
     return {"image": image, "pid": pid, "camid": pid, "index": torch.arange(4)}
 
 
-@pytest.mark.parametrize("at_once", [1, 7, 512])
-def test_clips_are_averaged_by_their_frames(monkeypatch, at_once):
-    monkeypatch.setattr(tracklets, "FRAMES_AT_ONCE", at_once)
+@pytest.mark.parametrize("frames_at_once", [1, 7, 512])
+def test_tracklet_embedding_averages_frames(monkeypatch, frames_at_once):
+    monkeypatch.setattr(tracklets, "FRAMES_AT_ONCE", frames_at_once)
     image = torch.randn(5, 3, 3, 4, 4)
     frames = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 1, 1], [1, 1, 1], [1, 0, 0]], dtype=torch.bool)
     tracklet = torch.tensor([0, 0, 1, 1, 1])
 
     def embed(image, camid, frames):
-        each = torch.cat([image.mean((3, 4)), camid[:, None, None].expand(-1, 3, 1).float()], dim=2)
-        return (each * frames[..., None]).sum(1) / frames.sum(1, keepdim=True)
+        vectors = torch.cat([image.mean((3, 4)), camid[:, None, None].expand(-1, 3, 1).float()], dim=2)
+        return (vectors * frames[..., None]).sum(1) / frames.sum(1, keepdim=True)
 
-    found = embed_tracklets(embed, image, frames, tracklet, torch.tensor([4, 9]))
+    embedding = embed_tracklets(embed, image, frames, tracklet, torch.tensor([4, 9]))
     for number, camid in enumerate((4, 9)):
-        real = image.mean((3, 4))[tracklet == number][frames[tracklet == number]]
-        assert torch.allclose(found[number, :3], real.mean(0), atol=1e-6)  # every frame counts once
-        assert found[number, 3] == camid
+        real_frames = image.mean((3, 4))[tracklet == number][frames[tracklet == number]]
+        assert torch.allclose(embedding[number, :3], real_frames.mean(0), atol=1e-6)  # all frames have equal weight
+        assert embedding[number, 3] == camid
 
 
-def test_loss_of_single_images_is_the_mean_over_all_frames():
-    trained, given = module(), batch()
+def test_loss_on_single_images_is_mean_over_frames():
+    frames_module, clips = module(), batch()
     with torch.no_grad():
-        logits = trained.model(given["image"].flatten(0, 1)).logits
-        expected = CrossEntropy()(SimpleNamespace(logits=logits), given["pid"].repeat_interleave(3))
-        assert torch.allclose(trained.training_step(given, 0)["loss"], expected, atol=1e-5)
+        logits = frames_module.model(clips["image"].flatten(0, 1)).logits
+        expected = CrossEntropy()(SimpleNamespace(logits=logits), clips["pid"].repeat_interleave(3))
+        assert torch.allclose(frames_module.training_step(clips, 0)["loss"], expected, atol=1e-5)
 
 
-def test_two_frames_of_a_clip_are_never_a_pair(monkeypatch):
-    """A clip whose frames differ wildly is no harder than its frames alone: batch-hard would pair them up."""
-    seen = []
-    monkeypatch.setattr(Triplet, "compare", lambda _, features, same: seen.append((features, same)) or features.sum())
-    trained, given = module(losses=TRIPLET), batch()
-    trained.training_step(given, 0)
-    features = trained.model(given["image"].flatten(0, 1)).features[0].detach()
-    clip_of = {row.numpy().tobytes(): place // 3 for place, row in enumerate(features)}
+def test_frames_of_a_clip_are_never_compared(monkeypatch):
+    """Each round compares one frame of every clip, and each frame is in one round."""
+    calls = []
+    monkeypatch.setattr(Triplet, "compare", lambda _, features, same: calls.append((features, same)) or features.sum())
+    frames_module, clips = module(loss=TRIPLET), batch()
+    frames_module.training_step(clips, 0)
+    features = frames_module.model(clips["image"].flatten(0, 1)).features[0].detach()
+    clip_of = {row.numpy().tobytes(): number // 3 for number, row in enumerate(features)}
     assert len(clip_of) == 12
-    rounds = [[clip_of[row.numpy().tobytes()] for row in found.detach()] for found, _ in seen]
+    rounds = [[clip_of[row.numpy().tobytes()] for row in compared.detach()] for compared, _ in calls]
     assert rounds == [[0, 1, 2, 3]] * 3
-    shown = {row.numpy().tobytes() for found, _ in seen for row in found.detach()}
-    assert len(shown) == 12  # each frame once
-    assert all(torch.equal(same, given["pid"][:, None] == given["pid"]) for _, same in seen)
+    compared_frames = {row.numpy().tobytes() for compared, _ in calls for row in compared.detach()}
+    assert len(compared_frames) == 12
+    assert all(torch.equal(same, clips["pid"][:, None] == clips["pid"]) for _, same in calls)
 
 
-def test_clips_by_default_give_the_loss_of_pooled_vectors():
-    trained = module(ReIDModule, temporal=option("model/temporal", "average"))
-    given = batch()
+def test_reid_module_computes_loss_of_pooled_clips():
+    model = (clip_module := module(ReIDModule, temporal=option("model/temporal", "average"))).model
+    clips = batch()
     with torch.no_grad():
-        vectors = trained.model.pool(trained.model.backbone(trained.model.normalize(given["image"].flatten(0, 1))))[0]
-        bottleneck = trained.model.neck[0](vectors.view(4, 3, -1).mean(1)).bottleneck
-        expected = CrossEntropy()(SimpleNamespace(logits=(trained.model.classifier[0](bottleneck),)), given["pid"])
-        assert torch.allclose(trained.training_step(given, 0)["loss"], expected, atol=1e-5)
+        vectors = model.pool(model.backbone(model.normalize(clips["image"].flatten(0, 1))))[0]
+        bottleneck = model.neck[0](vectors.view(4, 3, -1).mean(1)).bottleneck
+        expected = CrossEntropy()(SimpleNamespace(logits=(model.classifier[0](bottleneck),)), clips["pid"])
+        assert torch.allclose(clip_module.training_step(clips, 0)["loss"], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("temporal", ["average", "attention"])
-def test_frames_need_a_pooling_of_embeddings(temporal):
-    with pytest.raises(ValueError, match="model/temporal=frame_average or frame_max"):
+def test_temporal_pooling_before_the_neck_raises(temporal):
+    with pytest.raises(ValueError, match="model/temporal=frame_average"):
         module(temporal=option("model/temporal", temporal))
 
 
-def test_frames_of_images_are_refused():
-    given = batch()
-    given["image"] = given["image"][:, 0]
-    with pytest.raises(ValueError, match="engine=frames is for tracklets"):
-        module().training_step(given, 0)
+def test_batch_of_images_raises():
+    images = batch()
+    images["image"] = images["image"][:, 0]
+    with pytest.raises(ValueError, match=r"engine=frames.*engine=default"):
+        module().training_step(images, 0)

@@ -1,4 +1,4 @@
-"""Callbacks that record what happens in each process of a training."""
+"""Callbacks that record the state of each process of a training."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 
 
 class BestOfRank(pl.Callback):
-    """Writes the validation scores of a rank, and the checkpoint that it holds to be the best."""
+    """Writes the validation scores of a rank, and its best checkpoint, to `rank<number>.json`."""
 
     def __init__(self, folder):
         self.folder = Path(folder)
@@ -18,5 +18,5 @@ class BestOfRank(pl.Callback):
 
     def on_fit_end(self, trainer, _module):
         (best,) = [callback for callback in trainer.checkpoint_callbacks if callback.monitor]
-        seen = {"scores": self.scores, "best_score": float(best.best_model_score), "best_path": best.best_model_path}
-        (self.folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(seen))
+        content = {"scores": self.scores, "best_score": float(best.best_model_score), "best_path": best.best_model_path}
+        (self.folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(content))

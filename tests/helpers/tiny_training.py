@@ -1,4 +1,4 @@
-"""Trainings of a few steps in this process, and losses and callbacks that tests of callbacks share."""
+"""Trainings of a few steps in this process, with losses and callbacks for tests of callbacks."""
 
 import math
 import os
@@ -17,21 +17,22 @@ from reidlit.losses import CrossEntropy
 
 
 class Poisoned(CrossEntropy):
-    """Cross entropy, multiplied by `value` at some calls; with `value=None`, infinite with finite gradients.
+    """Cross entropy that is NaN or infinite in some calls on one rank.
 
-    With `gradient`, the gradient is NaN at these calls while the loss is finite.
+    In these calls it is multiplied by `value`. With `value=None`, it is infinite with finite gradients. With `gradient`, it
+    is finite and its gradient is NaN.
     """
 
     def __init__(self, calls, value=math.nan, gradient=False, rank=0):
         super().__init__()
-        self.calls, self.value, self.gradient = calls, value, gradient
-        self.here = rank == int(os.environ.get("LOCAL_RANK", "0"))
-        self.seen = 0
+        self.bad_calls, self.value, self.gradient = calls, value, gradient
+        self.is_bad_rank = rank == int(os.environ.get("LOCAL_RANK", "0"))
+        self.num_calls = 0
 
     def forward(self, output, pid):
-        self.seen += 1
+        self.num_calls += 1
         loss = super().forward(output, pid)
-        if self.seen not in self.calls or not self.here:
+        if self.num_calls not in self.bad_calls or not self.is_bad_rank:
             return loss
         if self.gradient:
             return loss + (output.logits[0] * 0).sqrt().sum()
@@ -39,7 +40,7 @@ class Poisoned(CrossEntropy):
 
 
 class Recorder(pl.Callback):
-    """Records each batch's indices, and the weights, buffers and optimizer moments after it."""
+    """Records the image indices of each batch, and the weights, buffers and optimizer state after it."""
 
     def __init__(self):
         self.indices, self.states = [], []
@@ -48,15 +49,15 @@ class Recorder(pl.Callback):
         self.indices.append(batch["index"].tolist())
 
     def on_train_batch_end(self, trainer, pl_module, *_):
-        moments = trainer.optimizers[0].state_dict()["state"]
-        flat = {f"{i}.{name}": value for i, each in moments.items() for name, value in each.items()}
+        optimizer_state = trainer.optimizers[0].state_dict()["state"]
+        flat = {f"{i}.{name}": value for i, state in optimizer_state.items() for name, value in state.items()}
         self.states.append({name: value.clone() for name, value in (pl_module.state_dict() | flat).items()})
 
 
-def small_data(*changes):
-    """The synthetic images, prepared; twelve per batch and three batches per epoch unless changed."""
+def small_data(*overrides):
+    """Return a prepared data module with synthetic images: by default 12 per batch and 3 batches per epoch."""
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        datamodule = build_datamodule(compose("train", [*TINY, "data.batch_size=12", *changes]))
+        datamodule = build_datamodule(compose("train", [*TINY, "data.batch_size=12", *overrides]))
     datamodule.prepare_data()
     datamodule.setup("fit")
     return datamodule
@@ -78,7 +79,7 @@ def poisoned(**options):
     return {"losses": {"poisoned": {"_target_": "helpers.tiny_training.Poisoned", **options}}}
 
 
-def fit(built, datamodule, *callbacks, epochs=2, **options):
+def fit(module, datamodule, *callbacks, epochs=2, **options):
     settings = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     settings["enable_checkpointing"] = any(isinstance(callback, ModelCheckpoint) for callback in callbacks)
     trainer = pl.Trainer(
@@ -86,13 +87,15 @@ def fit(built, datamodule, *callbacks, epochs=2, **options):
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        trainer.fit(built, datamodule)
+        trainer.fit(module, datamodule)
     return trainer
 
 
 def every_step(folder):
+    """Return a callback that writes a checkpoint after every step."""
     return ModelCheckpoint(folder, "last", every_n_train_steps=1, enable_version_counter=False)
 
 
 def same(one, other):
+    """Return True if all tensors of a dict equal those of another dict."""
     return all(torch.equal(value, other[name]) for name, value in one.items())

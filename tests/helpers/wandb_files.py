@@ -1,4 +1,4 @@
-"""Reads the files that W&B writes a run to: records of protocol buffers in blocks, as in LevelDB's log."""
+"""Reader of the files of offline W&B runs: protocol buffer records in blocks, in the format of LevelDB logs."""
 
 import json
 import struct
@@ -8,44 +8,45 @@ from types import SimpleNamespace
 
 from wandb.proto.wandb_internal_pb2 import Record
 
-BLOCK, HEADER = 32768, struct.Struct("<IHB")  # checksum, length, kind
-WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+BLOCK, HEADER = 32768, struct.Struct("<IHB")  # checksum, length, type
+FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4  # types of record fragments
 
 
 def records(file: Path):
+    """Yield the records of a file."""
     content = file.read_bytes()
     assert content[:4] == b":W&B"
-    place, part = 7, b""
-    while place + HEADER.size <= len(content):
-        left = BLOCK - place % BLOCK
-        if left < HEADER.size:
-            place += left
+    position, data = 7, b""
+    while position + HEADER.size <= len(content):
+        remaining = BLOCK - position % BLOCK
+        if remaining < HEADER.size:
+            position += remaining
             continue
-        _, size, kind = HEADER.unpack_from(content, place)
-        part += content[place + HEADER.size : place + HEADER.size + size]
-        place += HEADER.size + size
-        if kind in (WHOLE, LAST):
+        _, size, fragment_type = HEADER.unpack_from(content, position)
+        data += content[position + HEADER.size : position + HEADER.size + size]
+        position += HEADER.size + size
+        if fragment_type in (FULL, LAST):
             record = Record()
-            record.ParseFromString(part)
-            part = b""
+            record.ParseFromString(data)
+            data = b""
             yield record
 
 
 def read_run(folder: Path):
-    """What an offline run directory holds: `run`, `config`, `charts`, `rows`, `artifacts`, `exit_code`."""
+    """Return the content of an offline run folder: `run`, `config`, `charts`, `rows`, `artifacts`, `exit_code`."""
     (file,) = folder.glob("run-*.wandb")
-    found = SimpleNamespace(folder=folder, config={}, charts={}, rows=[], artifacts={}, exit_code=None)
+    run = SimpleNamespace(folder=folder, config={}, charts={}, rows=[], artifacts={}, exit_code=None)
     for record in records(file):
-        kind = record.WhichOneof("record_type")
-        if kind == "run":
-            found.run = record.run
-        elif kind == "config":
+        record_type = record.WhichOneof("record_type")
+        if record_type == "run":
+            run.run = record.run
+        elif record_type == "config":
             for item in record.config.update:
                 if item.nested_key[:2] == ["_wandb", "visualize"]:
-                    found.charts[item.nested_key[2]] = json.loads(item.value_json)
+                    run.charts[item.nested_key[2]] = json.loads(item.value_json)
                 elif item.key:
-                    found.config[item.key] = json.loads(item.value_json)
-        elif kind == "history":
+                    run.config[item.key] = json.loads(item.value_json)
+        elif record_type == "history":
             row = {}
             for item in record.history.item:
                 *path, last = item.nested_key
@@ -53,42 +54,42 @@ def read_run(folder: Path):
                 for key in path:
                     inner = inner.setdefault(key, {})
                 inner[last] = json.loads(item.value_json)
-            found.rows.append(row)
-        elif kind == "artifact":
-            found.artifacts.setdefault((record.artifact.type, record.artifact.name), []).append(record.artifact)
-        elif kind == "exit":
-            found.exit_code = record.exit.exit_code
-    return found
+            run.rows.append(row)
+        elif record_type == "artifact":
+            run.artifacts.setdefault((record.artifact.type, record.artifact.name), []).append(record.artifact)
+        elif record_type == "exit":
+            run.exit_code = record.exit.exit_code
+    return run
 
 
 def runs(folder):
-    """The parts of a run, oldest first, once W&B's own process has written them to the end."""
-    until = time.monotonic() + 20
+    """Return the offline runs in a folder, oldest first, after waiting for the W&B process to complete them."""
+    deadline = time.monotonic() + 20
     while True:
-        found = [read_run(part) for part in sorted((folder / "wandb").glob("offline-run-*"))]
-        if all(run.exit_code is not None for run in found) or time.monotonic() > until:
-            return found
+        result = [read_run(run_folder) for run_folder in sorted((folder / "wandb").glob("offline-run-*"))]
+        if all(run.exit_code is not None for run in result) or time.monotonic() > deadline:
+            return result
         time.sleep(0.05)
 
 
 def column(run, name: str) -> dict[int, float]:
-    """What was logged under a name, by step."""
+    """Return the logged values of a metric by step."""
     return {row["_step"]: row[name] for row in run.rows if name in row}
 
 
 def table(run, name: str):
-    """Columns and rows of a table, and the files that it came with, by name."""
+    """Return the columns and rows of a table, and the files of its artifact by name."""
     (logged,) = column(run, name).values()
     content = json.loads((run.folder / "files" / logged["path"]).read_text())
-    for (kind, _), versions in run.artifacts.items():
+    for (artifact_type, _), versions in run.artifacts.items():
         files = {entry.path: Path(entry.local_path) for entry in versions[-1].manifest.contents}
-        if kind == "run_table" and f"{name}.table.json" in files:
-            own = json.loads(files[f"{name}.table.json"].read_text())
-            return content["columns"], own["data"], files
-    raise AssertionError(f"no artifact holds {name}")
+        if artifact_type == "run_table" and f"{name}.table.json" in files:
+            artifact_table = json.loads(files[f"{name}.table.json"].read_text())
+            return content["columns"], artifact_table["data"], files
+    raise AssertionError(f"no artifact contains {name}")
 
 
 def clean(home, environment):
-    """An environment of somebody who has never heard of W&B."""
-    kept = {name: value for name, value in environment.items() if not name.startswith("WANDB_")}
-    return kept | {"HOME": str(home), "NETRC": str(home / "none")}
+    """Return an environment without W&B settings or accounts."""
+    other = {name: value for name, value in environment.items() if not name.startswith("WANDB_")}
+    return other | {"HOME": str(home), "NETRC": str(home / "none")}

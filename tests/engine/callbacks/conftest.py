@@ -1,4 +1,4 @@
-"""Fixtures of the tests of callbacks."""
+"""Fixtures for the tests of callbacks."""
 
 import pytest
 
@@ -7,6 +7,6 @@ from helpers.tiny_training import small_data
 
 @pytest.fixture
 def data(monkeypatch, drawn):
-    """Builds a prepared data module of the synthetic images."""
+    """Function that returns a prepared data module with synthetic images."""
     monkeypatch.setenv("REIDLIT_DATA", str(drawn))
     return small_data

@@ -1,4 +1,4 @@
-"""Averages of the weights are those of a loop over the weights of the steps."""
+"""Weight averages compared with averages of the recorded weights of all steps."""
 
 import pytest
 import pytorch_lightning as pl
@@ -10,8 +10,8 @@ from reidlit.engine.callbacks.averaging import EMA, SWA
 from reidlit.engine.reid import ReIDModule
 
 
-class More(pl.Callback):
-    """The images of the batches, and the weights of the last validation."""
+class ImageRecorder(pl.Callback):
+    """Records the images of all batches, and the weights of the last validation."""
 
     def __init__(self):
         self.images, self.validated = [], {}
@@ -23,38 +23,38 @@ class More(pl.Callback):
         self.validated = {name: value.clone() for name, value in pl_module.state_dict().items()}
 
 
-def loaded(folder):
+def load_checkpoint(folder):
     return torch.load(folder / "last.ckpt", weights_only=True)
 
 
-def near(one, other, tolerance=1e-6):
-    for name, value in one.items():
-        torch.testing.assert_close(value, other[name], rtol=tolerance, atol=tolerance, msg=name)
+def assert_all_close(expected, actual, tolerance=1e-6):
+    for name, value in expected.items():
+        torch.testing.assert_close(value, actual[name], rtol=tolerance, atol=tolerance, msg=name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("every", "start", "accumulate"), [(1, 0, 1), (2, 3, 1), (1, 1, 3)])
-def test_ema_is_that_of_a_loop_in_checkpoints_and_in_the_model(every, start, accumulate, data, tmp_path):
-    datamodule, seen = data(), Recorder()
-    built = small_module(datamodule)
+def test_ema_matches_loop_in_checkpoint_and_model(every, start, accumulate, data, tmp_path):
+    datamodule, recorder = data(), Recorder()
+    module = small_module(datamodule)
     ema = EMA(decay=0.7, every_n_steps=every, start_step=start)
-    fit(built, datamodule, seen, ema, every_step(tmp_path), epochs=3, accumulate_grad_batches=accumulate)
-    names = list(built.state_dict())
-    steps = [{name: state[name] for name in names} for state in seen.states[accumulate - 1 :: accumulate]]
+    fit(module, datamodule, recorder, ema, every_step(tmp_path), epochs=3, accumulate_grad_batches=accumulate)
+    names = list(module.state_dict())
+    steps = [{name: state[name] for name in names} for state in recorder.states[accumulate - 1 :: accumulate]]
     expected = dict(steps[start])
     for state in steps[start + every :: every]:
         for name, value in state.items():
             expected[name] = 0.7 * expected[name] + 0.3 * value if value.is_floating_point() else value
-    content = loaded(tmp_path)
-    near(expected, content["state_dict"])
-    assert same(content["state_dict"], built.state_dict())
+    content = load_checkpoint(tmp_path)
+    assert_all_close(expected, content["state_dict"])
+    assert same(content["state_dict"], module.state_dict())
     assert same(content["current_model_state"], steps[-1])
     assert not same(content["state_dict"], steps[-1])
     assert same(ReIDModule.load_from_checkpoint(tmp_path / "last.ckpt").state_dict(), content["state_dict"])
 
 
 class Counter(pl.LightningModule):
-    """A weight that is the number of steps, and its values in training and validation."""
+    """A module with a weight that counts steps, which records the weight in training and validation."""
 
     def __init__(self):
         super().__init__()
@@ -77,13 +77,12 @@ class Counter(pl.LightningModule):
     [
         (EMA(decay=0.5), [1, 1.5, 2.25, 3.125], 3.125),
         (EMA(decay=0.5, start_step=2), [1, 2, 3, 3.5], 3.5),
-        (SWA(start=0), [1, 1, 1.5, 2], 2.5),  # an epoch is validated before it is averaged
+        (SWA(start=0), [1, 1, 1.5, 2], 2.5),  # validation precedes averaging
         (SWA(start=0.5), [1, 2, 3, 3], 3.5),
     ],
     ids=["ema", "ema started", "swa", "swa started"],
 )
-def test_validation_uses_the_average_and_training_does_not(average, expected, final):
-    """All values are exact."""
+def test_validation_uses_average_and_training_does_not(average, expected, final):
     module, batches = Counter(), torch.zeros(1)
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=4, callbacks=[average], num_sanity_val_steps=0, logger=False,
@@ -96,47 +95,50 @@ def test_validation_uses_the_average_and_training_does_not(average, expected, fi
 
 
 @pytest.mark.parametrize("average", [EMA(start_step=99), SWA(start=0.9)])
-def test_before_its_start_the_average_is_the_current_model(average, data, tmp_path):
-    """In checkpoints, in validation and at the end of a run that ends before, each without the others."""
-    datamodule, seen, more = data("data.val_fraction=0.34"), Recorder(), More()
-    saved = ModelCheckpoint(tmp_path, "last", every_n_train_steps=3, enable_version_counter=False)
-    fit(small_module(datamodule), datamodule, seen, average, more, saved, epochs=20, max_steps=4)
-    assert same(loaded(tmp_path)["state_dict"], seen.states[2])
-    assert same(more.validated, seen.states[3])
+def test_average_equals_current_weights_before_it_starts(average, data, tmp_path):
+    """Check the checkpoint and the validation in one run, and the end of training in another run without them."""
+    datamodule, recorder, image_recorder = data("data.val_fraction=0.34"), Recorder(), ImageRecorder()
+    checkpoint = ModelCheckpoint(tmp_path, "last", every_n_train_steps=3, enable_version_counter=False)
+    callbacks = (recorder, average, image_recorder, checkpoint)
+    fit(small_module(datamodule), datamodule, *callbacks, epochs=20, max_steps=4)
+    assert same(load_checkpoint(tmp_path)["state_dict"], recorder.states[2])
+    assert same(image_recorder.validated, recorder.states[3])
 
-    datamodule, seen = data(), Recorder()
-    built = small_module(datamodule)
-    fit(built, datamodule, seen, average, epochs=20, max_steps=4)
-    assert same(built.state_dict(), seen.states[3])
+    datamodule, recorder = data(), Recorder()
+    module = small_module(datamodule)
+    fit(module, datamodule, recorder, average, epochs=20, max_steps=4)
+    assert same(module.state_dict(), recorder.states[3])
 
 
-def test_swa_is_the_mean_of_the_last_epochs_with_statistics_of_its_own(data, tmp_path):
-    datamodule, seen, more = data("transforms=none"), Recorder(), More()
-    built = small_module(datamodule)
-    epochs = ModelCheckpoint(tmp_path, "last", enable_version_counter=False)
-    fit(built, datamodule, seen, more, SWA(start=0.5), epochs, epochs=4)
-    content, ends = loaded(tmp_path), [seen.states[8], seen.states[11]]
-    parameters = [name for name, _ in built.named_parameters()]
-    near({name: (ends[0][name] + ends[1][name]) / 2 for name in parameters}, content["state_dict"])
-    assert same(content["current_model_state"], {name: ends[1][name] for name in built.state_dict()})
-    assert same(content["state_dict"], built.state_dict())
+def test_swa_averages_last_epochs_and_recomputes_statistics(data, tmp_path):
+    datamodule, recorder, image_recorder = data("transforms=none"), Recorder(), ImageRecorder()
+    module = small_module(datamodule)
+    checkpoint = ModelCheckpoint(tmp_path, "last", enable_version_counter=False)
+    fit(module, datamodule, recorder, image_recorder, SWA(start=0.5), checkpoint, epochs=4)
+    content, epoch_ends = load_checkpoint(tmp_path), [recorder.states[8], recorder.states[11]]
+    parameters = [name for name, _ in module.named_parameters()]
+    means = {name: (epoch_ends[0][name] + epoch_ends[1][name]) / 2 for name in parameters}
+    assert_all_close(means, content["state_dict"])
+    assert same(content["current_model_state"], {name: epoch_ends[1][name] for name in module.state_dict()})
+    assert same(content["state_dict"], module.state_dict())
     assert int(content["averaging_state"]["n_averaged"]) == 2
 
-    first = built.model.backbone.conv1
+    first = module.model.backbone.conv1
     with torch.no_grad():
-        maps = [first.conv((batch / 255 - built.model.mean) / built.model.std) for batch in more.images[-3:]]
+        images = [(batch / 255 - module.model.mean) / module.model.std for batch in image_recorder.images[-3:]]
+        maps = [first.conv(batch) for batch in images]
     torch.testing.assert_close(first.bn.running_mean, torch.stack([m.mean((0, 2, 3)) for m in maps]).mean(0))
     torch.testing.assert_close(first.bn.running_var, torch.stack([m.var((0, 2, 3)) for m in maps]).mean(0))
-    assert {m.momentum for m in built.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {0.1}
+    assert {m.momentum for m in module.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {0.1}
 
 
-def test_options_are_checked(data):
-    for make, words in (
-        (lambda: EMA(decay=1), "ema.decay=1 must"),
-        (lambda: EMA(every_n_steps=0), "ema.every_n_steps=0"),
-        (lambda: EMA(start_step=-1), "ema.start_step=-1"),
-        (lambda: SWA(start=1), "swa.start=1 must"),
-        (lambda: fit(small_module(data()), data(), SWA(), epochs=-1, max_steps=1), "trainer.max_epochs=-1"),
+def test_invalid_arguments_raise(data):
+    for make, pattern in (
+        (lambda: EMA(decay=1), r"ema\.decay=1\b"),
+        (lambda: EMA(every_n_steps=0), r"ema\.every_n_steps=0"),
+        (lambda: EMA(start_step=-1), r"ema\.start_step=-1"),
+        (lambda: SWA(start=1), r"swa\.start=1\b"),
+        (lambda: fit(small_module(data()), data(), SWA(), epochs=-1, max_steps=1), r"trainer\.max_epochs=-1"),
     ):
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=pattern):
             make()

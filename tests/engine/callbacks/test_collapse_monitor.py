@@ -1,4 +1,4 @@
-"""The spread of embeddings, and the warning when they collapse to one point."""
+"""`CollapseMonitor`: spread of embeddings, and the warning when they collapse to one point."""
 
 import csv
 import math
@@ -14,13 +14,15 @@ from reidlit.config import option
 from reidlit.engine.callbacks.collapse_monitor import CollapseMonitor, distances, spread
 
 
-@pytest.mark.parametrize(("wrong", "message"), [({"fall": 1}, "spread.fall=1"), ({"looks": 0}, "spread.looks=0")])
-def test_arguments_out_of_range(wrong, message):
-    with pytest.raises(ValueError, match=message):
-        CollapseMonitor(**wrong)
+@pytest.mark.parametrize(
+    ("arguments", "pattern"), [({"fall": 1}, r"spread\.fall=1"), ({"looks": 0}, r"spread\.looks=0")]
+)
+def test_invalid_arguments_raise(arguments, pattern):
+    with pytest.raises(ValueError, match=pattern):
+        CollapseMonitor(**arguments)
 
 
-def test_spread_and_distances_are_those_of_a_loop():
+def test_spread_and_distances_match_loop():
     features, pid = torch.randn(7, 5, dtype=torch.float64) + 1, torch.tensor([0, 0, 1, 1, 1, 2, 3])
     pairs = [(i, j) for i in range(7) for j in range(7) if i != j]
     expected = {
@@ -32,25 +34,24 @@ def test_spread_and_distances_are_those_of_a_loop():
     }
     assert {name: float(value) for name, value in distances(features, pid).items()} == pytest.approx(expected)
     assert set(distances(features, torch.arange(7))) == {"negative_distance"}
-    centre = features.mean(0)
-    squares = [sum(math.dist(each, point) ** 2 for each in features) for point in (centre, torch.zeros(5))]
+    center = features.mean(0)
+    squares = [sum(math.dist(row, point) ** 2 for row in features) for point in (center, torch.zeros(5))]
     assert float(spread(features)) == pytest.approx(math.sqrt(squares[0] / squares[1]))
     assert spread(torch.tensor([[3.0, 4.0], [-3.0, -4.0]])) == 1
     assert spread(torch.zeros(4, 3)) == 0
-    near = torch.full((4, 3), 1000.0) + torch.arange(4)[:, None] * 1e-3
-    assert float(distances(near, torch.tensor([0, 0, 1, 1]))["positive_distance"]) == pytest.approx(
-        3**0.5 * 1e-3, rel=0.1
-    )
+    nearly_equal = torch.full((4, 3), 1000.0) + torch.arange(4)[:, None] * 1e-3
+    positive_distance = distances(nearly_equal, torch.tensor([0, 0, 1, 1]))["positive_distance"]
+    assert float(positive_distance) == pytest.approx(3**0.5 * 1e-3, rel=0.1)
 
 
 @pytest.mark.parametrize("collapsed", [True, False])
-def test_collapse_is_named_once_and_an_untrained_network_is_not_one(collapsed, data, tmp_path):
-    """A learning rate of 0 keeps the weights; without weights in the last layer, all embeddings are zero."""
+def test_collapse_warns_once(collapsed, data, tmp_path):
+    """The learning rate 0 keeps the weights. With a zero neck, all embeddings are zero."""
     datamodule = data("sampler=identity", "data.num_identities=24")
     loss = {"losses": {"triplet": option("loss", "triplet")["losses"]["triplet"] | {"margin": None}}}
-    built, monitor = small_module(datamodule, loss, lr=0.0), CollapseMonitor()
+    module, monitor = small_module(datamodule, loss, lr=0.0), CollapseMonitor()
     if collapsed:
-        for parameter in built.model.neck.parameters():
+        for parameter in module.model.neck.parameters():
             torch.nn.init.zeros_(parameter)
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=4, callbacks=[monitor], log_every_n_steps=3, use_distributed_sampler=False,
@@ -59,10 +60,10 @@ def test_collapse_is_named_once_and_an_untrained_network_is_not_one(collapsed, d
     )  # fmt: skip
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        trainer.fit(built, datamodule)
-    named = [str(warning.message) for warning in caught if "collapsed" in str(warning.message)]
-    assert len(named) == collapsed
-    assert all("optimizer.lr" in text and "ln 2" in text for text in named)
+        trainer.fit(module, datamodule)
+    messages = [str(warning.message) for warning in caught if "train/spread" in str(warning.message)]
+    assert len(messages) == collapsed
+    assert all("optimizer.lr" in message and "ln 2" in message for message in messages)
     with (tmp_path / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == trainer.global_step // 3 > monitor.looks
@@ -78,17 +79,17 @@ def test_collapse_is_named_once_and_an_untrained_network_is_not_one(collapsed, d
 @pytest.mark.parametrize(
     ("first", "then", "warns"), [(0.8, 7e-4, True), (0.8, 9e-4, False), (1e-8, 1e-8, True), (3e-5, 3e-5, False)]
 )
-def test_only_a_fall_of_the_spread_counts(first, then, warns):
-    """A network of equal outputs is named too; one whose layer scale begins small is not."""
+def test_warning_requires_a_drop_of_the_spread(first, then, warns):
+    """Outputs that are equal from the start also warn; a small initial spread, as with a small layer scale, does not."""
     monitor = CollapseMonitor()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for step, seen in enumerate([first, *[then] * 4, first, *[then] * 9]):
-            monitor.update(seen, step)
+        for step, measured in enumerate([first, *[then] * 4, first, *[then] * 9]):
+            monitor.update(measured, step)
     assert len(caught) == warns
 
 
-def test_state_in_existing_checkpoints_is_found():
+def test_state_of_earlier_releases_can_be_loaded():
     monitor = CollapseMonitor()
     assert monitor.state_key == "SpreadWatch"
     monitor.load_state_dict({"widest": 0.5})

@@ -1,4 +1,4 @@
-"""The gradient norm and the rate of images, by hand and from the log."""
+"""`GradientNorm` and `Throughput`: logged values compared with values computed by hand."""
 
 import csv
 
@@ -18,7 +18,7 @@ IMAGES = [
 
 
 class Regression(pl.LightningModule):
-    """Two layers, of which one has no gradient."""
+    """A module with two layers; one gets no gradient."""
 
     def __init__(self, optimizer):
         super().__init__()
@@ -61,7 +61,7 @@ def sgd(parameters):
 
 
 @pytest.mark.parametrize("options", [{}, {"gradient_clip_val": 1e-3}, {"accumulate_grad_batches": 2}])
-def test_norm_is_that_of_all_gradients_before_clipping(options, tmp_path):
+def test_norm_includes_all_gradients_before_clipping(options, tmp_path):
     module = Regression(sgd)
     rows = fit(module, tmp_path, [GradientNorm()], **options)
     logged = [float(row["train/grad_norm"]) for row in rows if row["train/grad_norm"]]
@@ -70,8 +70,8 @@ def test_norm_is_that_of_all_gradients_before_clipping(options, tmp_path):
 
 
 @pytest.mark.parametrize("fused", [False, True])
-def test_norm_of_scaled_gradients_is_that_of_the_loss(fused, tmp_path):
-    """A fused optimiser gets scaled gradients, and would show a norm that is 1024 times too large."""
+def test_norm_excludes_loss_scale(fused, tmp_path):
+    """A fused optimizer receives scaled gradients, with a norm that is 1024 times larger."""
 
     def adam(parameters):
         return torch.optim.Adam(parameters, lr=1e-3, fused=fused)

@@ -1,7 +1,8 @@
-"""When a W&B run is online, where its files lie, and which run it goes on with."""
+"""W&B logger: online and offline modes, location of its files, and resumed runs."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -30,7 +31,7 @@ for folder, environment, offline in {cases}:
 
 
 def log(cases, folder):
-    """Logs a loss in each case, in a process of its own: W&B remembers an account as long as the process lives."""
+    """Log a loss in each case, in a new process, because W&B caches the account within a process."""
     return subprocess.run(
         [sys.executable, "-c", LOG.format(cases=cases)],
         cwd=folder,
@@ -43,62 +44,62 @@ def log(cases, folder):
 
 
 @pytest.mark.slow
-def test_a_network_is_needed_only_where_it_is_asked_for(tmp_path):
+def test_run_is_offline_unless_online_is_required(tmp_path):
     cases = {
-        "nothing": ({}, None),
-        "unusable key": ({"WANDB_API_KEY": "short"}, None),
-        "unusable key online": ({"WANDB_API_KEY": "short"}, False),
+        "default": ({}, None),
+        "invalid key": ({"WANDB_API_KEY": "short"}, None),
+        "invalid key online": ({"WANDB_API_KEY": "short"}, False),
         "no account online": ({"WANDB_MODE": "online"}, None),
         "disabled": ({"WANDB_MODE": "disabled"}, None),
-        "told": ({"WANDB_MODE": "online"}, True),
+        "offline=true": ({"WANDB_MODE": "online"}, True),
     }
     printed = log([(name, *case) for name, case in cases.items()], tmp_path).stdout
-    assert "unusable key online logger.wandb.offline=false needs W&B, but WANDB_API_KEY invalid" in printed
-    assert "no account online WANDB_MODE=online needs W&B, but no account is set up on this machine" in printed
+    assert re.search(r"^invalid key online logger\.wandb\.offline=false .*WANDB_API_KEY", printed, re.MULTILINE)
+    assert re.search(r"^no account online WANDB_MODE=online .*wandb login", printed, re.MULTILINE)
     logged = {name: [column(run, "train/loss") for run in runs(tmp_path / name)] for name in cases}
-    assert [name for name, found in logged.items() if found == [{3: 1.0}]] == ["nothing", "unusable key", "told"]
-    assert sum(len(found) for found in logged.values()) == 3
+    assert [name for name, rows in logged.items() if rows == [{3: 1.0}]] == ["default", "invalid key", "offline=true"]
+    assert sum(len(rows) for rows in logged.values()) == 3
 
 
 @pytest.mark.slow
-def test_an_account_without_an_answer_falls_back_to_files(tmp_path):
+def test_unresponsive_server_falls_back_to_files(tmp_path):
     account = {"WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
-    assert "W&B did not respond" in log([("run", account, None)], tmp_path).stderr
+    assert "logger.wandb.offline=true" in log([("run", account, None)], tmp_path).stderr
     (run,) = runs(tmp_path / "run")
     assert column(run, "train/loss") == {3: 1.0}
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_only_where_it_should(tmp_path, monkeypatch):
+def test_only_resumed_training_continues_a_run(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    begun = wandb_logger(str(tmp_path / "begun"))
-    known = begun.experiment.id
-    assert json.loads((tmp_path / "begun" / "wandb_run.json").read_text())["id"] == known
-    begun.end()
+    first = wandb_logger(str(tmp_path / "first"))
+    first_id = first.experiment.id
+    assert json.loads((tmp_path / "first" / "wandb_run.json").read_text())["id"] == first_id
+    first.end()
     never_ended = wandb_logger(str(tmp_path / "never ended"))  # as after an error in a sweep
-    assert never_ended.experiment.id != known
-    checkpoint = {"ckpt_path": str(tmp_path / "begun" / "checkpoints" / "last.ckpt")}
+    assert never_ended.experiment.id != first_id
+    checkpoint = {"ckpt_path": str(tmp_path / "first" / "checkpoints" / "last.ckpt")}
     ids = {}
     for name, options in {
         "resumed": checkpoint,
-        "told not to": {**checkpoint, "resume": False},
-        "of another project": {**checkpoint, "project": "other"},
-        "a test": {**checkpoint, "job_type": "test"},
+        "resume=false": {**checkpoint, "resume": False},
+        "another project": {**checkpoint, "project": "other"},
+        "test": {**checkpoint, "job_type": "test"},
         "new": {},
     }.items():
         logger = wandb_logger(str(tmp_path / name), **options)
         ids[name] = logger.experiment.id
         assert os.environ["WANDB_DATA_DIR"].startswith(str(tmp_path / name))
         logger.end()
-    assert [name for name, found in ids.items() if found == known] == ["resumed"]
+    assert [name for name, run_id in ids.items() if run_id == first_id] == ["resumed"]
     never_ended.end()
     assert "WANDB_DATA_DIR" not in os.environ
 
 
-def test_a_staging_folder_of_the_user_is_left_alone(tmp_path, monkeypatch):
+def test_staging_folder_of_the_user_is_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "mine"))
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "user"))
     logger = wandb_logger(str(tmp_path / "run"))
     assert logger.experiment.offline
     logger.end()
-    assert os.environ["WANDB_DATA_DIR"] == str(tmp_path / "mine")
+    assert os.environ["WANDB_DATA_DIR"] == str(tmp_path / "user")
