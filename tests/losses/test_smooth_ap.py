@@ -94,7 +94,7 @@ def test_collapsed_features_have_known_loss():
     features = torch.ones(12, 5, requires_grad=True)
     loss = SmoothAP()(output(features), torch.arange(12) % 3)
     loss.backward()
-    # Every other image is above a hit with probability 1/2: its rank is 1 + 2 / 2 among positives, plus 8 / 2 negatives.
+    # Other images are above a hit with probability 1/2: its rank is 1 + 2 / 2 among positives, plus 8 / 2 negatives.
     assert loss.item() == pytest.approx(1 - 2 / (2 + 4))
     assert features.grad.isfinite().all()
 

@@ -18,17 +18,18 @@ from reidlit.models.output import ReIDOutput
 
 
 class ArchitectureSearchModule(ReIDModule):
-    """Trains a search network that contains all candidate blocks, together with the probabilities of the candidates.
+    """LightningModule for differentiable architecture search with OSNet-AIN blocks.
 
-    One loss and one optimizer train both the weights and the logits of the candidates. The logits have no weight decay,
-    which would pull all probabilities towards uniform. Each step samples an architecture on each device, at a temperature
-    that decreases over epochs (see `SearchBlock`).
+    The search network contains all candidate blocks, and learns the probability of each. One loss and one optimizer
+    train both the weights and the logits of the candidates. Weight decay does not apply to the logits, because it would
+    pull all probabilities towards uniform. Each step samples an architecture on each device, at a temperature that
+    decreases over epochs (see `SearchBlock`).
 
     The result of a search is `OSNetAINSearch.layout`, an architecture to train from scratch. The scores of the search
     network, a sum of all candidates, do not predict the scores of that architecture.
 
-    Source: Zhou, Yang, Cavallaro, Xiang, "Learning Generalisable Omni-Scale Representations for Person Re-Identification",
-    TPAMI 2021.
+    Source: Zhou, Yang, Cavallaro, Xiang, "Learning Generalisable Omni-Scale Representations for Person
+    Re-Identification", TPAMI 2021.
 
     Args:
         model: Spec of a model whose backbone is an `OSNetAINSearch`.
@@ -37,8 +38,8 @@ class ArchitectureSearchModule(ReIDModule):
         temperature_decay: Factor applied to the temperature every `decay_every` epochs, above 0 and at most 1.
         decay_every: Number of epochs between two decays, at least 1.
         min_temperature: Lower bound of the temperature, above 0.
-        architecture_lr: Learning rate of the candidates' logits; None for the learning rate of the optimizer. The schedule
-            applies to it too.
+        architecture_lr: Learning rate of the candidates' logits; None for the learning rate of the optimizer. The
+            schedule applies to it too.
         samples: Number of architectures sampled per batch, at least 1. The loss is their mean; time and memory grow
             linearly.
         options: Other arguments of `ReIDModule`.
@@ -71,8 +72,8 @@ class ArchitectureSearchModule(ReIDModule):
             )
         if samples < 1 or (architecture_lr is not None and architecture_lr <= 0):
             raise ValueError(
-                f"engine.samples={samples} must be at least 1, and engine.architecture_lr={architecture_lr} must be above 0, "
-                "or null for optimizer.lr."
+                f"engine.samples={samples} must be at least 1, and engine.architecture_lr={architecture_lr} must be "
+                "above 0, or null for optimizer.lr."
             )
         super().__init__(model, pids, **options)
         self.temperature = temperature
@@ -121,7 +122,7 @@ class ArchitectureSearchModule(ReIDModule):
         self.log_dict({f"search/{name}": value for name, value in logged.items()})
 
     def on_test_start(self) -> None:
-        """Warn that the scores are not those of the architecture found."""
+        """Warn that the scores do not belong to the architecture found."""
         rank_zero_warn(
             "These scores belong to the search network, a sum of all candidates. They do not predict the scores of the "
             "architecture found: train that with model=osnet_ain_found. Set test=false to skip this test."
@@ -141,7 +142,7 @@ class ArchitectureSearchModule(ReIDModule):
         network = super()._network(spec)
         if not isinstance(network.backbone, OSNetAINSearch):
             raise ValueError(
-                f"engine=architecture_search requires model=osnet_ain_search, whose backbone contains all candidates. The "
-                f"backbone of this model is {type(network.backbone).__name__}."
+                "engine=architecture_search requires model=osnet_ain_search, whose backbone contains all candidates. "
+                f"The backbone of this model is {type(network.backbone).__name__}."
             )
         return network

@@ -20,18 +20,21 @@ SCORES = "scores"  # checkpoint key of the scores of the last validation
 
 
 class AttributeModule(NetworkModule[AttributeMetric, AttributeBatch]):
-    """Trains and evaluates a `ReIDModel` whose logits are attributes instead of identities.
+    """LightningModule for pedestrian attribute recognition, with attributes instead of identities as logits.
 
     Like `ReIDModule`, it is built from plain values, so `AttributeModule.load_from_checkpoint(path)` needs no other
-    arguments. If the model has several branches, each is trained on all attributes, and predictions use their mean logits.
+    arguments. If the model has several branches, each is trained on all attributes, and predictions use their mean
+    logits.
 
     Args:
         model: Spec of the model, built with `num_classes` set to the number of attributes. Its classifier always gets a
-            bias: without one, the mean logit of a rare attribute after a batch norm would be zero, a probability of 1/2.
+            bias: without one, the mean logit of a rare attribute after a batch norm would be zero, a probability of
+                1/2.
         attributes: Attribute names, in the order of the logits.
         ratios: Fraction of positive training labels of each attribute, for losses with weights.
-        loss: Specs of the losses by name (`losses`), their weights (`weights`) and the first epoch of each (`starts`). A loss
-            receives (B, A) logits and (B, A) labels. Required for training only, like `optimizer` and `scheduler`.
+        loss: Specs of the losses by name (`losses`), their weights (`weights`) and the first epoch of each (`starts`).
+            A loss receives (B, A) logits and (B, A) labels. Required for training only, like `optimizer` and
+            `scheduler`.
         optimizer: Spec for `build_optimizer`.
         scheduler: Spec for `build_scheduler`.
         image_size: Height and width of the input images in pixels.
@@ -162,7 +165,7 @@ def _with_bias(model: Spec) -> dict[str, Any]:
 def _attribute_data(datamodule: ReIDDataModule) -> AttributeDataModule:
     if not isinstance(datamodule, AttributeDataModule):
         raise ValueError(
-            f"data={datamodule.name} has no attribute labels, which engine=attributes requires. Use data=pa100k, "
-            "data=attribute_csv or data=synthetic_attributes."
+            f"engine=attributes requires attribute labels, but data={datamodule.name} has identities only. Use "
+            "data=pa100k, data=attribute_csv or data=synthetic_attributes."
         )
     return datamodule

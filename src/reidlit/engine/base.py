@@ -30,7 +30,7 @@ BatchT = TypeVar("BatchT", bound=Batch)
 
 
 class ModuleOptions(TypedDict, total=False):
-    """Options that every training procedure for identities takes; see `ReIDModule`."""
+    """Constructor arguments shared by all training procedures on identities; see `ReIDModule`."""
 
     loss: Spec | None
     optimizer: Spec | None
@@ -64,10 +64,12 @@ class AnyScores(Protocol):
 
 
 class NetworkModule(pl.LightningModule, Generic[MetricT, BatchT]):
-    """Builds a model, its losses, the optimizer and the schedule from plain dicts, and evaluates test sets with one metric each.
+    """Base class of all LightningModules.
 
-    A subclass saves its hyperparameters, with `model`, `loss`, `optimizer`, `scheduler`, `image_size`, `channels_last` and
-    `compile_model` among them, calls `build_network`, and implements `training_step`, `build_metric` and `update_metric`.
+    It builds the model, its losses, the optimizer and the schedule from plain dicts, and evaluates each test set with
+    its own metric. A subclass saves its hyperparameters, with `model`, `loss`, `optimizer`, `scheduler`, `image_size`,
+    `channels_last` and `compile_model` among them, calls `build_network`, and implements `training_step`,
+    `build_metric` and `update_metric`.
 
     Attributes:
         model: The network that is evaluated and deployed.
@@ -161,8 +163,8 @@ class NetworkModule(pl.LightningModule, Generic[MetricT, BatchT]):
         """Load the checkpoint that was selected on the validation set, for the test after training.
 
         Returns:
-            Validation scores of the checkpoint. The default implementation loads nothing and returns None, so that the last
-            weights are tested.
+            Validation scores of the checkpoint. The default implementation loads nothing and returns None, so that the
+            last weights are tested.
         """
         return None
 

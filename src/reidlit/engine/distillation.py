@@ -41,7 +41,8 @@ class Teacher:
         content = read_checkpoint(file)
         if not isinstance(content, dict) or "hyper_parameters" not in content:
             raise ValueError(
-                f"engine.teacher={path} is not a checkpoint of reidlit train: it does not contain the spec of the network."
+                f"engine.teacher={path} is not a checkpoint of reidlit train: it does not contain the spec of the "
+                "network."
             )
         module = ReIDModule.load_from_checkpoint(file, map_location="cpu")
         self.model = module.model.to(device).eval().requires_grad_(False)
@@ -61,25 +62,26 @@ class Teacher:
 
 
 class DistillationModule(ReIDModule):
-    """Trains a student on its losses and on the output of a teacher for the same augmented images.
+    """LightningModule for knowledge distillation.
 
-    The teacher is loaded when training starts. A checkpoint of the student does not need it.
+    The student learns from its losses, and from the output of a teacher for the same augmented images. The teacher is
+    loaded when training starts. A checkpoint of the student does not need it.
 
-    Sources: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", NeurIPS Workshops 2014 (soft targets);
-    Park, Kim, Lu, Cho, "Relational Knowledge Distillation", CVPR 2019 (distances and angles of embeddings).
+    Sources: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", NeurIPS Workshops 2014 (soft
+    targets); Park, Kim, Lu, Cho, "Relational Knowledge Distillation", CVPR 2019 (distances and angles of embeddings).
 
     Args:
         model: Spec of the student.
         pids: Training identities.
         teacher: Path of a checkpoint of `reidlit train`; required for training only.
-        weights: Weights of the terms `soft_targets`, `relational_distance` and `relational_angle`. A missing term or a term
-            with weight zero is not computed. Soft targets require a teacher trained on the same identities.
+        weights: Weights of the terms `soft_targets`, `relational_distance` and `relational_angle`. A missing term or a
+            term with weight zero is not computed. Soft targets require a teacher trained on the same identities.
         temperature: Temperature of the soft targets, above 0.
         options: Other arguments of `ReIDModule`. The `image_size` of the teacher may differ.
 
     Raises:
-        ValueError: If a weight or the temperature is out of range, or a name in weights is unknown; when training starts, if
-            the teacher is missing or does not fit.
+        ValueError: If a weight or the temperature is out of range, or a name in weights is unknown; when training
+            starts, if the teacher is missing or does not fit.
         FileNotFoundError: If the teacher does not exist when training starts.
     """
 
@@ -119,8 +121,8 @@ class DistillationModule(ReIDModule):
         num_pids = len(self.hparams["pids"])
         if "soft_targets" in self.weights and teacher.pids != list(self.hparams["pids"]):
             raise ValueError(
-                f"engine.teacher={path} was trained on other identities ({len(teacher.pids)} instead of these {num_pids}) and "
-                "has no soft targets for them. Set engine.weights.soft_targets=0 and, for example, "
+                f"engine.teacher={path} was trained on other identities ({len(teacher.pids)} instead of these "
+                f"{num_pids}), so its soft targets cannot be used. Set engine.weights.soft_targets=0 and, for example, "
                 "engine.weights.relational_distance=1 engine.weights.relational_angle=2."
             )
         self.teacher = teacher

@@ -18,9 +18,9 @@ class Gathered(NamedTuple):
 def gather(output: ReIDOutput, pid: Tensor) -> Gathered:
     """Concatenate the batches of all ranks, for losses that compare images with each other.
 
-    Each rank then computes the same loss of the complete batch. In the backward pass, the gradients that all ranks have for
-    the features of a rank are summed, and `DistributedDataParallel` averages the gradients of parameters over ranks. So
-    parameters get the same gradient as in a single process with the complete batch.
+    Each rank then computes the same loss of the complete batch. In the backward pass, the gradients that all ranks have
+    for the features of a rank are summed, and `DistributedDataParallel` averages the gradients of parameters over
+    ranks. So parameters get the same gradient as in a single process with the complete batch.
 
     Args:
         output: Model output of the batch of this rank, (B, ...). All ranks must have the same batch size.

@@ -11,13 +11,16 @@ from reidlit.models.output import ReIDOutput
 
 
 class FramesModule(ReIDModule):
-    """Trains on each frame of a clip as an image, and evaluates tracklets by pooling the embeddings of their frames.
+    """LightningModule that trains on single frames of clips.
 
-    The frames of a clip are nearly identical, so a loss that compares images would learn little from comparing them. The
-    losses are therefore computed in S rounds. Each round has one random frame of every clip, and each frame is used once.
-    The total is the mean over rounds. For losses on single images, that is the mean over all frames.
+    Each frame is an image in training. In evaluation, the embedding of a tracklet pools the embeddings of its frames.
 
-    The arguments are those of `ReIDModule`. The temporal pooling of the model must follow the neck and have no parameters.
+    The frames of a clip are nearly identical, so a loss that compares images would learn little from comparing them.
+    The losses are therefore computed in S rounds. Each round has one random frame of every clip, and each frame is used
+    once. The total is the mean over rounds. For losses on single images, that is the mean over all frames.
+
+    The arguments are those of `ReIDModule`. The temporal pooling of the model must follow the neck and have no
+    parameters.
 
     Raises:
         ValueError: If the model has another temporal pooling.
@@ -50,8 +53,9 @@ class FramesModule(ReIDModule):
         network = super()._network(spec)
         if not network.temporal.after_neck or list(network.temporal.parameters()):
             raise ValueError(
-                f"engine=frames trains on single frames, but model/temporal is {type(network.temporal).__name__}, which pools "
-                "before the neck or has parameters. Use model/temporal=frame_average or frame_max, or omit engine=frames."
+                f"engine=frames trains on single frames, but model/temporal is {type(network.temporal).__name__}, "
+                "which pools before the neck or has parameters. Use model/temporal=frame_average or frame_max, or "
+                "omit engine=frames."
             )
         return network
 

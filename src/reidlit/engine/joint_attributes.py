@@ -43,16 +43,18 @@ class JointScores(Scores):
 
 
 class JointAttributeModule(ReIDModule):
-    """Trains embeddings to distinguish identities and, with a linear attribute head, to predict attributes.
+    """LightningModule for joint training on identities and attributes.
 
-    The loss is the loss of the identities plus `weight` times the binary cross entropy of the attributes. The head takes the
-    embedding as input, so stored embeddings are sufficient to predict attributes. Retrieval is evaluated as usual. Attributes
-    are evaluated on the test images of the training dataset whose identities the file contains.
+    The embedding learns to distinguish identities and, with a linear attribute head, to predict attributes. The loss is
+    the loss of the identities plus `weight` times the binary cross entropy of the attributes. The head takes the
+    embedding as input, so stored embeddings are sufficient to predict attributes. Retrieval is evaluated as usual.
+    Attributes are evaluated on the test images of the training dataset whose identities the file contains.
 
-    The `state_dict` of a checkpoint contains only the model, so that `ReIDModule` can load it. The head and the labels of
-    all identities have their own entry, so that a test does not need the file.
+    The `state_dict` of a checkpoint contains only the model, so that `ReIDModule` can load it. The head and the labels
+    of all identities have their own entry, so that a test does not need the file.
 
-    Source: Lin et al., "Improving Person Re-identification by Attribute and Identity Learning", Pattern Recognition 2019.
+    Source: Lin et al., "Improving Person Re-identification by Attribute and Identity Learning", Pattern Recognition
+    2019.
 
     Args:
         model: Spec of the model.
@@ -67,7 +69,8 @@ class JointAttributeModule(ReIDModule):
     Raises:
         FileNotFoundError: If attributes_file does not exist.
         ValueError: If there is neither a file nor a checkpoint, the file contains none of the training identities, or a
-            number is out of range; when training starts, if the dataset combines others and renumbers their identities.
+            number is out of range; when training starts, if the dataset combines several and renumbers their
+            identities.
     """
 
     def __init__(
@@ -199,8 +202,8 @@ class JointAttributeModule(ReIDModule):
             )
         if missing:
             rank_zero_warn(
-                f"engine.attributes_file={file} does not contain {missing} of {len(pids)} training identities. They are "
-                "trained without attributes."
+                f"engine.attributes_file={file} does not contain {missing} of {len(pids)} training identities. They "
+                "are trained without attributes."
             )
 
     def _optimizer(self) -> Optimizer:

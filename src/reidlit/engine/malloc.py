@@ -10,8 +10,8 @@ PAD = 64 << 20
 def keep_freed_memory() -> bool:
     """Keep freed memory in the process instead of returning it to the system.
 
-    Activations are large, so glibc maps memory for each and unmaps it when it is freed. With 256 x 128 images this costs tens
-    of thousands of page faults per step. With these settings, the process keeps its peak memory.
+    Activations are large, so glibc maps memory for each and unmaps it when it is freed. With 256 x 128 images this
+    costs tens of thousands of page faults per step. With these settings, the process keeps its peak memory.
 
     Returns:
         True if the settings were accepted. Only glibc on Linux has them.

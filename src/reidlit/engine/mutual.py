@@ -24,11 +24,12 @@ PEER_PREFIXES = ("peers.", "peer_losses.")  # prefixes of the names of these ten
 
 
 class MutualModule(ReIDModule):
-    """Trains `model` together with peer networks, which also learn from each other's predictions.
+    """LightningModule for deep mutual learning: `model` and peer networks also learn from each other's predictions.
 
-    The loss of each network is its loss on the labels, plus `weight` times the mean over all other networks of KL(other ||
-    network). The predictions of the other networks get no gradient. All networks see the same images and are updated in the
-    same step; in the paper they take turns. Their random initializations differ, because equal networks would stay equal.
+    The loss of each network is its loss on the labels, plus `weight` times the mean over all other networks of KL(other
+    || network). The predictions of the other networks get no gradient. All networks see the same images and are updated
+    in the same step; in the paper they take turns. Their random initializations differ, because equal networks would
+    stay equal.
 
     Only `model` is evaluated, unless `ensemble` is set. The `state_dict` of a checkpoint contains only `model`, so that
     `ReIDModule.load_from_checkpoint` can load it. The peers have their own entry, for resuming and for the ensemble.
@@ -42,8 +43,8 @@ class MutualModule(ReIDModule):
         weight: Weight of the divergence, 0 or more.
         temperature: Divisor of the logits before the softmax, above 0; see `SoftTargets`.
         ensemble: Whether to evaluate all networks together, by concatenating their embeddings at unit length.
-        options: Other arguments of `ReIDModule`. `loss` and `optimizer` apply to each network; all networks must have the
-            modules in `new_layers`.
+        options: Other arguments of `ReIDModule`. `loss` and `optimizer` apply to each network; all networks must have
+            the modules in `new_layers`.
 
     Raises:
         ValueError: If there are no peers, or a number is out of range.
@@ -67,8 +68,8 @@ class MutualModule(ReIDModule):
         super().__init__(model, pids, **options)
         if not peers:
             raise ValueError(
-                "engine.peers=[] is invalid: mutual learning needs at least one other network, such as [osnet_x0_5]. Omit "
-                "engine=mutual to test a checkpoint of a single network."
+                "engine.peers=[] is invalid: mutual learning needs at least one other network, such as [osnet_x0_5]. "
+                "Omit engine=mutual to test a checkpoint of a single network."
             )
         if weight < 0:
             raise ValueError(f"engine.weight={weight} is invalid: must be at least 0.")
@@ -94,7 +95,10 @@ class MutualModule(ReIDModule):
         return torch.cat(embeddings, dim=1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Compute the loss of all networks; log that of `model`, with `train/mutual`, and of peers as `train/peer1/...`."""
+        """Compute the loss of all networks; log it as `train/...` for `model` and `train/peer1/...` for the first peer.
+
+        The divergence is logged as `mutual`.
+        """
         losses = self._all_losses()
         frame_mask = batch.get("frame_mask")
         outputs: list[ReIDOutput] = [network(batch["image"], batch["camid"], frame_mask) for network in self.networks]
@@ -141,8 +145,8 @@ class MutualModule(ReIDModule):
         """
         if PEERS not in checkpoint:
             raise ValueError(
-                "The checkpoint contains a single network: it was not trained with engine=mutual. Omit engine=mutual to "
-                "resume or test it, or start a new run from it with weights=<the same file>."
+                "The checkpoint contains a single network: it was not trained with engine=mutual. Omit engine=mutual "
+                "to resume or test it, or start a new run from it with weights=<the same file>."
             )
         checkpoint["state_dict"].update(checkpoint[PEERS])
 

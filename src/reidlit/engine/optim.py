@@ -21,14 +21,14 @@ def build_optimizer(model: nn.Module, spec: Mapping[str, Any], loss: nn.Module |
             - `new_layers`: Dotted names of modules that train with the full `lr`. All others, which start from trained
               weights, train with `lr * base_lr_mult`.
             - `base_lr_mult`: Factor of the learning rate for `new_layers`, 0.1 by default.
-            - `layer_decay`: Factor between the learning rates of consecutive layers of a timm network. Modules after the
-              network train with the full `lr`. It cannot be combined with `new_layers`.
+            - `layer_decay`: Factor between the learning rates of consecutive layers of a timm network. Modules after
+              the network train with the full `lr`. It cannot be combined with `new_layers`.
             - `decay_norms`: False to exclude parameters with one dimension, biases and norm weights, from weight decay.
         loss: Losses of the model. Their parameters, such as proxies, train with the full `lr` and without weight decay.
 
     Raises:
-        ValueError: If a module in `new_layers` does not exist, `layer_decay` is out of range, combined with `new_layers` or
-            not supported by the backbone, or the optimizer does not accept the spec.
+        ValueError: If a module in `new_layers` does not exist, `layer_decay` is out of range, combined with
+            `new_layers` or not supported by the backbone, or the optimizer does not accept the spec.
     """
     arguments = dict(spec)
     new_layers, base_lr_mult = arguments.pop("new_layers", ()), arguments.pop("base_lr_mult", 0.1)
@@ -37,8 +37,8 @@ def build_optimizer(model: nn.Module, spec: Mapping[str, Any], loss: nn.Module |
     if layer_decay not in (None, 1):
         if new_layers:
             raise ValueError(
-                f"optimizer.layer_decay={layer_decay} and optimizer.new_layers={list(new_layers)} cannot be combined, as "
-                "both set the learning rate of the backbone. Set layer_decay=null or new_layers=[]."
+                f"optimizer.layer_decay={layer_decay} and optimizer.new_layers={list(new_layers)} cannot be combined, "
+                "as both set the learning rate of the backbone. Set layer_decay=null or new_layers=[]."
             )
         groups = _layer_groups(model, layer_decay, arguments["lr"])
     elif new_layers:
@@ -109,8 +109,8 @@ def _layer_groups(model: nn.Module, layer_decay: float, lr: float) -> list[dict[
     network: Any = getattr(getattr(model, "backbone", None), "network", None)
     if not hasattr(network, "group_matcher"):
         raise ValueError(
-            f"optimizer.layer_decay={layer_decay} is not supported by this backbone: only timm networks define the order of "
-            "their layers. Set optimizer.layer_decay=null, or use optimizer.new_layers."
+            f"optimizer.layer_decay={layer_decay} is not supported by this backbone: only timm networks define the "
+            "order of their layers. Set optimizer.layer_decay=null, or use optimizer.new_layers."
         )
     parameters = dict(network.named_parameters())
     layers = group_parameters(network, network.group_matcher(coarse=False), reverse=True)
@@ -141,7 +141,7 @@ def named_modules(model: nn.Module, names: Sequence[str], argument: str) -> list
     if unknown := [name for name in names if name not in modules or not name]:
         children = ", ".join(name for name, _ in model.named_children())
         raise ValueError(
-            f"{argument}={list(names)} is invalid: the model has no modules {unknown}. Choose among {children} and their "
-            "submodules."
+            f"{argument}={list(names)} is invalid: the model has no modules {unknown}. Choose among {children} and "
+            "their submodules."
         )
     return [modules[name] for name in names]

@@ -22,7 +22,7 @@ NOT_VALIDATED = {"verification": False, "camera_pairs": False, "top_k": 0}  # to
 
 
 class ReIDModule(NetworkModule[ReIDMetric, Batch]):
-    """Trains and evaluates a `ReIDModel`.
+    """LightningModule that trains and evaluates a `ReIDModel`.
 
     The arguments are plain values and specs, dicts that describe an object to build. Checkpoints contain them, so
     `ReIDModule.load_from_checkpoint(path)` needs no other arguments.
@@ -30,8 +30,8 @@ class ReIDModule(NetworkModule[ReIDMetric, Batch]):
     Args:
         model: Spec of the model, built with `num_classes` set to the number of identities.
         pids: Training identities. The class label of an identity is its position in this sequence.
-        loss: Specs of the losses by name (`losses`), their weights (`weights`) and the first epoch of each (`starts`); see
-            `WeightedSum`. Required for training only, like `optimizer` and `scheduler`.
+        loss: Specs of the losses by name (`losses`), their weights (`weights`) and the first epoch of each (`starts`);
+            see `WeightedSum`. Required for training only, like `optimizer` and `scheduler`.
         optimizer: Spec for `build_optimizer`.
         scheduler: Spec for `build_scheduler`.
         image_size: Height and width of the input images in pixels.

@@ -1,7 +1,7 @@
 """Learning-rate schedules.
 
-A schedule maps the time in epochs, including fractions, to a fraction of the base learning rate. The rate can therefore be
-updated once per epoch or once per step.
+A schedule maps the time in epochs, including fractions, to a fraction of the base learning rate. The rate can therefore
+be updated once per epoch or once per step.
 """
 
 import math
@@ -83,12 +83,13 @@ class MultiStep:
 class Cosine:
     """Cosine annealing, after an optional phase at the base learning rate.
 
-    Sources: Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017; He et al., "FastReID: A
-    Pytorch Toolbox for General Instance Re-identification", ACM Multimedia 2023 (flat phase).
+    Sources: Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017; He et al.,
+    "FastReID: A Pytorch Toolbox for General Instance Re-identification", ACM Multimedia 2023 (flat phase).
 
     Args:
         max_epochs: Epoch in which the schedule ends.
-        flat: Fraction of `max_epochs` that the learning rate stays constant before it decreases, at least 0 and below 1.
+        flat: Fraction of `max_epochs` that the learning rate stays constant before it decreases, at least 0 and below
+            1.
         final: Fraction of the base learning rate at the end, between 0 and 1.
 
     Raises:
@@ -98,8 +99,8 @@ class Cosine:
     def __init__(self, max_epochs: float, flat: float = 0.0, final: float = 0.0) -> None:
         if max_epochs <= 0 or not 0 <= flat < 1 or not 0 <= final <= 1:
             raise ValueError(
-                f"scheduler.flat={flat} must be at least 0 and below 1, scheduler.final={final} must be between 0 and 1, and "
-                f"max_epochs={max_epochs} (after warm-up) must be above 0."
+                f"scheduler.flat={flat} must be at least 0 and below 1, scheduler.final={final} must be between 0 and "
+                f"1, and max_epochs={max_epochs} must be above 0."
             )
         self.max_epochs = max_epochs
         self.flat_epochs = flat * max_epochs
@@ -131,8 +132,9 @@ class OneCycle:
     def __init__(self, max_epochs: float, rise: float = 0.3, first: float = 0.04, final: float = 4e-6) -> None:
         if max_epochs <= 0 or not 0 < rise < 1 or not 0 <= first <= 1 or not 0 <= final <= 1:
             raise ValueError(
-                f"scheduler.rise={rise} must be above 0 and below 1, scheduler.first={first} and scheduler.final={final} must "
-                f"be between 0 and 1, and max_epochs={max_epochs} (after warm-up) must be above 0."
+                f"scheduler.rise={rise} must be above 0 and below 1, scheduler.first={first} and "
+                f"scheduler.final={final} must be between 0 and 1, and max_epochs={max_epochs} must be "
+                "above 0."
             )
         self.peak_epoch = rise * max_epochs
         self.up = Cosine(self.peak_epoch, final=first)
@@ -160,8 +162,8 @@ class WarmUp:
     def __init__(self, schedule: Schedule, epochs: float, factor: float) -> None:
         if epochs < 0 or not 0 < factor <= 1:
             raise ValueError(
-                f"scheduler.warmup_epochs={epochs} must be at least 0, and scheduler.warmup_factor={factor} must be above 0 "
-                "and at most 1."
+                f"scheduler.warmup_epochs={epochs} must be at least 0, and scheduler.warmup_factor={factor} must be "
+                "above 0 and at most 1."
             )
         self.schedule = schedule
         self.epochs = epochs
@@ -183,12 +185,12 @@ def build_scheduler(
         optimizer: Optimizer with base learning rates.
         spec: Spec of a `Schedule`, with up to three additional keys:
 
-            - `warmup_epochs`: Length of a linear warm-up before the schedule, 0 by default. `max_epochs` of the schedule
-              includes it.
+            - `warmup_epochs`: Length of a linear warm-up before the schedule, 0 by default. `max_epochs` of the
+              schedule includes it.
             - `warmup_factor`: Fraction of the base learning rate at the start of the warm-up, 0.01 by default.
             - `interval`: "epoch" to update the rate once per epoch, the default, or "step" for every optimizer step.
-        steps_per_epoch: Function that returns the number of optimizer steps per epoch. It is called at every step, because
-            the number may not be known at first; not used with `interval: epoch`.
+        steps_per_epoch: Function that returns the number of optimizer steps per epoch. It is called at every step,
+            because the number may not be known at first; not used with `interval: epoch`.
 
     Raises:
         ValueError: If a number is out of range, the interval is unknown, or the schedule does not accept the spec.
@@ -207,5 +209,5 @@ def build_scheduler(
         arguments["max_epochs"] -= epochs
     schedule = WarmUp(build(arguments), epochs, factor)
     by_step = interval == "step"
-    # LambdaLR stores the attributes of a callable object in checkpoints, which could not be loaded safely, but not of a lambda.
+    # Pass a function: LambdaLR would store the attributes of a callable object in checkpoints, which must stay plain.
     return LambdaLR(optimizer, lambda count: schedule(count / steps_per_epoch() if by_step else count))

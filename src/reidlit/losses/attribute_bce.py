@@ -21,12 +21,12 @@ class AttributeBCE(nn.Module):
 
     - None: w = 1.
     - "attribute": w = exp(-r), which gives rare attributes more weight. Torchreid's attribute project uses this.
-    - "label": w = exp(1 - r) for positive and w = exp(r) for negative labels, which gives the rarer label of each attribute
-      more weight. Most of the literature uses this.
+    - "label": w = exp(1 - r) for positive and w = exp(r) for negative labels, which gives the rarer label of each
+      attribute more weight. Most of the literature uses this.
 
     Sources: Li, Chen, Huang, "Multi-attribute Learning for Pedestrian Attribute Recognition in Surveillance Scenarios",
-    ACPR 2015 (weights from the fraction of positives); Li, Zhang, Chen, Huang, "A Richly Annotated Pedestrian Dataset for
-    Person Retrieval in Real Surveillance Scenarios", TIP 2019 (one weight per label).
+    ACPR 2015 (weights from the fraction of positives); Li, Zhang, Chen, Huang, "A Richly Annotated Pedestrian Dataset
+    for Person Retrieval in Real Surveillance Scenarios", TIP 2019 (one weight per label).
 
     Args:
         weighting: "attribute", "label" or None.
@@ -75,7 +75,8 @@ class AttributeBCE(nn.Module):
         """
         if (shape := output.logits[0].shape) != attributes.shape:
             raise ValueError(
-                f"attributes have shape {tuple(attributes.shape)}, but the logits of the model have shape {tuple(shape)}."
+                f"attributes have shape {tuple(attributes.shape)}, but the logits of the model have shape "
+                f"{tuple(shape)}."
             )
         known = attributes >= 0
         positive = (attributes > 0).float()

@@ -19,8 +19,8 @@ class BatchAllTriplet(Comparison):
     d is the Euclidean distance. The loss is the mean over triplets and branches, and zero if the batch has no triplets.
     Triplets are processed in chunks and recomputed in the backward pass, so memory does not grow with B^3.
 
-    Source: Hermans, Beyer, Leibe, "In Defense of the Triplet Loss for Person Re-Identification", arXiv 2017, where it is
-    called "batch all" and, with `nonzero`, "batch all (non-zero)".
+    Source: Hermans, Beyer, Leibe, "In Defense of the Triplet Loss for Person Re-Identification", arXiv 2017, where it
+    is called "batch all" and, with `nonzero`, "batch all (non-zero)".
 
     Args:
         margin: Distance by which a negative must be farther away than a positive, 0 or more. None for the soft margin,

@@ -13,8 +13,8 @@ class CenterLoss(nn.Module):
 
         loss = 1 / (2 B) * sum_i |x_i - c_(pid_i)|^2
 
-    The loss is the mean over images and branches. The paper uses the sum over images, which makes the weight of the loss
-    depend on the batch size.
+    for B images with features x and identity centers c. The loss is also averaged over branches. The paper uses the sum
+    over images, which makes the weight of the loss depend on the batch size.
 
     Centers are buffers, so the optimizer and weight decay do not change them. In training, after the loss is computed,
     the center c of an identity with n images x in the batch moves by alpha * sum(x - c) / (1 + n). Centers of other

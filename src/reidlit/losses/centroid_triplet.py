@@ -8,17 +8,18 @@ from reidlit.losses.triplet import Comparison, check_margin, euclidean, exclude_
 class CentroidTriplet(Comparison):
     """Centroid triplet loss.
 
-    Each anchor a is compared with the centroid c_p of its own identity and the nearest centroid c_n of another identity:
+    Each anchor a is compared with the centroid c_p of its own identity and the nearest centroid c_n of another
+    identity:
 
         loss(a) = max(0, d(a, c_p) - min_n d(a, c_n) + margin)
 
     d is the Euclidean distance. A centroid is the mean of the features of an identity in the batch; c_p excludes the
-    anchor. The loss is the mean over branches and over anchors that have a positive. It is zero if the batch has a single
-    identity.
+    anchor. The loss is the mean over branches and over anchors that have a positive. It is zero if the batch has a
+    single identity.
 
     Source: Wieczorek, Rychalska, Dabrowski, "On the Unreasonable Effectiveness of Centroids in Image Retrieval", ICONIP
-    2021. The paper's equation has squared distances; the authors' code does not square them, and neither does the default
-    here.
+    2021. The paper's equation has squared distances; the authors' code does not square them, and neither does the
+    default here.
 
     Args:
         margin: Distance by which other centroids must be farther away than the own centroid, 0 or more. None for the

@@ -18,8 +18,8 @@ class Circle(Comparison):
         w_n = max(0, s_n + margin)
 
     The weights w grow with the distance of a similarity from its optimum and get no gradient, as in equation 10 of the
-    paper. The loss is the mean over branches and over anchors that have a positive and a negative; it is zero if there are
-    none.
+    paper. The loss is the mean over branches and over anchors that have a positive and a negative; it is zero if there
+    are none.
 
     Source: Sun et al., "Circle Loss: A Unified Perspective of Pair Similarity Optimization", CVPR 2020, with pair-wise
     labels. `CircleSoftmax` is its form with class labels.

@@ -21,8 +21,8 @@ class CrossEntropy(nn.Module):
 
         loss = -sum_c q_c * log_softmax(logits)_c
 
-    The target distribution is q_c = label_smoothing / C, plus 1 - label_smoothing for the true identity. The loss is the
-    mean over images and branches.
+    The target distribution is q_c = label_smoothing / C, plus 1 - label_smoothing for the true identity. The loss is
+    the mean over images and branches.
 
     Source: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016 (label smoothing).
 

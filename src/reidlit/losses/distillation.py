@@ -19,11 +19,11 @@ class SoftTargets(nn.Module):
         loss = T^2 * KL(softmax(teacher / T) || softmax(student / T))
 
     The factor T^2 keeps the gradient independent of the temperature T. The loss is the mean over images and student
-    branches. The probabilities of several teacher branches are averaged, so the two networks may have different numbers of
-    branches.
+    branches. The probabilities of several teacher branches are averaged, so the two networks may have different numbers
+    of branches.
 
-    Sources: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", NeurIPS Workshops 2014; with T = 1, the
-    mimicry loss of Zhang, Xiang, Hospedales, Lu, "Deep Mutual Learning", CVPR 2018.
+    Sources: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", NeurIPS Workshops 2014; with T = 1,
+    the mimicry loss of Zhang, Xiang, Hospedales, Lu, "Deep Mutual Learning", CVPR 2018.
 
     Args:
         temperature: Divisor T of the logits, above 0. A higher value gives unlikely classes more weight.
@@ -50,8 +50,8 @@ class SoftTargets(nn.Module):
         """Return the scalar loss in fp32.
 
         Args:
-            student: (B, C) logits of each branch, as `softmax_logits` returns them.
-            teacher: Likewise for the teacher.
+            student: (B, C) logits of each branch of the student, as returned by `softmax_logits`.
+            teacher: (B, C) logits of each branch of the teacher.
         """
         branches = [functional.softmax(logits.detach().float() / self.temperature, dim=1) for logits in teacher]
         probability = torch.stack(branches).mean(0)
@@ -69,8 +69,8 @@ class RelationalDistance(nn.Module):
 
         loss = huber(d_student(i, j) / mean(d_student), d_teacher(i, j) / mean(d_teacher))
 
-    d is the Euclidean distance between two embeddings, and huber is the Huber loss with delta 1. The loss is the mean over
-    pairs of images. The two embeddings may differ in size.
+    d is the Euclidean distance between two embeddings, and huber is the Huber loss with delta 1. The loss is the mean
+    over pairs of images. The two embeddings may differ in size.
 
     Source: Park, Kim, Lu, Cho, "Relational Knowledge Distillation", CVPR 2019, equations 4 to 6.
 
@@ -127,11 +127,14 @@ class RelationalAngle(nn.Module):
 def softmax_logits(logits: Sequence[Tensor], losses: nn.Module | None) -> list[Tensor]:
     """Return logits as the classification loss of a network passes them to its softmax.
 
-    A margin loss multiplies cosines by its scale, other losses take the logits unchanged.
+    A margin loss multiplies cosines by its scale. Other losses do not change the logits.
 
     Args:
         logits: (B, C) logits of each branch.
-        losses: Losses of the network, or None.
+        losses: Losses of the network; None if they are unknown.
+
+    Returns:
+        (B, C) logits of each branch in fp32.
 
     Example:
         >>> import torch

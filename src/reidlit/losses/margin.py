@@ -19,8 +19,8 @@ ROUNDING = 1e-3  # amount by which rounding may push a cosine above 1
 class MarginSoftmax(nn.Module, ABC):
     """Base class of margin losses.
 
-    A subclass maps cosines to logits with `target_logit` and `other_logits`. The loss is the cross entropy of the scaled
-    logits, averaged over branches.
+    A subclass maps cosines to logits with `target_logit` and `other_logits`. The loss is the cross entropy of the
+    scaled logits, averaged over branches.
 
     Args:
         scale: Factor of the logits, above 0. Cosines alone differ too little for a softmax.
@@ -74,8 +74,8 @@ class MarginSoftmax(nn.Module, ABC):
     def _check_cosines(self, output: HasLogits) -> None:
         """Check on calls 1, 2, 4, 8, ... that logits are cosines.
 
-        Checking every call would wait for the device each time. Checking only the first would miss linear classifiers, as
-        their logits are small before training.
+        Checking every call would wait for the device each time. Checking only the first would miss linear classifiers,
+        as their logits are small before training.
         """
         self.calls += 1
         if self.calls & (self.calls - 1):
@@ -97,9 +97,9 @@ class ArcFace(MarginSoftmax):
         logit_c = scale * cos(theta_c), for c != y
         loss = cross_entropy(logits, y)
 
-    Beyond theta_y + margin = pi, where the cosine would increase again, the target logit is
-    scale * (cos(theta_y) - margin * sin(margin)), as in the authors' code. The loss is the mean over images and branches.
-    The model must return cosines, as with `model/classifier=cosine`.
+    Beyond theta_y + margin = pi, where the cosine would increase again, the target logit is scale * (cos(theta_y) -
+    margin * sin(margin)), as in the authors' code. The loss is the mean over images and branches. The model must return
+    cosines, as with `model/classifier=cosine`.
 
     Source: Deng, Guo, Xue, Zafeiriou, "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", CVPR 2019.
 
@@ -187,12 +187,12 @@ class CircleSoftmax(MarginSoftmax):
         logit_c = scale * max(0, s_c + margin) * (s_c - margin), for c != y
         loss = cross_entropy(logits, y)
 
-    The weights max(0, ...) grow with the distance of a cosine from its optimum and get no gradient, as in equation 10 of
-    the paper. The decision boundary is the circle (1 - s_y)^2 + s_c^2 = 2 * margin^2. The loss is the mean over images and
-    branches. The model must return cosines, as with `model/classifier=cosine`.
+    The weights max(0, ...) grow with the distance of a cosine from its optimum and get no gradient, as in equation 10
+    of the paper. The decision boundary is the circle (1 - s_y)^2 + s_c^2 = 2 * margin^2. The loss is the mean over
+    images and branches. The model must return cosines, as with `model/classifier=cosine`.
 
-    Source: Sun et al., "Circle Loss: A Unified Perspective of Pair Similarity Optimization", CVPR 2020, with class-level
-    labels. `Circle` is its form with pair-wise labels.
+    Source: Sun et al., "Circle Loss: A Unified Perspective of Pair Similarity Optimization", CVPR 2020, with
+    class-level labels. `Circle` is its form with pair-wise labels.
 
     Args:
         scale: Factor of the logits, above 0.

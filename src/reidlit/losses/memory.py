@@ -23,9 +23,9 @@ class PrototypeMemory(nn.Module):
     The loss is the mean over images and branches. An identity has no prototype before its first batch. Until then it is
     excluded from the sum, and its images are excluded from the mean. The loss is zero if no image remains.
 
-    Prototypes are buffers, saved in checkpoints. In training, after the loss is computed, the prototype of each identity in
-    the batch becomes momentum * m + (1 - momentum) * x, scaled to unit length, where x represents the images of the
-    identity.
+    Prototypes are buffers, saved in checkpoints. In training, after the loss is computed, the prototype of each
+    identity in the batch becomes momentum * m + (1 - momentum) * x, scaled to unit length, where x represents the
+    images of the identity.
 
     Source: Dai, Wang, Yuan, Zhu, Tan, "Cluster Contrast for Unsupervised Person Re-Identification", ACCV 2022, with
     training identities instead of clusters.
@@ -35,8 +35,8 @@ class PrototypeMemory(nn.Module):
         feature_sizes: Feature size D_i of each branch.
         temperature: Divisor of the cosines, above 0. A lower value emphasizes similar identities.
         momentum: Fraction of a prototype that is kept in an update, at least 0 and below 1.
-        mode: Vector x that represents the images of an identity: "mean" of their unit-length features, or "hardest", the
-            image least similar to the prototype. A new prototype is always a mean.
+        mode: Vector x that represents the images of an identity: "mean" of their unit-length features, or "hardest",
+            the image least similar to the prototype. A new prototype is always a mean.
 
     Raises:
         ValueError: If temperature or momentum is out of range, or mode is unknown.

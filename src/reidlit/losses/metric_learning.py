@@ -25,8 +25,8 @@ UNSUPPORTED = {
 class MetricLearning(nn.Module):
     """A loss of pytorch-metric-learning.
 
-    Each branch has its own instance of the loss, and the result is their mean. The loss sees the batch of all devices. If
-    it has parameters, such as proxies, the optimizer trains them. Its constructor receives `num_classes` and
+    Each branch has its own instance of the loss, and the result is their mean. The loss sees the batch of all devices.
+    If it has parameters, such as proxies, the optimizer trains them. Its constructor receives `num_classes` and
     `embedding_size` (or `descriptors_dim`) unless `options` sets them.
 
     Source: Musgrave, Belongie, Lim, "PyTorch Metric Learning", arXiv 2020.

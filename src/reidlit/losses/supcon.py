@@ -16,8 +16,8 @@ class SupCon(Comparison):
 
     The loss is the mean over branches and over anchors that have a positive. It is zero if there are none.
 
-    Source: Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020, in the form L_out, with the mean over positives
-    outside the logarithm. Several views of an image count as images of one identity.
+    Source: Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020, in the form L_out, with the mean over
+    positives outside the logarithm. Several views of an image count as images of one identity.
 
     Args:
         temperature: Divisor of the similarities, above 0. A lower value emphasizes near negatives.

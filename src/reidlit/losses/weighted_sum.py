@@ -33,13 +33,13 @@ class WeightedSum(nn.Module):
     Args:
         losses: Losses by name. Each is an `nn.Module` with the signature of `Loss`.
         weights: Weights by name, 0 or more. The default weight is 1. A loss with weight 0 is not computed.
-        starts: First epoch, counted from 0, in which a loss is included; the default is 0. Metric losses can collapse the
-            features of an untrained network to a point where their gradient vanishes. Starting with classification alone
-            prevents this.
+        starts: First epoch, counted from 0, in which a loss is included; the default is 0. Metric losses can collapse
+            the features of an untrained network to a point where their gradient vanishes. Starting with classification
+            alone prevents this.
 
     Raises:
-        ValueError: If a name in weights or starts is unknown, a value is negative, all weights are zero, or no loss starts
-            at epoch 0.
+        ValueError: If a name in weights or starts is unknown, a value is negative, all weights are zero, or no loss
+            starts at epoch 0.
 
     Example:
         >>> import torch

@@ -64,7 +64,7 @@ def test_checkpoint_of_another_architecture_raises(tmp_path):
 
 
 def test_loading_a_checkpoint_does_not_download_pretrained_weights():
-    """Custom OSNet has no pretrained weights, so building it with `pretrained=True` raises."""
+    """OSNet x0.25 has no pretrained weights, so building it with `pretrained=True` raises."""
     module = ReIDModule(model=option("model", "osnet_x0_25"), pids=[0, 1])
     pretrained = {**dict(module.hparams), "model": option("model", "osnet_x0_25") | {"pretrained": True}}
     with pytest.raises(ValueError, match="pretrained=True"):

@@ -80,7 +80,7 @@ def test_collapse_warns_once(collapsed, data, tmp_path):
     ("first", "then", "warns"), [(0.8, 7e-4, True), (0.8, 9e-4, False), (1e-8, 1e-8, True), (3e-5, 3e-5, False)]
 )
 def test_warning_requires_a_drop_of_the_spread(first, then, warns):
-    """Outputs that are equal from the start also warn; a small initial spread, as with a small layer scale, does not."""
+    """Equal outputs from the start also warn. A small initial spread, as with a small layer scale, does not."""
     monitor = CollapseMonitor()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -22,10 +22,10 @@ COMPONENTS = ("pool", "temporal", "neck", "classifier")
 
 
 class FoundArchitecture(pl.Callback):
-    """Writes the most probable architecture to `<folder>/model/osnet_ain_found.yaml` after each epoch.
+    """Callback that writes the most probable architecture of a search after each epoch.
 
-    The file contains the model of the search, with an `OSNetAIN` of the layout found as its backbone. Train it with
-    `reidlit train --config-dir <folder> model=osnet_ain_found`.
+    The file `<folder>/model/osnet_ain_found.yaml` contains the model of the search, with an `OSNetAIN` of the layout
+    found as its backbone. Train it with `reidlit train --config-dir <folder> model=osnet_ain_found`.
 
     Args:
         folder: Folder that becomes a configuration folder.
@@ -46,8 +46,9 @@ class FoundArchitecture(pl.Callback):
         datamodule = cast("ReIDDataModule", getattr(trainer, "datamodule", None))
         epoch = trainer.current_epoch
         comment = (
-            f"Found on {datamodule.name}; epochs: {epoch + 1}, temperature: {module.temperature_of(epoch):g}, mean entropy of "
-            f"the choices: {module.space.entropy.mean():.3f} nats ({math.log(len(CANDIDATES)):.3f} before the search)."
+            f"Found on {datamodule.name}; epochs: {epoch + 1}, temperature: {module.temperature_of(epoch):g}, mean "
+            f"entropy of the choices: {module.space.entropy.mean():.3f} nats ({math.log(len(CANDIDATES)):.3f} before "
+            "the search)."
         )
         self.path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(self.path, as_option(module, comment).encode())
@@ -57,7 +58,7 @@ class FoundArchitecture(pl.Callback):
         """Print the architecture and the command that trains it."""
         layout = cast("ArchitectureSearchModule", pl_module).space.layout
         Console().print(
-            f"architecture: [{', '.join(layout)}]; train it with: reidlit train --config-dir {self.folder} model={NAME}",
+            f"Found: [{', '.join(layout)}]. Train it with: reidlit train --config-dir {self.folder} model={NAME}",
             highlight=False,
             soft_wrap=True,
             markup=False,
@@ -99,6 +100,6 @@ def as_option(module: ArchitectureSearchModule, comment: str) -> str:
 def _choice(component: str, spec: Mapping[str, Any]) -> str | None:
     """Return the choice in conf/model/<component> that equals a spec, or else one that differs in values only."""
     specs = {name: option(f"model/{component}", name) for name in options(f"model/{component}")}
-    similar = [name for name, own in specs.items() if own.keys() == spec.keys() and own[TARGET] == spec[TARGET]]
+    similar = [name for name, other in specs.items() if other.keys() == spec.keys() and other[TARGET] == spec[TARGET]]
     equal = [name for name in similar if specs[name] == spec]
     return next(iter([*equal, *similar]), None)

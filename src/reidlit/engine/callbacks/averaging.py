@@ -23,11 +23,12 @@ class _Averaging(WeightAveraging):
 
     - The average starts on the device of the model; Lightning copies the model before it is moved there.
     - Integer buffers, such as counts of batches, are copied; torch's averages of them are truncated, or an error.
-    - Until the first update, validation, checkpoints and the end of training use the current weights; Lightning uses the
-      untrained weights.
+    - Until the first update, validation, checkpoints and the end of training use the current weights; Lightning uses
+      the untrained weights.
 
     Args:
-        update: Function of torch that updates averaged tensors, given the current ones and the number of updates so far.
+        update: Function of torch that updates averaged tensors, given the current ones and the number of updates so
+            far.
     """
 
     def __init__(self, update: Update) -> None:
@@ -77,12 +78,12 @@ class EMA(_Averaging):
     """Exponential moving average of the weights.
 
     Source: Polyak, Juditsky, "Acceleration of Stochastic Approximation by Averaging", SIAM Journal on Control and
-    Optimization 1992; with exponential weights as in Tarvainen, Valpola, "Mean Teachers are Better Role Models", NeurIPS
-    2017. Batch-norm statistics are averaged like weights. The first update copies the weights.
+    Optimization 1992; with exponential weights as in Tarvainen, Valpola, "Mean Teachers are Better Role Models",
+    NeurIPS 2017. Batch-norm statistics are averaged like weights. The first update copies the weights.
 
     Args:
-        decay: Weight of the previous average in an update. The average covers about 1 / (1 - decay) updates, so a run should
-            be several times as long.
+        decay: Weight of the previous average in an update. The average covers about 1 / (1 - decay) updates, so a run
+            should be several times as long.
         every_n_steps: Number of optimizer steps between two updates.
         start_step: Number of optimizer steps before the first update.
 
@@ -111,9 +112,9 @@ class SWA(_Averaging):
     """Stochastic weight averaging: the mean of the weights at the ends of the last epochs.
 
     Source: Izmailov, Podoprikhin, Garipov, Vetrov, Wilson, "Averaging Weights Leads to Wider Optima and Better
-    Generalization", UAI 2018. The learning rate follows the schedule and should stay high to the end. After the last epoch,
-    one pass over the training batches recomputes the batch-norm statistics of the averaged model; checkpoints and validations
-    before that use the mean of the epochs' statistics.
+    Generalization", UAI 2018. The learning rate follows the schedule and should stay high to the end. After the last
+    epoch, one pass over the training batches recomputes the batch-norm statistics of the averaged model; checkpoints
+    and validations before that use the mean of the epochs' statistics.
 
     Args:
         start: Fraction of the epochs after which averaging starts.

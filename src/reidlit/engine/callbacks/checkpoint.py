@@ -1,4 +1,4 @@
-"""Checkpoints: atomic writing, resuming at the end of an epoch, and saving when a run is told to stop."""
+"""Checkpoints: atomic writing, resuming at the end of an epoch, and saving on SIGTERM."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from reidlit.files import atomic_path
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoint files that are complete and flushed to the disk before they replace the previous file."""
+    """Checkpoint plugin that completes and flushes a file before it replaces the previous one."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
@@ -37,7 +37,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise OSError(
                 error.errno,
                 f"Checkpoint {target} ({buffer.getbuffer().nbytes / 1e6:.1f} MB) cannot be written: {error.strerror}. "
-                "Earlier checkpoints are intact. Free space or choose another hydra.run.dir, and resume with ckpt_path=last",
+                "Earlier checkpoints are intact. Free space or choose another hydra.run.dir, and resume with "
+                "ckpt_path=last",
             ) from error
 
     def load_checkpoint(
@@ -53,8 +54,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def _end_epoch(loop: dict[str, Any]) -> None:
     """Turn the state after the last batch of an epoch into the state at the end of the epoch.
 
-    Lightning resumes from the former too, but does not count the next epoch as started: if that epoch is interrupted and
-    resumed again, some steps are repeated.
+    Lightning resumes from the former too, but does not count the next epoch as started: if that epoch is interrupted
+    and resumed again, some steps are repeated.
     """
     batches, epochs = loop["epoch_loop.batch_progress"], loop["epoch_progress"]
     is_after_batch = batches["current"]["completed"] == batches["current"]["processed"] - 1
@@ -69,10 +70,10 @@ def _end_epoch(loop: dict[str, Any]) -> None:
 
 
 class SaveOnStop(pl.Callback):
-    """Saves a checkpoint on SIGTERM, which schedulers send before they kill a run.
+    """Callback that saves a checkpoint on SIGTERM, which schedulers send before they kill a run.
 
-    Lightning first finishes the current batch. A partially accumulated step cannot be resumed, so the previous checkpoint is
-    kept in that case.
+    Lightning first finishes the current batch. A partially accumulated step cannot be resumed, so the previous
+    checkpoint is kept in that case.
 
     Args:
         path: Checkpoint file, the same as at the end of an epoch.

@@ -14,16 +14,16 @@ ROUNDING = 1e-6  # embeddings with a smaller spread are equal up to rounding
 
 
 class CollapseMonitor(pl.Callback):
-    """Logs the spread of a batch's embeddings, and warns once when they collapse to one point.
+    """Callback that logs the spread of embeddings, and warns once when they collapse to one point.
 
-    It measures the features of the first branch, on the first rank, at the first step and at every step that the loggers
-    record. It logs `train/spread` (see `spread`) and, if the batch has such pairs, the mean Euclidean distances within and
-    between identities as `train/positive_distance` and `train/negative_distance`.
+    It measures the features of the first branch, on the first rank, at the first step and at every step that the
+    loggers record. It logs `train/spread` (see `spread`) and, if the batch has such pairs, the mean Euclidean distances
+    within and between identities as `train/positive_distance` and `train/negative_distance`.
 
-    Training from scratch with a high learning rate may find that equal embeddings, often zero, are the cheapest solution
-    (Hermans, Beyer, Leibe, "In Defense of the Triplet Loss for Person Re-Identification", arXiv 2017, section 3.2). The
-    gradient is zero there, so the loss never recovers. A collapse is a drop of the spread, not a small spread: some networks,
-    for example those with a small layer scale, start with a tiny spread.
+    Training from scratch with a high learning rate may find that equal embeddings, often zero, are the cheapest
+    solution (Hermans, Beyer, Leibe, "In Defense of the Triplet Loss for Person Re-Identification", arXiv 2017, section
+    3.2). The gradient is zero there, so the loss never recovers. A collapse is a drop of the spread, not a small
+    spread: some networks, for example those with a small layer scale, start with a tiny spread.
 
     Args:
         fall: Fraction of the largest spread so far below which the embeddings count as equal, above 0 and below 1.
@@ -47,7 +47,7 @@ class CollapseMonitor(pl.Callback):
 
     @property
     def state_key(self) -> str:
-        """Key of the state in checkpoints, the original name of this class, so that existing checkpoints can be loaded."""
+        """Key of the state in checkpoints: the original class name, which existing checkpoints contain."""
         return "SpreadWatch"
 
     def state_dict(self) -> dict[str, Any]:
@@ -89,11 +89,12 @@ class CollapseMonitor(pl.Callback):
         if self._in_a_row == self.looks and not self._warned:
             self._warned = True
             rank_zero_warn(
-                f"The embeddings have collapsed to one point: train/spread fell from {self.widest:.2g} to {measured:.2g} and "
-                f"stayed low for {self.looks} measurements, up to step {step}. The model no longer distinguishes identities, "
-                "and the loss will stay constant (ln 2 for a soft-margin triplet loss, its margin for a hard one, ln(classes) "
-                "for softmax). Restart with a lower optimizer.lr, scheduler.warmup_epochs=5, the hard margin "
-                "loss.losses.triplet.margin=0.3, or softmax first: loss=softmax_triplet +loss.starts.triplet=10."
+                f"The embeddings have collapsed to one point: train/spread fell from {self.widest:.2g} to "
+                f"{measured:.2g} and stayed low for {self.looks} measurements, up to step {step}. The model no longer "
+                "distinguishes identities, and the loss will stay constant (ln 2 for a soft-margin triplet loss, its "
+                "margin for a hard one, ln(classes) for softmax). Restart with a lower optimizer.lr, "
+                "scheduler.warmup_epochs=5, the hard margin loss.losses.triplet.margin=0.3, or softmax first: "
+                "loss=softmax_triplet +loss.starts.triplet=10."
             )
 
 

@@ -11,7 +11,9 @@ from reidlit.engine.reid import ReIDModule
 
 
 class Freeze(pl.Callback):
-    """Trains only some layers for the first epochs; all others keep their weights and batch-norm statistics.
+    """Callback that trains only some layers in the first epochs.
+
+    All other layers keep their weights and batch-norm statistics.
 
     The learning-rate schedule is not affected. Parameters that were frozen before training stay frozen.
 

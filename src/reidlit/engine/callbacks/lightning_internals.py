@@ -9,8 +9,8 @@ from torch.optim import Optimizer
 def pending_scaler(trainer: pl.Trainer, optimizer: Optimizer) -> Any:
     """Return the gradient scaler if the gradients of `optimizer` are still scaled before its step, else None.
 
-    Mixed precision in fp16 scales the loss. Lightning unscales the gradients before the optimizer's step, except for a fused
-    optimizer, which unscales them itself within its step.
+    Mixed precision in fp16 scales the loss. Lightning unscales the gradients before the optimizer's step, except for a
+    fused optimizer, which unscales them itself within its step.
     """
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     return scaler if getattr(optimizer, "_step_supports_amp_scaling", False) else None

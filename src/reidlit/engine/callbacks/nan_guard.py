@@ -21,17 +21,21 @@ REMEDY = (
 
 
 class NaNGuard(pl.Callback):
-    """Stops training on a NaN or infinite loss or skips the step, and prevents checkpoints with NaN or infinite weights.
+    """Callback that stops training on a NaN or infinite loss, or skips such steps.
 
-    Reading a loss synchronizes with the device. With `stop`, losses on a GPU are therefore checked every few steps and before
-    each validation and checkpoint. Losses on a CPU are checked at every step, before they affect the weights. If the loss of
-    any rank is bad, all ranks stop. A step that a gradient scaler skips is not an error, because its loss is finite.
+    It also prevents checkpoints with NaN or infinite weights.
+
+    Reading a loss synchronizes with the device. With `stop`, losses on a GPU are therefore checked every few steps and
+    before each validation and checkpoint. Losses on a CPU are checked at every step, before they affect the weights. If
+    the loss of any rank is bad, all ranks stop. A step that a gradient scaler skips is not an error, because its loss
+    is finite.
 
     Args:
-        on_nan: "stop" raises an error that lists the images of the batch. "skip" leaves the weights, the optimizer state and
-            the buffers (such as batch-norm statistics) as they were before the step, continues, and logs the number of skipped
-            steps as `train/skipped`. With gradient accumulation it skips all batches of the step. It is slightly slower,
-            because it checks every step and copies the buffers. After 20 consecutive skipped steps, training stops.
+        on_nan: "stop" raises an error that lists the images of the batch. "skip" leaves the weights, the optimizer
+            state and the buffers (such as batch-norm statistics) as they were before the step, continues, and logs the
+            number of skipped steps as `train/skipped`. With gradient accumulation it skips all batches of the step. It
+            is slightly slower, because it checks every step and copies the buffers. After 20 consecutive skipped steps,
+            training stops.
         every_n_steps: Number of batches between two checks with "stop"; None for 1 on a CPU and 20 elsewhere.
 
     Raises:
@@ -55,7 +59,7 @@ class NaNGuard(pl.Callback):
 
     @property
     def state_key(self) -> str:
-        """Key of the state in checkpoints, the original name of this class, so that existing checkpoints can be loaded."""
+        """Key of the state in checkpoints: the original class name, which existing checkpoints contain."""
         return "LossWatch"
 
     def state_dict(self) -> dict[str, Any]:
@@ -136,8 +140,8 @@ class NaNGuard(pl.Callback):
         finite = torch.stack([parameter.detach().isfinite().all() for parameter in pl_module.parameters()]).all()
         if trainer.strategy.reduce((~finite).float(), reduce_op="max"):
             raise ValueError(
-                f"Weights are NaN or infinite after step {trainer.global_step} in epoch {trainer.current_epoch}. The losses "
-                f"were finite, but a gradient was not. {_last_checkpoint(trainer)} {REMEDY}"
+                f"Weights are NaN or infinite after step {trainer.global_step} in epoch {trainer.current_epoch}. The "
+                f"losses were finite, but a gradient was not. {_last_checkpoint(trainer)} {REMEDY}"
             )
 
     def _check(self, trainer: pl.Trainer) -> None:

@@ -23,7 +23,7 @@ from reidlit.visualize.faces import blurring
 from reidlit.visualize.ranked_list import ListedImage, RankedList, draw_ranked_lists
 
 CHOICES = ("random", "worst", "best", "all")
-MAX_ROWS = 100  # of a picture; image viewers fail to open longer ones
+MAX_ROWS = 100  # image viewers fail to open longer pictures
 
 
 class DrawnLists(NamedTuple):
@@ -50,7 +50,7 @@ class DrawnLists(NamedTuple):
 
 
 class RankedLists(pl.Callback):
-    """Draws ranked lists of some queries of each test set, and writes them as a table.
+    """Callback that draws ranked lists of some queries of each test set, and writes them as a table.
 
     The attribute `drawn` contains the lists by test set, for callbacks that run later.
 
@@ -58,8 +58,8 @@ class RankedLists(pl.Callback):
         folder: Output folder for `<dataset>.png` and `<dataset>.csv`, and with `each` for the folder `<dataset>`.
         queries: Number of queries; 0 to draw nothing.
         top_k: Number of gallery images per query, at most `eval.top_k`.
-        choose: Selection of queries: "random" with a fixed seed, "worst" or "best" by AP, "all", or a list of file names or
-            of query numbers, counted from 0.
+        choose: Selection of queries: "random" with a fixed seed, "worst" or "best" by AP, "all", or a list of file
+            names or of query numbers, counted from 0.
         each: Whether to also draw a picture for each query.
         junk: Whether to show junk images, which the protocol ignores: images of the query's identity from the query's
             camera. It has no effect after post-processing, which does not return their distances.
@@ -184,7 +184,7 @@ def _find_query(query: str | int, metric: ReIDMetric, samples: Sequence[Sample])
     """Return the number of a query, given its number, path or file name.
 
     Raises:
-        ValueError: If there is no such query, or several have the file name.
+        ValueError: If the query does not exist, or several queries have the file name.
     """
     index = metric.collected[0].index.tolist()
     if isinstance(query, int):

@@ -9,10 +9,10 @@ from torch.nn import functional
 
 
 class ResolutionSchedule(pl.Callback):
-    """Trains on smaller images in the first epochs.
+    """Callback that trains on smaller images in the first epochs.
 
-    The remaining epochs, validation and tests use the full size. The cost of a convolution is proportional to the image area,
-    and networks learn most features without the full resolution.
+    The remaining epochs, validation and tests use the full size. The cost of a convolution is proportional to the image
+    area, and networks learn most features without the full resolution.
 
     Sources: Touvron, Vedaldi, Douze, Jegou, "Fixing the train-test resolution discrepancy", NeurIPS 2019; Tan, Le,
     "EfficientNetV2: Smaller Models and Faster Training", ICML 2021.

@@ -7,7 +7,7 @@ import torch
 
 
 class StepSeed(pl.Callback):
-    """Seeds torch before each batch from the run's seed, the epoch, the batch and the rank.
+    """Callback that seeds torch before each batch from the run's seed, the epoch, the batch and the rank.
 
     The random numbers of dropout and similar layers then depend only on the batch, so a resumed run is identical to an
     uninterrupted one. The order and augmentation of images have their own seeds.

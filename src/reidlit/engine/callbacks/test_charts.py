@@ -15,11 +15,11 @@ from reidlit.metrics import ReIDMetric
 
 
 class TrackedResults(pl.Callback):
-    """Logs CMC and ROC curves, camera pairs and ranked lists of each test set to W&B and TensorBoard.
+    """Callback that logs the results of each test set to W&B and TensorBoard.
 
-    W&B receives charts and tables, with the images of the ranked lists in a table. TensorBoard receives images, the camera
-    pairs as text, and the settings with the final scores. The ranked lists are those that the callback `RankedLists` has
-    drawn, so it must precede this one.
+    It logs CMC and ROC curves, camera pairs and ranked lists. W&B receives charts and tables, with the images of the
+    ranked lists in a table. TensorBoard receives images, the camera pairs as text, and the settings with the final
+    scores. The ranked lists are those that the callback `RankedLists` has drawn, so it must precede this one.
 
     Args:
         queries: Maximum number of ranked lists per test set; 0 to log no images of people.

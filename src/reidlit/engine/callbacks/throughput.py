@@ -14,10 +14,10 @@ from reidlit.engine.callbacks.lightning_internals import is_logged, pending_scal
 
 
 class GradientNorm(pl.Callback):
-    """Logs the Euclidean norm of all gradients as `train/grad_norm` at every step that the loggers record.
+    """Callback that logs the gradient norm as `train/grad_norm` at every step that the loggers record.
 
-    The norm is computed over the complete batch of all devices, before clipping and without the loss scale of fp16 mixed
-    precision. Steps that `NaNGuard` skips have no norm.
+    The Euclidean norm of all gradients is computed over the complete batch of all devices, before clipping and without
+    the loss scale of fp16 mixed precision. Steps that `NaNGuard` skips have no norm.
     """
 
     def on_before_optimizer_step(
@@ -41,7 +41,7 @@ class GradientNorm(pl.Callback):
 
 
 class Throughput(pl.Callback):
-    """Logs the number of training images per second, on all devices, as `train/images_per_second`.
+    """Callback that logs the number of training images per second on all devices as `train/images_per_second`.
 
     It is measured between two recorded steps of an epoch. The first batch of an epoch, which waits for the workers, is
     excluded.

@@ -26,12 +26,13 @@ METADATA_SCORES = ("/mAP", "/mINP", "/rank1")  # W&B accepts 100 entries
 class WandbRun(WandbLogger):
     """Lightning's `WandbLogger` with an offline fallback, and with scores and settings in the metadata of checkpoints.
 
-    Each row of the history belongs to an optimizer step, so the rows of a resumed run continue those of the previous one.
+    Each row of the history belongs to an optimizer step, so the rows of a resumed run continue those of the previous
+    one.
 
     Args:
         save_dir: Folder for the run's files.
-        offline: True to write files only, False to require W&B. None follows the environment variable WANDB_MODE; if that is
-            not set, the run is online if an account is set up on this machine and W&B responds.
+        offline: True to write files only, False to require W&B. None follows the environment variable WANDB_MODE; if
+            that is not set, the run is online if an account is set up on this machine and W&B responds.
         log_model: Whether to log checkpoints as artifacts: True at the end of the run, "all" whenever one is written.
         **run: Arguments of `wandb.init`, such as `project`, `name`, `group` and the `id` of the run to resume.
     """
@@ -124,11 +125,12 @@ class WandbRun(WandbLogger):
             reason = _first_line(error)
             if required:
                 raise ValueError(
-                    f"W&B did not respond: {reason}. Set logger.wandb.offline=true to write files for wandb sync instead."
+                    f"W&B did not respond: {reason}. Set logger.wandb.offline=true to write files for wandb sync "
+                    "instead."
                 ) from error
             rank_zero_warn(
-                f"W&B did not respond ({reason}). This run is written to files for wandb sync. Set logger.wandb.offline=true "
-                "to skip the connection attempt."
+                f"W&B did not respond ({reason}). This run is written to files for wandb sync. Set "
+                "logger.wandb.offline=true to skip the connection attempt."
             )
             self._init("offline", wandb.Settings())
 
@@ -174,7 +176,8 @@ def _mode(offline: bool | None) -> tuple[str, bool]:
     if chosen and problem:
         setting = "logger.wandb.offline=false" if offline is False else f"WANDB_MODE={chosen}"
         raise ValueError(
-            f"{setting} requires W&B, but {problem}. Run `wandb login`, set WANDB_API_KEY, or use logger.wandb.offline=true."
+            f"{setting} requires W&B, but {problem}. Run `wandb login`, set WANDB_API_KEY, or use "
+            "logger.wandb.offline=true."
         )
     return ("offline" if problem else "online"), bool(chosen)
 
