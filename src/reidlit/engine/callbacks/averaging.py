@@ -21,14 +21,13 @@ swa_update: Callable[[], Update] = get_swa_multi_avg_fn
 class _Averaging(WeightAveraging):
     """Lightning's `WeightAveraging` with three fixes.
 
-    - The average starts on the device of the model; Lightning copies the model before it is moved there.
-    - Integer buffers, such as counts of batches, are copied; torch's averages of them are truncated, or an error.
-    - Until the first update, validation, checkpoints and the end of training use the current weights; Lightning uses
+    - The average is created on the device of the model. Lightning copies the model before it is moved there.
+    - Integer buffers, such as counts of batches, are copied. Torch would truncate their averages or raise an error.
+    - Before the first update, validation, checkpoints and the end of training use the current weights. Lightning uses
       the untrained weights.
 
     Args:
-        update: Function of torch that updates averaged tensors, given the current ones and the number of updates so
-            far.
+        update: Torch function that updates averaged tensors from the current tensors and the number of updates so far.
     """
 
     def __init__(self, update: Update) -> None:
@@ -41,22 +40,22 @@ class _Averaging(WeightAveraging):
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Swap the current weights for their average."""
-        self._follow_before_start(pl_module)
+        self._copy_before_start(pl_module)
         super().on_validation_epoch_start(trainer, pl_module)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Store the average as the weights, and the current weights separately for resuming."""
-        self._follow_before_start(pl_module)
+        self._copy_before_start(pl_module)
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Copy the average into the model."""
-        self._follow_before_start(pl_module)
+        self._copy_before_start(pl_module)
         super().on_train_end(trainer, pl_module)
 
-    def _follow_before_start(self, pl_module: pl.LightningModule) -> None:
+    def _copy_before_start(self, pl_module: pl.LightningModule) -> None:
         if self._average_model is not None and self._average_model.n_averaged == 0:
             self._average_model.module.load_state_dict(pl_module.state_dict())
 
@@ -77,15 +76,16 @@ def _copying_integers(update: Update) -> Update:
 class EMA(_Averaging):
     """Exponential moving average of the weights.
 
-    Source: Polyak, Juditsky, "Acceleration of Stochastic Approximation by Averaging", SIAM Journal on Control and
-    Optimization 1992; with exponential weights as in Tarvainen, Valpola, "Mean Teachers are Better Role Models",
-    NeurIPS 2017. Batch-norm statistics are averaged like weights. The first update copies the weights.
+    Batch-norm statistics are averaged like weights. The first update copies the weights.
+
+    Sources: Polyak, Juditsky, "Acceleration of Stochastic Approximation by Averaging", SIAM Journal on Control and
+    Optimization 1992; Tarvainen, Valpola, "Mean Teachers are Better Role Models", NeurIPS 2017 (exponential weights).
 
     Args:
-        decay: Weight of the previous average in an update. The average covers about 1 / (1 - decay) updates, so a run
-            should be several times as long.
-        every_n_steps: Number of optimizer steps between two updates.
-        start_step: Number of optimizer steps before the first update.
+        decay: Weight of the previous average in an update, at least 0 and below 1. The average covers about
+            1 / (1 - decay) updates, so a run should be several times as long.
+        every_n_steps: Number of optimizer steps between two updates, at least 1.
+        start_step: Number of optimizer steps before the first update, at least 0.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -111,13 +111,15 @@ class EMA(_Averaging):
 class SWA(_Averaging):
     """Stochastic weight averaging: the mean of the weights at the ends of the last epochs.
 
+    The learning rate follows the schedule and should stay high to the end. After the last epoch, one pass over the
+    training batches recomputes the batch-norm statistics of the averaged model. Earlier checkpoints and validations use
+    the mean of the statistics of the epochs.
+
     Source: Izmailov, Podoprikhin, Garipov, Vetrov, Wilson, "Averaging Weights Leads to Wider Optima and Better
-    Generalization", UAI 2018. The learning rate follows the schedule and should stay high to the end. After the last
-    epoch, one pass over the training batches recomputes the batch-norm statistics of the averaged model; checkpoints
-    and validations before that use the mean of the epochs' statistics.
+    Generalization", UAI 2018.
 
     Args:
-        start: Fraction of the epochs after which averaging starts.
+        start: Fraction of the epochs after which averaging starts, at least 0 and below 1.
 
     Raises:
         ValueError: If `start` is out of range; in training, if the number of epochs is not limited.
