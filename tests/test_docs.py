@@ -22,6 +22,12 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 FENCE = re.compile(r"(<!-- run -->\n)?^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PLACEHOLDER = re.compile(r"\.\.\.|<[^>]+>|\$")  # a value that readers fill in
+QUICK = TRAIN[len(TINY) :]
+SMALL = {  # settings that make each synthetic dataset small
+    "synthetic": TINY,
+    "synthetic_attributes": [*TINY, "data.num_identities=24", "data.num_val=6"],
+    "synthetic_video": [*TINY, "data.seq_len=2"],
+}
 FIRST_RUN = "runs/train/first"  # the run of docs/get-started/five-minutes.md, which most guides use
 FAST = {
     "README.md",
@@ -95,7 +101,7 @@ def readers_files(tmp_path_factory, trained, drawn):
     folder = tmp_path_factory.mktemp("docs")
     (folder / "last.ckpt").symlink_to(trained / "checkpoints" / "last.ckpt")
     images = sorted(next(drawn.glob("synthetic/*")).glob("*.jpg"))
-    for image in images[:12]:
+    for image in images[:24]:
         crop = folder / "crops" / image.name[:4] / image.name
         crop.parent.mkdir(parents=True, exist_ok=True)
         crop.symlink_to(image)
@@ -131,13 +137,16 @@ def to_run(text):
         assert command == "reidlit"
         if f"hydra.run.dir={FIRST_RUN}" in arguments:
             continue
-        yield [*arguments, *(TRAIN if "train" in arguments else TINY)] if is_synthetic(arguments) else arguments
+        dataset = synthetic_dataset(arguments)
+        yield [*arguments, *SMALL[dataset], *(QUICK if "train" in arguments else [])] if dataset else arguments
 
 
-def is_synthetic(arguments):
-    """Return True if a command uses synthetic images of people, which are the default of `train` and `test`."""
-    datasets = [argument for argument in arguments if re.match(r"(data|features)=", argument)]
-    return arguments[0] in ("train", "test") and datasets in ([], ["data=synthetic"])
+def synthetic_dataset(arguments):
+    """Return the synthetic dataset of a command, which is the default of some commands, or None."""
+    names = [argument.partition("=")[2] for argument in arguments if re.match(r"(data|features)=", argument)]
+    if not names:
+        return "synthetic" if arguments[0] in ("train", "test", "doctor", "prepare") else None
+    return names[0] if names[0] in SMALL else None
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -7,11 +7,13 @@ from reidlit.cli import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-MARKER = re.compile(r"<!-- choices: ([\w/]+) -->")
+MARKER = re.compile(r"<!-- choices(?:-table)?: ([\w/]+)(?: \S+)? -->")
 
 
 def test_commands_exist():
-    used = set(re.findall(r"^reidlit (\w+)", README, re.MULTILINE)) | set(re.findall(r"`reidlit (\w+) ", README))
+    blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL))
+    used = set(re.findall(r"^reidlit (\w+)", blocks, re.MULTILINE)) | set(re.findall(r"`reidlit (\w+)", README))
+    assert used
     assert used <= set(COMMANDS)
 
 
