@@ -145,13 +145,14 @@ def read_summary(group: str, name: str, folders: Sequence[Path] = (CONFIG_DIR,))
     return _read_header(_read_lines(group, name, folders)).summary
 
 
-def read_choice(group: str, name: str, folders: Sequence[Path] = (CONFIG_DIR,)) -> Choice:
+def read_choice(group: str, name: str, folders: Sequence[Path] = (CONFIG_DIR,), package: str | None = None) -> Choice:
     """Return the description of a choice of a group.
 
     Args:
         group: Group name.
         name: Name of the choice.
         folders: Configuration folders; later folders are searched only for what the earlier ones lack.
+        package: Key that contains the options. Default: the one in the file, otherwise the name of the group.
 
     Raises:
         FileNotFoundError: If the group has no such choice.
@@ -159,7 +160,7 @@ def read_choice(group: str, name: str, folders: Sequence[Path] = (CONFIG_DIR,)) 
     lines = _read_lines(group, name, folders)
     header = _read_header(lines)
     root = yaml.compose("\n".join(lines), Loader=yaml.SafeLoader)
-    package = _PACKAGES.get(group, group.replace("/", ".")) if header.package is None else header.package
+    package = package or header.package or _PACKAGES.get(group, group.replace("/", "."))
     is_recipe = package == "_global_"
     prefix = "" if is_recipe else f"{package}."
     own = {option.name: option for option in _read_options(root, lines, header.length, prefix, flatten=is_recipe)}
@@ -173,12 +174,12 @@ def read_choice(group: str, name: str, folders: Sequence[Path] = (CONFIG_DIR,)) 
         if key == _SELF:
             _merge(merged, own.values())
         elif key.startswith("override ") or place.startswith("_global_"):
-            if not path.startswith("/hydra/") and value is not None:
+            if not path.lstrip("/").startswith("hydra/") and value is not None:
                 selects[path.lstrip("/")] = value
         elif value is None or place == "_here_":
             included = (group, key) if value is None else (path.lstrip("/"), value)
             includes.append(included)
-            base = read_choice(*included, folders=folders)
+            base = read_choice(*included, folders, package)
             _merge(merged, base.options)
             parts |= base.parts
             selects = base.selects | selects
