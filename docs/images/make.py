@@ -62,7 +62,7 @@ def draw_report() -> None:
     reidlit("report", f"run={RUN}", "output=report.html")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1100, "height": 1450})
+        page = browser.new_page(viewport={"width": 1100, "height": 1225})
         page.goto(Path("report.html").resolve().as_uri())
         page.screenshot(path="report.png")
         browser.close()
