@@ -99,7 +99,7 @@ def test_stored_features_are_searched_without_model(checkpoint, reidlit, tmp_pat
     assert "gone" in done.out
     assert not (tmp_path / "gone" / "search.png").exists()
     for arguments, expected in (
-        (["query=other.npz", "gallery=features.npz"], "model"),
+        (["query=other.npz", "gallery=features.npz"], "xyz"),
         (["query=features.npz", "gallery=features.npz", checkpoint], "ckpt_path"),
         (["query=features.npz", "gallery=features.npz", "cameras=[9]"], "not_cameras"),
         (["query=features.npz", "gallery=features.npz", "index=a.npz"], "index=a.npz"),
@@ -118,7 +118,7 @@ def test_stored_features_are_searched_without_model(checkpoint, reidlit, tmp_pat
         (["query=crops", "gallery=no", "CKPT"], "gallery=no"),
         (["query=crops", "gallery=crops"], "ckpt_path="),
         (["query=film.mp4", "gallery=crops", "CKPT"], "film.mp4"),
-        (["query=crops", "gallery=empty", "CKPT"], "gallery=empty"),
+        (["query=crops", "gallery=empty", "CKPT"], "empty"),
         (["query=empty", "gallery=crops", "CKPT"], "query=empty"),
         (["query=crops", "gallery=film.mp4", "CKPT"], "gallery=film.mp4"),
         (["query=crops", "gallery=cut.npz", "CKPT"], "cut.npz"),

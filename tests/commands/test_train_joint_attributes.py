@@ -112,7 +112,7 @@ def test_two_processes_train(process, tmp_path):
 def test_invalid_arguments_are_named(trained, reidlit):
     for arguments, expected in (
         (["engine=joint_attributes"], "engine.attributes_file=null"),
-        ([*JOINT[:1], "engine.attributes_file=no.mat"], "engine.attributes_file=no.mat"),
+        ([*JOINT[:1], "engine.attributes_file=no.mat"], "no.mat"),
         ([*JOINT, f"ckpt_path={trained}/checkpoints/last.ckpt"], "engine=joint_attributes"),
     ):
         done = reidlit("train", *TRAIN, *arguments)

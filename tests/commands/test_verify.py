@@ -29,6 +29,11 @@ def test_training_stores_thresholds(trained, images, reidlit):
     assert again["distance"] < 0.01 * found["distance"]
 
 
+def test_last_is_the_newest_checkpoint_of_the_current_folder(trained, images, reidlit, tmp_path):
+    shutil.copytree(trained, tmp_path / "runs" / "train" / "first")
+    assert reidlit("verify", images[0], images[1], "ckpt_path=last").status == 0
+
+
 @pytest.mark.slow
 def test_calibrate_stores_thresholds_in_checkpoint(trained, images, reidlit, tmp_path):
     copy = tmp_path / "copy.ckpt"
