@@ -92,7 +92,8 @@ def checkpoint_path(value: str | None, command: str = "train") -> str | None:
     folder = current_run()
     if folder.last_checkpoint.is_file():
         return str(folder.last_checkpoint)
-    runs = folder.path.parent.parent / command
+    in_place = folder.path.resolve() == Path.cwd()  # a command without a run folder, such as verify
+    runs = (Path("runs") if in_place else folder.path.parent.parent) / command
     newest = newest_checkpoint(runs)
     if newest is None:
         raise FileNotFoundError(
