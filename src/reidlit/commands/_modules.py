@@ -6,12 +6,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from reidlit.commands._errors import wrong_types_named
+from reidlit.commands._resume import check_resumed, recorded_settings
 from reidlit.commands._settings import evaluation, plain
 from reidlit.config import option, options
 from reidlit.console import say
 from reidlit.data.datamodule import ReIDDataModule
 from reidlit.engine.attributes import AttributeModule
-from reidlit.engine.base import AnyModule, NetworkModule, without_pretraining
+from reidlit.engine.base import AnyModule, NetworkModule
 from reidlit.engine.joint_attributes import JointAttributeModule
 from reidlit.engine.reid import ReIDModule
 from reidlit.models.weights import load_weights, read_checkpoint
@@ -47,6 +48,7 @@ def build_module(cfg: DictConfig, datamodule: ReIDDataModule) -> AnyModule:
         image_size=[cfg.data.height, cfg.data.width],
         **module_class(cfg).data_options(datamodule, evaluation(cfg)),
     )
+    module.run_settings = recorded_settings(cfg)
     return module
 
 
@@ -110,7 +112,7 @@ def initialize(module: AnyModule, cfg: DictConfig) -> None:
         ValueError: If one of the files does not fit the module.
     """
     if cfg.ckpt_path:
-        _check_same_run(cfg.ckpt_path, module)
+        check_resumed(cfg.ckpt_path, module)
     if cfg.weights:
         say(f"weights={cfg.weights}: {module.start_from(cfg.weights)}")
 
@@ -137,24 +139,6 @@ def _module_of_weights(cfg: DictConfig) -> ReIDModule:
             f"Check model.\n{report}"
         )
     return module
-
-
-def _check_same_run(path: str, module: AnyModule) -> None:
-    """Compare the hyperparameters of a checkpoint; otherwise, loading fails with a long list of tensor names."""
-    saved = (read_checkpoint(path) or {}).get("hyper_parameters", {})
-    for name, difference, settings in module.resumed_with:
-        if saved.get(name) != _comparable(name, module.hparams[name]):
-            raise ValueError(
-                f"ckpt_path={path} was trained with {difference}, so it cannot be resumed. Use the {settings} of that "
-                f"run, or start a new run from its weights with weights={path}."
-            )
-
-
-def _comparable(name: str, value: Any) -> Any:
-    """Return a hyperparameter in the form that a checkpoint stores."""
-    if name == "model":
-        return without_pretraining(value)
-    return [without_pretraining(peer) for peer in value] if name == "peers" else value
 
 
 def _peer(entry: str | Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric
 
 from reidlit.data.datamodule import ReIDDataModule
@@ -76,6 +77,8 @@ class NetworkModule(pl.LightningModule, Generic[MetricT, BatchT]):
         loss: Losses of the model; None for a module that is only tested.
         metrics: Metric of each test set by its name, and of the validation set under None. After an evaluation their
             `compute` returns the cached scores; see `scores`.
+        run_settings: Settings of the run by dotted name, such as `data.batch_size`, which a checkpoint records; empty
+            unless a command sets them.
     """
 
     # Hyperparameters that must not change when a checkpoint is resumed.
@@ -89,6 +92,7 @@ class NetworkModule(pl.LightningModule, Generic[MetricT, BatchT]):
     def __init__(self) -> None:
         super().__init__()
         self.metrics: dict[str | None, MetricT] = {}
+        self.run_settings: dict[str, Any] = {}
 
     # Construction
 
@@ -169,9 +173,14 @@ class NetworkModule(pl.LightningModule, Generic[MetricT, BatchT]):
         return None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Turn off pretrained weights in the saved spec: loading a checkpoint must not download weights it replaces."""
+        """Record the settings of the run, and a model without pretrained weights.
+
+        Loading a checkpoint must not download weights that it replaces.
+        """
         saved = checkpoint["hyper_parameters"]
         checkpoint["hyper_parameters"] = {**saved, "model": without_pretraining(saved["model"])}
+        if self.run_settings:
+            checkpoint["run_settings"] = self.run_settings
 
     # Optimization
 
@@ -182,6 +191,21 @@ class NetworkModule(pl.LightningModule, Generic[MetricT, BatchT]):
         scheduler = build_scheduler(optimizer, spec, self._steps_per_epoch)
         interval = spec.get("interval", "epoch")
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
+
+    def on_train_start(self) -> None:
+        """Set the learning rates that the schedule has now.
+
+        A checkpoint restores the rates of the schedule that wrote it. The schedule of a run that is resumed for more epochs
+        differs, and would otherwise take effect one epoch late.
+        """
+        for config in self.trainer.lr_scheduler_configs:
+            scheduler = config.scheduler
+            if isinstance(scheduler, LambdaLR):
+                factors = [factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]
+                for group, rate, factor in zip(
+                    scheduler.optimizer.param_groups, scheduler.base_lrs, factors, strict=True
+                ):
+                    group["lr"] = rate * factor
 
     def log_losses(self, total: Tensor, terms: Mapping[str, Tensor], batch_size: int, prefix: str = "train") -> None:
         """Log the loss of a step, and its terms if there are several."""

@@ -1,4 +1,4 @@
-"""Checkpoints: atomic writing, resuming at the end of an epoch, and saving on SIGTERM."""
+"""Checkpoints: atomic writing, confined paths, resuming at the end of an epoch, and saving on SIGTERM."""
 
 import io
 import os
@@ -13,8 +13,22 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from reidlit.files import atomic_path
 
 
+SUFFIX = ".ckpt"
+# Keys under which callbacks such as ModelCheckpoint store paths.
+PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
+SCORED_PATHS = "best_k_models"  # a mapping of paths to scores
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoint plugin that completes and flushes a file before it replaces the previous one."""
+    """Checkpoint plugin that completes and flushes a file before it replaces the previous one.
+
+    A checkpoint contains the paths of other checkpoints, which Lightning loads and deletes. Such a path is kept only if it
+    names a file next to the checkpoint, and only checkpoint files in folders that this plugin has written to are deleted.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._folders: set[Path] = set()
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
@@ -25,6 +39,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             OSError: If the file cannot be written; the message says which checkpoints remain.
         """
         target = Path(path)
+        self._folders.add(target.parent.resolve())
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         try:
@@ -48,7 +63,29 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         checkpoint: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only)
         if "fit_loop" in checkpoint.get("loops", {}):
             _end_epoch(checkpoint["loops"]["fit_loop"])
+        for state in checkpoint.get("callbacks", {}).values():
+            if isinstance(state, dict):
+                _confine(state, Path(path).parent)
         return checkpoint
+
+    def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Delete a checkpoint file in a folder that this plugin has written to; ignore any other path."""
+        file = Path(path)
+        if file.suffix == SUFFIX and file.is_file() and not file.is_symlink() and file.parent.resolve() in self._folders:
+            file.unlink()
+
+
+def _confine(state: dict[str, Any], folder: Path) -> None:
+    """Remove the paths from the state of a callback that do not name a file directly in `folder`."""
+
+    def is_inside(path: object) -> bool:
+        return isinstance(path, str) and "://" not in path and Path(path).parent.resolve() == folder.resolve()
+
+    for key in PATHS:
+        if key in state and not is_inside(state[key]):
+            state[key] = ""
+    if isinstance(scores := state.get(SCORED_PATHS), dict):
+        state[SCORED_PATHS] = {path: score for path, score in scores.items() if is_inside(path)}
 
 
 def _end_epoch(loop: dict[str, Any]) -> None:
