@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from reidlit.metrics import pairwise_distance
+from reidlit.metrics import evaluate, pairwise_distance
 
 
 def embeddings(size, dim=32, seed=0, dtype=torch.float32):
@@ -63,3 +63,16 @@ def test_unknown_metric_raises():
 def test_invalid_shapes_raise(query, gallery):
     with pytest.raises(ValueError, match=r"query.*gallery"):
         pairwise_distance(torch.zeros(query), torch.zeros(gallery))
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e4])
+def test_common_offset_does_not_change_the_ranking(offset):
+    rng = np.random.default_rng(0)
+    # Multiples of 1/64 stay exact in float32 after the offset is added.
+    query, gallery = (np.round(rng.standard_normal((size, 64)) * 64) / 64 for size in (20, 200))
+    exact = np.square(query[:, None] - gallery[None]).sum(2)
+    shifted = [torch.from_numpy(part + offset).float() for part in (query, gallery)]
+    assert np.abs(pairwise_distance(*shifted).numpy() - exact).max() < 1e-3
+    pids, g_pids = rng.integers(0, 10, 20), rng.integers(0, 10, 200)
+    expected = evaluate(query, gallery, pids, g_pids)
+    assert evaluate(*shifted, pids, g_pids).mAP == pytest.approx(expected.mAP, abs=1e-9)

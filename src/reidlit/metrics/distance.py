@@ -24,6 +24,10 @@ BLOCK_ROWS = 1008
 BLOCK_BYTES = 384 * 2**20
 # On a GPU, each distance needs up to 40 bytes while ranks are counted.
 DEVICE_ENTRIES = 2**27
+# A common offset of the embeddings is subtracted if its squared norm exceeds the mean squared deviation this many times.
+# Below, rounding costs less than 1e-4 of a typical distance, and embeddings are used as they are.
+LARGE_OFFSET = 1000.0
+OFFSET_ROWS = 4096  # rows from which the offset is estimated
 PROGRESS_DELAY = 5.0  # seconds until a progress bar is shown
 
 
@@ -86,8 +90,11 @@ class EmbeddingDistances:
         if metric not in METRICS:
             raise ValueError(f"metric={metric!r} is invalid: must be one of {', '.join(METRICS)}.")
         self.cosine = metric == "cosine"
-        self.gallery = gallery.detach().float()
-        self.query = query.detach().float().to(self.gallery.device)
+        gallery, query = gallery.detach(), query.detach().to(gallery.device)
+        if not self.cosine and (offset := common_offset(gallery)) is not None:
+            # Euclidean distances do not depend on it, but its square would take up the digits of float32.
+            gallery, query = gallery - offset, query - offset
+        self.gallery, self.query = gallery.float(), query.float()
         if self.cosine:
             self.query, self.gallery = functional.normalize(self.query), functional.normalize(self.gallery)
         self.base = torch.ones(len(query), device=gallery.device) if self.cosine else squared_norms(self.query)
@@ -118,6 +125,16 @@ class EmbeddingDistances:
         inner_products(_padded(query, padded), _padded(gallery, columns), inner)
         # Kernels require contiguous rows. Only a small gallery is copied here.
         return np.ascontiguousarray(inner[:rows, : len(gallery)])
+
+
+def common_offset(embeddings: Tensor) -> Tensor | None:
+    """Return the (D,) mean of (N, D) embeddings if it is so large that float32 distances lose precision, else None."""
+    rows = embeddings[:: max(1, len(embeddings) // OFFSET_ROWS)].double()
+    if not len(rows):
+        return None
+    mean = rows.mean(0)
+    deviation = (rows - mean).square().sum(1).mean()
+    return mean.to(embeddings.dtype) if mean.square().sum() > LARGE_OFFSET * deviation > 0 else None
 
 
 class MatrixDistances:
