@@ -27,6 +27,7 @@ FLOORS = {
     "metrics": 1,
     "models": 1,
     "tables": 1,
+    "yaml_files": 1,
     "compat": 2,
     "export": 2,
     "visualize": 2,

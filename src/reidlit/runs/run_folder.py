@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from reidlit.files import atomic_write, write_json
 from reidlit.runs.result import RunResult
+from reidlit.yaml_files import load_config
 
 Status = Literal["finished", "failed", "unfinished"]
 METRICS, ERROR, HYDRA = "metrics.json", "error.txt", ".hydra"
@@ -119,10 +118,7 @@ class RunFolder:
         Raises:
             ValueError: If the file cannot be read.
         """
-        try:
-            config = OmegaConf.load(self.settings_file)
-        except (YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
-            raise ValueError(f"{self.settings_file} cannot be read ({type(error).__name__}).") from error
+        config = load_config(self.settings_file)
         if not isinstance(config, DictConfig):
             raise ValueError(f"{self.settings_file} is invalid: must contain a mapping.")
         return config
@@ -133,7 +129,10 @@ class RunFolder:
         Raises:
             ValueError: If the file written by Hydra cannot be read.
         """
-        return str(self._hydra_file("hydra.yaml").hydra.job.config_name)
+        name = OmegaConf.select(self._hydra_file("hydra.yaml"), "hydra.job.config_name")
+        if not isinstance(name, str):
+            raise ValueError(f"{self.path / HYDRA / 'hydra.yaml'} is invalid: hydra.job.config_name is missing.")
+        return name
 
     def overrides(self) -> dict[str, str]:
         """Return the command-line settings by name; the last value of a setting takes precedence, as in Hydra.
@@ -198,9 +197,9 @@ class RunFolder:
 
     def _hydra_file(self, name: str) -> Any:
         try:
-            return OmegaConf.load(self.path / HYDRA / name)
-        except (YAMLError, OmegaConfBaseException, OSError, ValueError, AttributeError) as error:
-            raise ValueError(f"{self.path / HYDRA / name} cannot be read ({error}).") from error
+            return load_config(self.path / HYDRA / name)
+        except FileNotFoundError as error:
+            raise ValueError(f"{self.path} is not a complete run folder: {HYDRA}/{name} is missing.") from error
 
 
 def read_overrides(overrides: Any) -> dict[str, str]:

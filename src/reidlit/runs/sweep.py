@@ -3,18 +3,26 @@
 This module is imported before a sweep starts, so it imports nothing heavier than OmegaConf.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from reidlit.overrides import format_override
 from reidlit.runs.result import RunResult
 from reidlit.runs.run_folder import HYDRA, RunFolder, Status
+from reidlit.yaml_files import load_config
 
 RESUME = "resume_sweep="
+# A sweep folder may come from a stranger. Its overrides may only choose values: none may name code to run, read the
+# environment, or change Hydra beyond the launcher and the sweeper.
+OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@:-]*(=.*)?", re.DOTALL)
+CODE_OR_ENVIRONMENT = re.compile(r"_target_|_args_|\$\{[^}]*:")
+HYDRA_OVERRIDE = re.compile(r"[+~]*hydra(/launcher=|/sweeper=|\.sweeper\.|\.launcher\.n_jobs=|\.sweep\.dir=|\.mode=)")
 MULTIRUN = "multirun.yaml"  # sweepers write it before the first job
 
 
@@ -41,7 +49,11 @@ class SweepFolder:
 
     def origin(self) -> "SweepOrigin":
         """Read the command and the settings that started the sweep."""
-        return SweepOrigin.of(OmegaConf.load(self.path / MULTIRUN))
+        file = self.path / MULTIRUN
+        try:
+            return SweepOrigin.of(load_config(file))
+        except (OmegaConfBaseException, AttributeError, TypeError) as error:
+            raise ValueError(f"{file} is not the configuration of a sweep ({type(error).__name__}).") from error
 
 
 @dataclass(frozen=True)
@@ -129,6 +141,8 @@ def resumed_arguments(command: str, arguments: Sequence[str]) -> list[str]:
     new = [item for item in arguments if item not in (*resumes, "-m", "--multirun")]
     replaced = {_key(item) for item in new} | {"hydra.sweep.dir", "hydra.mode"}
     old = [item for item in (*origin.hydra, *origin.task) if _key(item) not in replaced]
+    for item in old:
+        _check_override(item, folder.path / MULTIRUN)
     return ["-m", *old, *new, f"hydra.sweep.dir={format_override(str(folder.path))}"]
 
 
@@ -153,5 +167,24 @@ def refuse_other_sweep(config: DictConfig) -> None:
         raise ValueError(f"hydra.sweep.dir={folder.path} already contains runs: choose another folder.")
 
 
-def _key(argument: str) -> str:
-    return argument.partition("=")[0]
+def _check_override(item: object, file: Path) -> None:
+    """Check that an override read from a sweep folder only chooses a value.
+
+    Raises:
+        ValueError: If it could run code, read the environment, or change Hydra.
+    """
+    text = item if isinstance(item, str) else ""
+    is_hydra = text.lstrip("+~").startswith(("hydra.", "hydra/"))
+    if (
+        not OVERRIDE.fullmatch(text)
+        or CODE_OR_ENVIRONMENT.search(text)
+        or (is_hydra and not HYDRA_OVERRIDE.match(text))
+    ):
+        raise ValueError(
+            f"{file} contains the override {item!r}, which is refused because it could run code or read the environment. If "
+            "the sweep is yours, repeat the override on the command line."
+        )
+
+
+def _key(argument: object) -> str:
+    return str(argument).partition("=")[0]
