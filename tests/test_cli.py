@@ -118,6 +118,30 @@ def test_custom_model_needs_one_python_file_and_one_yaml(reidlit, tmp_path):
     assert "test/synthetic" in result.out
 
 
+def test_modules_in_the_current_folder_shadow_nothing(process, tmp_path):
+    for name in ("rich", "cv2", "numpy", "torch", "hydra"):
+        (tmp_path / f"{name}.py").write_text("open('executed', 'w')")
+    doctor = process("doctor", "--config-dir", ".", "data=folder", "data.root=.")
+    printed, _ = doctor.communicate(timeout=120)
+    assert doctor.returncode == 1
+    assert "Traceback" not in printed
+    assert not (tmp_path / "executed").exists()
+
+
+def test_custom_modules_are_found_from_any_folder(reidlit, tmp_path, monkeypatch):
+    own = tmp_path / "own"
+    (own / "loss").mkdir(parents=True)
+    (own / "own_entropy.py").write_text("from reidlit.losses import CrossEntropy as Entropy")
+    loss = "losses: {softmax: {_target_: own_entropy.Entropy}}"
+    (own / "loss" / "mine.yaml").write_text(loss)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run = ["train", *TRAIN, "loss=mine", "trainer.max_epochs=1", "test=false", "logger=csv"]
+    assert reidlit(*run, "--config-dir", own).status == 0
+    monkeypatch.delitem(sys.modules, "own_entropy")
+    assert reidlit(*run, f"--config-dir={own}").status == 0
+
+
 @pytest.mark.slow
 def test_wandb_without_an_account_works_offline(process, tmp_path, monkeypatch):
     for name in ("WANDB_API_KEY", "WANDB_MODE"):

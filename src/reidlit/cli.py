@@ -73,8 +73,6 @@ def main() -> None:
     if set(HELP_FLAGS) & set(arguments):
         _print_help(name, arguments)
         return
-    # A console script has its own folder on the path, but not the current one, which may contain custom models and datasets.
-    sys.path.insert(0, str(Path.cwd()))
     _launch(name, ["--help" if argument == HYDRA_HELP else argument for argument in argv])
 
 
@@ -95,7 +93,7 @@ def _print_help(command: str, arguments: Sequence[str]) -> None:
             topics=[word for index, word in words if index > position],
             overrides=[word for index, word in words if index < position],
             positional=POSITIONAL.get(command),
-            config_dirs=[value for flag, value in pairwise(arguments) if flag in CONFIG_DIR_FLAGS],
+            config_dirs=_config_dirs(arguments),
         )
     except ValueError as error:
         sys.exit(f"reidlit {command}: {error}")
@@ -111,12 +109,13 @@ def _launch(name: str, argv: list[str]) -> None:
     from reidlit.commands._optuna_sweeper import register
     from reidlit.runs.sweep import resumed_arguments
 
-    current_folder = str(Path.cwd())
+    config_dirs = [str(Path(folder).resolve()) for folder in _config_dirs(argv)]
 
     def run(cfg: "DictConfig") -> float | None:
         sys.argv = argv  # Lightning starts the other ranks of a multi-device run with this command line
-        if current_folder not in sys.path:  # in a process started by a launcher
-            sys.path.insert(0, current_folder)
+        # Custom components are next to their YAML files. At the end of the path, these folders cannot shadow a package; the
+        # current folder, which may contain anything, is not on the path at all.
+        sys.path.extend(folder for folder in config_dirs if folder not in sys.path)
         with _freeze_imports():
             task = import_module(f"reidlit.commands.{name}").run
             from reidlit.commands._errors import explained
@@ -160,6 +159,15 @@ def _freeze_imports() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _config_dirs(arguments: Sequence[str]) -> list[str]:
+    """Return the folders of `--config-dir folder` and `--config-dir=folder`."""
+    separate = [value for flag, value in pairwise(arguments) if flag in CONFIG_DIR_FLAGS]
+    joined = [
+        value for flag, _, value in (word.partition("=") for word in arguments) if flag in CONFIG_DIR_FLAGS and value
+    ]
+    return [*separate, *joined]
 
 
 def _named(command: str, arguments: list[str]) -> list[str]:
