@@ -105,3 +105,24 @@ def test_code_in_file_is_not_run(model, tmp_path):
         with pytest.raises(ValueError, match=rf"{name}\b"):
             reidlit.load_weights(model, tmp_path / name)
     assert not (tmp_path / "ran").exists()
+
+
+def test_unused_embedding_tensors_are_refused_with_the_fitting_model(tmp_path):
+    """Another normalization family leaves four tensors unused although every tensor of the model matches."""
+    file = tmp_path / "ibn.pth"
+    torch.save(reidlit.build_model("osnet_ibn_x1_0", num_classes=4).state_dict(), file)
+    model = reidlit.build_model("osnet_x1_0", num_classes=4)
+    before = model.state_dict()["backbone.conv1.conv.weight"].clone()
+    with pytest.raises(ValueError, match=r"model=osnet_ibn_x1_0"):
+        reidlit.load_weights(model, file)
+    torch.testing.assert_close(model.state_dict()["backbone.conv1.conv.weight"], before)
+    report = reidlit.load_weights(model, file, strict=False)
+    assert report.unexpected
+
+
+def test_classifier_of_another_task_is_not_refused(tmp_path):
+    model = reidlit.build_model("resnet18", num_classes=4)
+    tensors = {name.removeprefix("backbone.network."): tensor for name, tensor in model.state_dict().items()}
+    tensors |= {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
+    torch.save(tensors, tmp_path / "imagenet.pth")
+    assert reidlit.load_weights(model, tmp_path / "imagenet.pth").embeds

@@ -1,5 +1,6 @@
 """Loading of weights from files of Torchreid, fast-reid and reidlit."""
 
+import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reidlit.config import option, options
 from reidlit.models.backbones import Backbone
+from reidlit.spec import build
 
 WRAPPERS = ("state_dict", "model")  # keys of the tensors in files of Torchreid and Lightning, and of fast-reid
 PREFIXES = ("module.", "model.")  # added by DataParallel, and by a LightningModule
 COUNTER = "num_batches_tracked"
+# Tensors that a file may contain and an embedding does not need: classifiers, losses and normalization constants.
+NOT_EMBEDDING = re.compile(
+    r"(.*\.)?(fc|head|head\.fc|head_dist|last_linear|logits|classifier\w*(\.\d+)*|heads\.(weight|cls_layer\.\w+))\.(weight|bias)"
+    r"|heads\.weight|(AuxLogits|loss|losses|criterion|center_loss)\..*|(pixel_)?(mean|std)"
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class LoadReport:
         return "\n".join(lines)
 
 
-def load_weights(model: nn.Module, path: str | Path) -> LoadReport:
+def load_weights(model: nn.Module, path: str | Path, strict: bool = True) -> LoadReport:
     """Load weights from a file of Torchreid, fast-reid, torchvision, timm or reidlit into a model.
 
     Tensors are matched by name and shape. Names of other frameworks are translated, and `module.` prefixes and wrappers
@@ -64,6 +72,8 @@ def load_weights(model: nn.Module, path: str | Path) -> LoadReport:
     Args:
         model: A `ReIDModel`, modified in place.
         path: A `.pth`, `.pth.tar` or `.ckpt` file. Only tensors and numbers are read; code in the file never runs.
+        strict: Whether to refuse a file of another architecture, of which some backbone tensors are unused. If False, they
+            are only reported, but at least half of the model's backbone must match.
 
     Returns:
         Report of matched, missing, unexpected and mismatched tensors.
@@ -98,13 +108,34 @@ def load_weights(model: nn.Module, path: str | Path) -> LoadReport:
     )
     weights = [name for name in state if name.startswith("backbone.") and not name.endswith(COUNTER)]
     num_matching = sum(name in matching for name in weights)
-    if 2 * num_matching < len(weights) or not num_matching:
+    unused = [name for name in (*report.unexpected, *report.mismatched) if not _is_dispensable(name, renames[""])]
+    if 2 * num_matching < len(weights) or not num_matching or (strict and unused):
+        similar = fitting_architecture(path)
+        hint = f" It fits model={similar}." if similar else ""
         raise ValueError(
-            f"{path} does not match this model: {num_matching} of {len(weights)} backbone tensors have the same name "
-            f"and shape. Build the architecture that the file was trained with.\n{report}"
+            f"{path} does not match this model: {num_matching} of {len(weights)} backbone tensors have the same name and "
+            f"shape, and {len(unused)} tensors of the file are unused.{hint} Build the architecture that the file was "
+            f"trained with.\n{report}"
         )
     model.load_state_dict(matching, strict=False)
     return report
+
+
+def fitting_architecture(path: str | Path) -> str | None:
+    """Return the choice of conf/model that has exactly the embedding weights of a file, or None."""
+    file = read_tensors(path)
+    for choice in options("model"):
+        try:
+            with torch.device("meta"):
+                model = build({**option("model", choice), "pretrained": False}, num_classes=1)
+        except (ValueError, TypeError, RuntimeError, NotImplementedError):
+            continue  # needs an option, such as the name of a timm network
+        state, renames = model.state_dict(), renames_of(model)
+        tensors = {reidlit_name(name, renames, state): tensor for name, tensor in file.items()}
+        names = {name for name in (*state, *tensors) if not _is_dispensable(name, renames[""])}
+        if all(name in state and name in tensors and state[name].shape == tensors[name].shape for name in names):
+            return choice
+    return None
 
 
 def load_embedding_weights(model: nn.Module, path: str | Path, setting: str) -> None:
@@ -198,6 +229,16 @@ def reidlit_name(name: str, renames: Mapping[str, str], names: Container[str]) -
     name = name.removeprefix("backbone.")  # added by fast-reid
     prefix = next(prefix for prefix in renames if name.startswith(prefix))
     return renames[prefix] + name.removeprefix(prefix)
+
+
+def _is_dispensable(name: str, prefix: str) -> bool:
+    """Return True if an embedding does not need a tensor.
+
+    Args:
+        name: Name in reidlit.
+        prefix: Prefix that the names of other frameworks receive, such as `backbone.`.
+    """
+    return _is_optional(name) or bool(NOT_EMBEDDING.fullmatch(name.removeprefix(prefix)))
 
 
 def _is_optional(name: str) -> bool:
