@@ -19,8 +19,8 @@ from reidlit.losses import CrossEntropy
 class Poisoned(CrossEntropy):
     """Cross entropy that is NaN or infinite in some calls on one rank.
 
-    In these calls it is multiplied by `value`. With `value=None`, it is infinite with finite gradients. With `gradient`, it
-    is finite and its gradient is NaN.
+    In these calls it is multiplied by `value`. With `value=None`, it is infinite with finite gradients. With
+    `gradient`, it is finite and its gradient is NaN.
     """
 
     def __init__(self, calls, value=math.nan, gradient=False, rank=0):
