@@ -83,30 +83,30 @@ def main() -> None:
 
 
 def find(python: str) -> str | None:
-    """The interpreter of a version, or of a path. Of those that pyenv keeps, only some are on the path."""
+    """Return the interpreter of a version or path, or None; versions of pyenv need not be on PATH."""
     name = python if os.sep in python or python.startswith("python") else f"python{python}"
-    found = [shutil.which(name)]
+    paths = [shutil.which(name)]
     if shutil.which("pyenv"):
         listed = subprocess.run(["pyenv", "whence", "--path", name], capture_output=True, text=True, check=False).stdout
-        found += listed.splitlines()
-    for path in filter(None, found):
+        paths += listed.splitlines()
+    for path in filter(None, paths):
         if subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0:
             return path
     return None
 
 
 def build(folder: Path) -> list[Path]:
-    """The wheel and the source archive."""
+    """Build the wheel and the source archive."""
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return [*folder.glob("*.whl"), *folder.glob("*.tar.gz")]
 
 
 def check(python: str, versions: str, package: Path, folder: Path) -> None:
-    """One combination, in a folder that has nothing of the repository."""
+    """Check one combination in a folder outside the repository."""
     interpreter = find(python)
     if interpreter is None:
-        raise FileNotFoundError(f"there is no Python {python}")
+        raise FileNotFoundError(f"Python {python} is not installed")
     work = folder / "elsewhere"
     work.mkdir(parents=True)
     subprocess.run([interpreter, "-m", "venv", folder / "venv"], check=True)
@@ -120,17 +120,19 @@ def check(python: str, versions: str, package: Path, folder: Path) -> None:
     for command in COMMANDS:
         run([binaries / "reidlit", *command], work, environment)
     run([binaries / "python", "-c", LIBRARY], work, environment)
-    found = json.loads((work / "run" / "metrics.json").read_text())
+    metrics = json.loads((work / "run" / "metrics.json").read_text())
     installed = subprocess.run(
         [binaries / "python", "-m", "pip", "freeze"], check=True, capture_output=True, text=True
     ).stdout
-    shown = [line for line in installed.splitlines() if line.startswith(("torch==", "numpy==", "numba==", "pytorch-l"))]
-    print(f"  passed: mAP {found['test/synthetic/mAP']:.3f}, {', '.join(shown)}", flush=True)
+    versions_used = [
+        line for line in installed.splitlines() if line.startswith(("torch==", "numpy==", "numba==", "pytorch-l"))
+    ]
+    print(f"  passed: mAP {metrics['test/synthetic/mAP']:.3f}, {', '.join(versions_used)}", flush=True)
     shutil.rmtree(folder)
 
 
 def run(command: list[str | Path], folder: Path, environment: dict[str, str]) -> None:
-    """Runs one command, and shows what it said if it failed."""
+    """Run a command, and print its output if it fails."""
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         print(f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}", flush=True)
@@ -138,7 +140,7 @@ def run(command: list[str | Path], folder: Path, environment: dict[str, str]) ->
 
 
 def floors(interpreter: Path) -> list[str]:
-    """The dependencies, each pinned to the release series that pyproject.toml asks for at least."""
+    """Return the dependencies, each pinned to the lowest release series that pyproject.toml allows."""
     version = subprocess.run([interpreter, "--version"], check=True, capture_output=True, text=True).stdout
     later = FIRST_FOR_3_13 if version.startswith("Python 3.13") else {}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

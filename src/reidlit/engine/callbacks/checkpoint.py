@@ -12,7 +12,6 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from reidlit.files import atomic_path
 
-
 SUFFIX = ".ckpt"
 # Keys under which callbacks such as ModelCheckpoint store paths.
 PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
@@ -71,7 +70,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Delete a checkpoint file in a folder that this plugin has written to; ignore any other path."""
         file = Path(path)
-        if file.suffix == SUFFIX and file.is_file() and not file.is_symlink() and file.parent.resolve() in self._folders:
+        if (
+            file.suffix == SUFFIX
+            and file.is_file()
+            and not file.is_symlink()
+            and file.parent.resolve() in self._folders
+        ):
             file.unlink()
 
 
