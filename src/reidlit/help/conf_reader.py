@@ -264,7 +264,7 @@ def _read_defaults(root: yaml.Node | None) -> Iterator[tuple[str, str | None]]:
 
 def _read_groups(root: yaml.Node | None, lines: Sequence[str], start: int) -> Iterator[Option]:
     """Yield the configuration groups of a command; a comment in the defaults list replaces the meaning in `GROUPS`."""
-    entries = next((value.value for key, value in _items(root) if key.value == "defaults"), [])
+    entries = [entry for key, value in _items(root) if key.value == "defaults" for entry in value.value]
     for key, value in (item for entry in entries for item in _items(entry)):
         if not key.value.startswith("override "):
             group = key.value.removeprefix("optional ")

@@ -116,12 +116,12 @@ def _format_topic(command: Command, topic: str, folders: Sequence[Path]) -> str:
     options = list(command.options)
     if (top := group.split(".")[0]) in defaults and defaults[top] in find_choices(top, folders):
         options += read_choice(top, defaults[top], folders).options
-    found = [option for option in options if option.name == group or option.name.startswith(f"{group}.")]
-    if not found:
+    matches = [option for option in options if option.name == group or option.name.startswith(f"{group}.")]
+    if not matches:
         names = [*groups, *(option.name for option in options)]
         see = f"See reidlit {command.name} --help."
         raise ValueError(f"{group} is not an option or group of this command.{_suggest(group, names)} {see}")
-    return "\n".join(_table(_describe(option) for option in found))
+    return "\n".join(_table(_describe(option) for option in matches))
 
 
 def _format_group(
