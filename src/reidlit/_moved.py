@@ -18,6 +18,8 @@ MOVED = {
     "reidlit.data.attributes": "reidlit.data.attribute_data",
     "reidlit.data.csv_lines": "reidlit.data.csv_reader",
     "reidlit.data.datasets.own_data": "reidlit.data.datasets.custom",
+    "reidlit.data.datasets.own_data.OwnData": "reidlit.data.datasets.custom.CustomData",
+    "reidlit.data.datasets.tracklets.OwnTracklets": "reidlit.data.datasets.tracklets.CustomTracklets",
     "reidlit.data.datasets.walker_cameras": "reidlit.data.synthetic.cameras",
     "reidlit.data.datasets.walker_drawing": "reidlit.data.synthetic.figures",
     "reidlit.data.datasets.walker_gait": "reidlit.data.synthetic.walking",

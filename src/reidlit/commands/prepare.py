@@ -58,7 +58,7 @@ def _archives(cfg: DictConfig, datamodule: ReIDDataModule) -> list[tuple[ReIDDat
         for part in datamodule.parts:
             if part.url is None:
                 raise ValueError(
-                    f"download=true is not available for {part.name}: it is not publicly downloadable. "
+                    f"download=true is not available for {part.name}: it cannot be downloaded automatically. "
                     f"{part.how_to_obtain} Then run `reidlit prepare data={part.name} archive=<file>`."
                 )
         return [(part, _download(part.url, part)) for part in datamodule.parts if part.url]
