@@ -113,7 +113,7 @@ def test_invalid_arguments_are_named(trained, reidlit):
     for arguments, expected in (
         (["engine=joint_attributes"], "engine.attributes_file=null"),
         ([*JOINT[:1], "engine.attributes_file=no.mat"], "no.mat"),
-        ([*JOINT, f"ckpt_path={trained}/checkpoints/last.ckpt"], "engine=joint_attributes"),
+        ([*JOINT, f"ckpt_path={trained}/checkpoints/last.ckpt"], "engine._target_"),
     ):
         done = reidlit("train", *TRAIN, *arguments)
         assert done.status == 1

@@ -98,7 +98,7 @@ def test_sigterm_ends_sweep_without_failing_the_job(reidlit, tmp_path):
     """A scheduler signals all processes, so that a job may see its DataLoader workers exit first."""
     (tmp_path / "stopper.py").write_text(STOPPER)
     run = [*ONCE, "+callbacks.stopper._target_=stopper.Stopper", "seed=1,2", "hydra.sweep.dir=sweep"]
-    assert reidlit("train", "-m", *run).status == 128 + signal.SIGTERM
+    assert reidlit("train", "-m", "--config-dir", ".", *run).status == 128 + signal.SIGTERM
     assert (tmp_path / "sweep" / "0" / ".hydra").is_dir()
     assert not (tmp_path / "sweep" / "0" / "error.txt").exists()
     assert not (tmp_path / "sweep" / "1").exists()

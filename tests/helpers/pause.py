@@ -23,7 +23,7 @@ class Pause(pl.Callback):
 def pause_after(folder, step):
     """Write the callback into the working folder of a command; return the overrides that add it."""
     (folder / "pause.py").write_text(CALLBACK)
-    return ["+callbacks.pause._target_=pause.Pause", f"+callbacks.pause.step={step}"]
+    return ["--config-dir", str(folder), "+callbacks.pause._target_=pause.Pause", f"+callbacks.pause.step={step}"]
 
 
 def wait_for_pause(folder, process):

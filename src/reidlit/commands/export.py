@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from omegaconf import DictConfig
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -31,7 +32,15 @@ from reidlit.inference.image_inputs import as_size, parse_image_size
 from reidlit.inference.loading import TrainedModel
 
 TORCHREID = "torchreid"
-HEADINGS = ("format", "max difference", "min cosine", "ms/image", "images/s (batch 32)", "MB", "mAP (%)")
+HEADINGS = (
+    "format",
+    "max\ndifference",
+    "min\ncosine",
+    "latency\n(ms)",
+    "images/s\n(batch 32)",
+    "size\n(MB)",
+    "mAP (%)",
+)
 
 
 class ExportedFile(NamedTuple):
@@ -164,11 +173,9 @@ def _metadata(trained: TrainedModel, cfg: DictConfig) -> dict[str, Any]:
 
 
 def _table(exported: Sequence[ExportedFile]) -> Table:
-    table = Table(
-        title="Exported files, compared with the model on random batches of 1, 2 and 7 and on the given images"
-    )
+    table = Table(title="Exported files compared with the model", box=SIMPLE, pad_edge=False, collapse_padding=True)
     for heading in HEADINGS:
-        table.add_column(heading, justify="left" if heading == "format" else "right")
+        table.add_column(heading, justify="left" if heading == "format" else "right", no_wrap=True)
     for name, _, differences, timing, mean_ap in exported:
         cells = [name, *[""] * 5, mean_ap]
         if differences is not None and timing is not None:

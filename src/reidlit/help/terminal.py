@@ -26,7 +26,7 @@ def format_overview(version: str, commands: Iterable[str]) -> str:
     """Return the page of `reidlit --help`."""
     train = read_command("train")
     lines = [
-        f"reidlit {version}: train, evaluate, search and export person re-identification models",
+        f"reidlit {version}: train, evaluate, search and export re-ID models",
         "",
         "Usage: reidlit <command> [option=value ...]",
         "",

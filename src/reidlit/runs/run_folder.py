@@ -199,7 +199,7 @@ class RunFolder:
         try:
             return load_config(self.path / HYDRA / name)
         except FileNotFoundError as error:
-            raise ValueError(f"{self.path} is not a complete run folder: {HYDRA}/{name} is missing.") from error
+            raise ValueError(f"{self.path / HYDRA / name} is missing: the run folder is incomplete.") from error
 
 
 def read_overrides(overrides: Any) -> dict[str, str]:
