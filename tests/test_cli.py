@@ -154,3 +154,10 @@ def test_wandb_without_an_account_works_offline(process, tmp_path, monkeypatch):
     (file,) = (tmp_path / "run").rglob("run-*.wandb")
     assert b"train/loss" in file.read_bytes()
     assert b"osnet" in file.read_bytes()
+
+
+def test_flag_between_overrides(reidlit, tmp_path):
+    result = reidlit("train", "seed=3", "--config-dir", tmp_path, "optimizer.lr=0.5", "--cfg", "job", "data.width=32")
+    assert result.status == 0, result.err
+    assert "seed: 3" in result.out
+    assert "lr: 0.5" in result.out

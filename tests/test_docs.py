@@ -100,11 +100,13 @@ def readers_files(tmp_path_factory, trained, drawn):
     """Folder with the files that the pages expect: the first run, synthetic images and a folder of crops."""
     folder = tmp_path_factory.mktemp("docs")
     (folder / "last.ckpt").symlink_to(trained / "checkpoints" / "last.ckpt")
-    images = sorted(next(drawn.glob("synthetic/*")).glob("*.jpg"))
-    for image in images[:24]:
-        crop = folder / "crops" / image.name[:4] / image.name
-        crop.parent.mkdir(parents=True, exist_ok=True)
-        crop.symlink_to(image)
+    images = sorted(min(drawn.glob("synthetic/*")).glob("*.jpg"))
+    for person in sorted({image.name[:4] for image in images})[:4]:
+        of_person = [image for image in images if image.name.startswith(person)]
+        for image in of_person[:: max(1, len(of_person) // 6)][:6]:  # from several cameras
+            crop = folder / "crops" / person / image.name
+            crop.parent.mkdir(parents=True, exist_ok=True)
+            crop.symlink_to(image)
     (folder / "a.jpg").symlink_to(images[0])
     (folder / "b.jpg").symlink_to(images[1])
     return folder

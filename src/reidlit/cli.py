@@ -132,7 +132,7 @@ def _launch(name: str, argv: list[str]) -> None:
         return result
 
     try:
-        sys.argv = [argv[0], *resumed_arguments(name, _named(name, argv[2:]))]
+        sys.argv = [argv[0], *_flags_first(resumed_arguments(name, _named(name, argv[2:])))]
     except (ValueError, OSError) as error:
         sys.exit(f"reidlit {name}: {error}")
     register()
@@ -168,6 +168,16 @@ def _config_dirs(arguments: Sequence[str]) -> list[str]:
         value for flag, _, value in (word.partition("=") for word in arguments) if flag in CONFIG_DIR_FLAGS and value
     ]
     return [*separate, *joined]
+
+
+def _flags_first(arguments: Sequence[str]) -> list[str]:
+    """Move flags and their values before the overrides; Hydra accepts no override after a flag between overrides."""
+    follows_flag = [word in FLAGS_WITH_VALUE for word in ("", *arguments)]
+    is_flag = [
+        is_value or bool(re.match(r"-(?!\d)", word)) for word, is_value in zip(arguments, follows_flag, strict=False)
+    ]
+    flags = [word for word, first in zip(arguments, is_flag, strict=True) if first]
+    return [*flags, *(word for word, first in zip(arguments, is_flag, strict=True) if not first)]
 
 
 def _named(command: str, arguments: list[str]) -> list[str]:
