@@ -482,7 +482,7 @@ def test_erased_pixels_equal_torchreid(migrate):
         (
             "a: &a [x,x,x,x,x,x,x,x,x]\n"
             + "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
-            "'a'",
+            "torchreid.yaml ",
         ),
     ],
 )

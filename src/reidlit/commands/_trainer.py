@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from reidlit.commands._errors import wrong_types_named
 from reidlit.commands._settings import current_run
 from reidlit.engine.callbacks.checkpoint import AtomicCheckpointIO
+from reidlit.engine.callbacks.log_before_checkpoint import LogBeforeCheckpoint
 from reidlit.engine.malloc import keep_freed_memory
 
 # Prefixes of Lightning warnings that do not apply to reidlit.
@@ -40,7 +41,7 @@ def build_trainer(cfg: DictConfig, bare: bool = False) -> pl.Trainer:
     trainer: pl.Trainer = instantiate(
         cfg.trainer,
         default_root_dir=str(current_run().path),
-        callbacks=callbacks,
+        callbacks=[*callbacks, LogBeforeCheckpoint()],
         logger=loggers or False,
         plugins=[AtomicCheckpointIO()],
         # Otherwise Lightning adds its own callbacks if those of the configuration are disabled.

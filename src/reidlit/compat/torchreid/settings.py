@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import yaml
 from omegaconf import DictConfig
 
+from reidlit.yaml_files import read_bounded
+
 Outcome = tuple[str, Any] | str  # an override as (key, value), or a remark
 Compose = Callable[..., DictConfig]  # composes a config by name with overrides, like Hydra; ValueError if unknown
 EXPECTED = {int: "an integer", float: "a number", bool: "true or false", str: "text in one line without ${"}
@@ -94,8 +96,9 @@ def _read_yaml(name: str) -> Mapping[Any, Any]:
     file = Path(name).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f"{name} does not exist: pass a YAML file of Torchreid.")
+    text = read_bounded(file)
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        content = yaml.safe_load(text) or {}
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{name} is not a valid YAML file with plain values: {' '.join(str(error).split())}"

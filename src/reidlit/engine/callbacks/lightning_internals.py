@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytorch_lightning as pl
+from lightning_fabric.utilities.apply_func import convert_tensors_to_scalars
+from pytorch_lightning.trainer.states import TrainerFn
 from torch.optim import Optimizer
 
 
@@ -26,3 +28,30 @@ def is_logged(trainer: pl.Trainer, step: int, first: bool = False) -> bool:
     """
     every = getattr(trainer, "log_every_n_steps", 0)
     return bool(every) and (step % every == 0 or (first and step == 1))
+
+
+def pending_metrics(trainer: pl.Trainer) -> tuple[dict[str, float], int]:
+    """Return the row that Lightning will log after the current hook, and its step; the row is empty if there is none.
+
+    At the end of a batch and of an epoch, Lightning logs after the callbacks, and thus after their checkpoints.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    step = loop._batches_that_stepped
+    batches, epochs = loop.batch_progress.current, trainer.fit_loop.epoch_progress.current
+    connector = trainer._logger_connector
+    if trainer.state.fn != TrainerFn.FITTING or trainer.validating or trainer._results is None:
+        return {}, step
+    if epochs.completed == epochs.processed - 1 and connector._first_loop_iter is None:
+        step -= 1
+    elif (
+        batches.completed != batches.processed - 1
+        or loop._should_accumulate()
+        or not connector.should_update_logs
+        or connector._first_loop_iter is None
+    ):
+        return {}, step
+    metrics = convert_tensors_to_scalars(connector.metrics["log"])
+    if not metrics:
+        return {}, step
+    step = int(metrics.pop("step", step))
+    return {**metrics, "epoch": metrics.get("epoch", trainer.current_epoch)}, step

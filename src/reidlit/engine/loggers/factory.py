@@ -6,8 +6,9 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Literal
 
-from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.loggers import Logger
 
+from reidlit.engine.loggers.csv_log import CSVLog
 from reidlit.engine.loggers.run_name import options, run_name, sweep
 from reidlit.engine.loggers.wandb import RUN_FILE, WandbRun
 
@@ -75,11 +76,11 @@ def _previous_id(run: Path, project: str) -> str | None:
     return str(previous["id"]) if previous.get("project") == project else None
 
 
-def csv_logger(save_dir: str) -> CSVLogger:
+def csv_logger(save_dir: str) -> CSVLog:
     """Build a CSV logger for the folder `csv`, or for `csv_2` and so on if earlier parts of a resumed run exist."""
     names = chain(["csv"], (f"csv_{number}" for number in count(2)))
     version = next(name for name in names if not (Path(save_dir) / name).exists())
-    return CSVLogger(save_dir=save_dir, name="", version=version)
+    return CSVLog(save_dir, name="", version=version)
 
 
 def finish(loggers: Sequence[Logger]) -> None:
