@@ -17,10 +17,12 @@ SOURCE = Path(__file__).parents[1] / "src" / "reidlit"
 FLOORS = {
     "config": 0,
     "files": 0,
-    "console": 0,
+    "escaping": 0,
+    "foreign_files": 0,
     "labels": 0,
     "overrides": 0,
     "spec": 0,
+    "console": 1,
     "data": 1,
     "help": 1,
     "losses": 1,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from reidlit import __version__
 from reidlit.config import CONFIG_DIR
+from reidlit.escaping import for_terminal
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -96,7 +97,7 @@ def _print_help(command: str, arguments: Sequence[str]) -> None:
             config_dirs=_config_dirs(arguments),
         )
     except ValueError as error:
-        sys.exit(f"reidlit {command}: {error}")
+        sys.exit(for_terminal(f"reidlit {command}: {error}"))
     sys.stdout.write(f"{page}\n")
 
 
@@ -134,7 +135,7 @@ def _launch(name: str, argv: list[str]) -> None:
     try:
         sys.argv = [argv[0], *_flags_first(resumed_arguments(name, _named(name, argv[2:])))]
     except (ValueError, OSError) as error:
-        sys.exit(f"reidlit {name}: {error}")
+        sys.exit(for_terminal(f"reidlit {name}: {error}"))
     register()
     try:
         hydra.main(config_path=str(CONFIG_DIR), config_name=name, version_base="1.3")(run)()

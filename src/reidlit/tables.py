@@ -1,14 +1,16 @@
 """Tables as Parquet or CSV files."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reidlit.escaping import for_cell
 from reidlit.files import atomic_path
+from reidlit.foreign_files import check_regular, check_unpacked_size
 
 SUFFIXES = (".parquet", ".csv")
 
@@ -31,6 +33,32 @@ def write_table(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
     write = _write_csv if path.suffix == ".csv" else _write_parquet
     with atomic_path(path) as part:
         write(part, columns)
+
+
+def read_parquet(path: Path) -> Any:
+    """Read a Parquet file as a `pyarrow.Table`, within the memory that its size on disk allows.
+
+    Raises:
+        ValueError: If the file is not a Parquet file, is damaged, or expands to far more than its size.
+    """
+    import pyarrow as pa  # not at module level, because it is slow to import and rarely used
+    from pyarrow import parquet
+
+    check_regular(path)
+    with parquet.ParquetFile(path) as file:
+        metadata, schema = file.metadata, file.schema_arrow
+        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+        chunks = [group.column(column) for group in groups for column in range(group.num_columns)]
+        check_unpacked_size(path, sum(8 * chunk.num_values + chunk.total_uncompressed_size for chunk in chunks))
+    texts = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
+    table = parquet.read_table(path, read_dictionary=texts)  # a repeated text is in memory only once
+    for name in texts:
+        longest = max(
+            (len(text) for chunk in table[name].chunks for text in chunk.dictionary.to_pylist() if text), default=0
+        )
+        check_unpacked_size(path, longest * len(table))
+        table = table.set_column(table.column_names.index(name), name, table[name].cast(pa.string()))
+    return table
 
 
 def _check(columns: Mapping[str, NDArray[Any]]) -> None:
@@ -61,12 +89,22 @@ def _without_lists(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any
     return dict(flat)
 
 
-def _write_csv(file: Path, columns: Mapping[str, NDArray[Any]]) -> None:
-    flat = _without_lists(columns)
+def write_rows(file: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a CSV file atomically. Texts that a spreadsheet would run as a formula get an apostrophe; see `for_cell`."""
+    with atomic_path(file) as part:
+        _write_rows(part, header, rows)
+
+
+def _write_rows(file: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     with file.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened)
-        writer.writerow(flat)
-        writer.writerows(zip(*(column.tolist() for column in flat.values()), strict=True))
+        writer.writerow(map(for_cell, header))
+        writer.writerows(map(for_cell, row) for row in rows)
+
+
+def _write_csv(file: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+    flat = _without_lists(columns)
+    _write_rows(file, flat, zip(*(column.tolist() for column in flat.values()), strict=True))
 
 
 def _write_parquet(file: Path, columns: Mapping[str, NDArray[Any]]) -> None:

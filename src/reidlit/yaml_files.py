@@ -1,14 +1,23 @@
 """Reading of YAML files that may come from strangers."""
 
+import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 MAX_BYTES = 2**22
 MAX_NODES = 10**6
+MAX_DEPTH = 100
+# Interpolations that a file from a stranger may use: other settings, and the folders of datasets and packs. Others could
+# reveal the environment or files.
+FOLDERS = ("REIDLIT_DATA", "REIDLIT_PACKS")
+REFERENCE = re.compile(r"\$\{(\.*)([\w/-]+(?:\.[\w/-]+)*)\}")
+FOLDER = re.compile(rf"\$\{{oc\.env:({'|'.join(FOLDERS)}),\s*([^${{}}\\'\",]*)\}}")
 
 
 def load_config(file: Path) -> Any:
@@ -29,6 +38,75 @@ def load_config(file: Path) -> Any:
         return OmegaConf.create(text)
     except (yaml.YAMLError, OmegaConfBaseException, RecursionError, ValueError) as error:
         raise ValueError(f"{file} is not a valid configuration ({_summary(error)}).") from error
+
+
+def without_interpolations(config: DictConfig) -> dict[str, Any]:
+    """Return a configuration as a plain dict in which only references to other settings and to data folders are resolved.
+
+    Any other interpolation, such as `${oc.env:HOME}`, remains as text.
+
+    Raises:
+        ValueError: If the references are cyclic or expand to a huge configuration.
+
+    Example:
+        >>> without_interpolations(OmegaConf.create({"seed": 1, "again": "${seed}", "user": "${oc.env:USER}"}))
+        {'seed': 1, 'again': 1, 'user': '${oc.env:USER}'}
+    """
+    content = OmegaConf.to_container(config, resolve=False)
+    return dict(_Resolution(content).resolved(content, ()))
+
+
+def escaped(content: Any) -> Any:
+    """Return plain content in a form that OmegaConf does not interpolate."""
+    if isinstance(content, dict):
+        return {key: escaped(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [escaped(value) for value in content]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", content) if isinstance(content, str) else content
+
+
+class _Resolution:
+    """Resolution of the references in plain content, of bounded depth and size."""
+
+    def __init__(self, root: Any) -> None:
+        self.root = root
+        self.size = 0
+
+    def resolved(self, value: Any, place: Sequence[str], depth: int = 0) -> Any:
+        """Return a value with its references resolved.
+
+        Args:
+            value: Part of the content.
+            place: Keys that lead to the value, for relative references.
+            depth: Number of enclosing values and references.
+        """
+        self.size += 1 + (len(value) if isinstance(value, str) else 0)
+        if depth > MAX_DEPTH or self.size > 8 * MAX_BYTES:
+            raise ValueError("its references are cyclic or too large")
+        if isinstance(value, dict):
+            return {key: self.resolved(item, (*place, str(key)), depth + 1) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.resolved(item, (*place, str(index)), depth + 1) for index, item in enumerate(value)]
+        if not isinstance(value, str) or "${" not in value:
+            return value
+        if match := REFERENCE.fullmatch(value):
+            return self._target(match, place, depth)
+        text = REFERENCE.sub(lambda match: str(self._target(match, place, depth)), value)
+        return FOLDER.sub(lambda match: os.environ.get(match[1], match[2]), text)
+
+    def _target(self, match: re.Match[str], place: Sequence[str], depth: int) -> Any:
+        """Return the resolved value that a reference names, or its text if there is none."""
+        dots, name = match.groups()
+        keys = [*place[: max(0, len(place) - len(dots))], *name.split(".")] if dots else name.split(".")
+        target = self.root
+        for key in keys:
+            if isinstance(target, dict) and key in target:
+                target = target[key]
+            elif isinstance(target, list) and key.isdecimal() and int(key) < len(target):
+                target = target[int(key)]
+            else:
+                return match[0]
+        return self.resolved(target, keys, depth + 1)
 
 
 def read_bounded(file: Path) -> str:

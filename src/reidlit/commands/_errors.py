@@ -1,7 +1,6 @@
 """Error messages of commands: one message with a remedy instead of a traceback."""
 
 import os
-import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from reidlit.commands._overrides import suspicious_overrides
+from reidlit.console import complain
 
 USER_ERRORS = (ValueError, OSError, HydraException, OmegaConfBaseException)
 LOST_WORKER = "DataLoader worker"  # prefix of torch's message about a worker that has died
@@ -31,10 +31,10 @@ def explained(command: str) -> Iterator[None]:
         is_lost_worker = _is_lost_worker(error)
         if os.environ.get("HYDRA_FULL_ERROR") or not (is_lost_worker or isinstance(error, USER_ERRORS)):
             raise
-        sys.stderr.write(f"reidlit {command}: {_lost_worker_message(error) if is_lost_worker else message(error)}\n")
+        complain(f"reidlit {command}: {_lost_worker_message(error) if is_lost_worker else message(error)}")
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        sys.stderr.write(f"\nreidlit {command}: interrupted.\n")
+        complain(f"\nreidlit {command}: interrupted.")
         raise SystemExit(INTERRUPTED) from None
 
 
@@ -88,7 +88,7 @@ def interruptible(trainer: pl.Trainer, stage: str, remedy: str) -> Iterator[None
     except SystemExit:
         if not trainer.interrupted:
             raise
-        sys.stderr.write(f"\nreidlit: interrupted ({stage}, epoch {trainer.current_epoch + 1}). {remedy}\n")
+        complain(f"\nreidlit: interrupted ({stage}, epoch {trainer.current_epoch + 1}). {remedy}")
         raise SystemExit(INTERRUPTED) from None
 
 

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from reidlit.data.datamodule import ReIDDataModule
 from reidlit.data.image_files import images_in_folder
 from reidlit.data.sample import Sample
+from reidlit.foreign_files import expanded
 
 
 def check_one_source(cfg: DictConfig, images: str = "folder") -> None:
@@ -26,7 +27,7 @@ def check_one_source(cfg: DictConfig, images: str = "folder") -> None:
 
 def image_files(path: str | Path, argument: str = "images") -> list[Path]:
     """Return the image at a path, or all images in a folder; error messages name the setting `argument`."""
-    file = Path(path).expanduser()
+    file = expanded(path)
     return images_in_folder(path, argument) if file.is_dir() else [file]
 
 

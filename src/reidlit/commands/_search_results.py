@@ -6,10 +6,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
-from reidlit.console import say
+from reidlit.console import say, show
 from reidlit.data.decode import decode
 from reidlit.data.sample import readable
 from reidlit.inference.features import Features
@@ -80,7 +79,7 @@ def print_lists(query: Features, results: Columns) -> None:
             values = [str(results[name][row]) for name in labels]
             name = readable(results["path"][row]) or f"id {results['id'][row]}"
             table.add_row(str(results["rank"][row]), f"{results['distance'][row]:.4g}", *values, name)
-        Console().print(table, highlight=False, markup=False)
+        show(table)
     if len(query) > PRINTED:
         say(f"showing {PRINTED} of {len(query):,} queries")
 

@@ -7,6 +7,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from reidlit.foreign_files import expanded
 from reidlit.runs.run_folder import RunFolder, newest_checkpoint
 from reidlit.spec import targets, trust
 
@@ -86,9 +87,9 @@ def checkpoint_path(value: str | None, command: str = "train") -> str | None:
     if value is None:
         return None
     if value != "last":
-        if not Path(value).expanduser().is_file():
+        if not expanded(value).is_file():
             raise FileNotFoundError(f"ckpt_path={value} does not exist: give a .ckpt file, or `last`.")
-        return str(Path(value).expanduser())
+        return str(expanded(value))
     folder = current_run()
     if folder.last_checkpoint.is_file():
         return str(folder.last_checkpoint)

@@ -3,7 +3,6 @@
 import gc
 import math
 import signal
-import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from torch import distributed
 
 from reidlit.commands._errors import USER_ERRORS, message
 from reidlit.commands._settings import current_run, with_settings
-from reidlit.console import say
+from reidlit.console import complain, say
 
 Task = Callable[[DictConfig], float | None]
 STOPPED = 128 + signal.SIGTERM  # exit status of a shell after SIGTERM
@@ -85,4 +84,4 @@ def _record_failure(command: str, error: Exception) -> None:
     text = message(error) if isinstance(error, USER_ERRORS) else f"{type(error).__name__}: {error}"
     file = current_run().error_file
     file.write_text(f"{' '.join(text.split())}\n\n{''.join(traceback.format_exception(error))}", encoding="utf-8")
-    sys.stderr.write(f"reidlit {command}: {text}\nThis job failed; its traceback is in {file}. The sweep continues.\n")
+    complain(f"reidlit {command}: {text}\nThis job failed; its traceback is in {file}. The sweep continues.")

@@ -1,6 +1,5 @@
 """Summary table of a sweep: jobs, settings and scores."""
 
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +8,12 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
-from reidlit.console import say
+from reidlit.console import say, show
+from reidlit.escaping import for_terminal
 from reidlit.runs.sweep import RESUME, Job, SweepFolder, refuse_other_sweep
+from reidlit.tables import write_rows
 
 SHOWN = ("mAP", "mA", "rank1")  # metrics in the table; mA is the mean accuracy of attributes
 
@@ -27,7 +27,7 @@ class SweepSummary(Callback):
         try:
             refuse_other_sweep(config)
         except ValueError as error:
-            sys.exit(f"reidlit {command}: {error}")  # Hydra only warns about other exceptions
+            sys.exit(for_terminal(f"reidlit {command}: {error}"))  # Hydra only warns about other exceptions
         say(f"To resume this sweep after an interruption: reidlit {command} {RESUME}{config.hydra.sweep.dir}")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002 Hydra passes more
@@ -45,7 +45,7 @@ class SweepSummary(Callback):
             remedy = f"To repeat these jobs: reidlit {config.hydra.job.config_name} {RESUME}{folder}"
             if not config.hydra.sweeper._target_.endswith(".BasicSweeper"):
                 remedy = "The search continued without these jobs."
-            sys.exit(f"{len(failed)} of {len(jobs)} jobs did not finish:\n{listed}\n{remedy}")
+            sys.exit(for_terminal(f"{len(failed)} of {len(jobs)} jobs did not finish:\n{listed}\n{remedy}"))
 
 
 def _sort_key(job: Job) -> float:
@@ -74,7 +74,7 @@ def print_jobs(jobs: Sequence[Job], varied: Sequence[str]) -> None:
     for job, each in zip(jobs, rows, strict=True):
         cells = ["" if (value := each[name]) is None else f"{100 * value:.2f}" for name in shown]
         table.add_row(job.name, *(_rounded(job.settings.get(key, "")) for key in varied), *cells, job.status)
-    Console().print(table)
+    show(table)
 
 
 def _rounded(value: str) -> str:
@@ -90,11 +90,13 @@ def write_csv(file: Path, jobs: Sequence[Job], varied: Sequence[str]) -> None:
     results = [job.result.to_json() for job in jobs]
     names = dict.fromkeys(name for metrics in results for name in metrics)
     shown = [name for name in names if name.rpartition("/")[2] in SHOWN]
-    with file.open("w", newline="", encoding="utf-8") as opened:
-        writer = csv.writer(opened)
-        writer.writerow(["job", "status", *varied, *shown, "error"])
-        for job, metrics in zip(jobs, results, strict=True):
-            row: list[Any] = [job.name, job.status]
-            row += [job.settings.get(key, "") for key in varied]
-            row += [metrics.get(name) for name in shown]  # None leaves the cell empty
-            writer.writerow([*row, job.error])
+    rows = [
+        [
+            *(job.name, job.status),
+            *(job.settings.get(key, "") for key in varied),
+            *(metrics.get(name) for name in shown),  # None leaves the cell empty
+            job.error,
+        ]
+        for job, metrics in zip(jobs, results, strict=True)
+    ]
+    write_rows(file, ["job", "status", *varied, *shown, "error"], rows)

@@ -1,6 +1,5 @@
 """`reidlit aggregate`: mean, standard deviation and confidence interval of the metrics of several runs."""
 
-import csv
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,15 +10,15 @@ from typing import Any
 
 from omegaconf import DictConfig
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from reidlit.commands._settings import current_run, plain
-from reidlit.console import say
+from reidlit.console import say, show
 from reidlit.files import write_json
 from reidlit.runs.finished import FinishedRun, find_runs
 from reidlit.runs.result_tables import IN_PERCENT
 from reidlit.runs.statistics import RunStatistics, run_statistics
+from reidlit.tables import write_rows
 
 LEVEL = 0.95
 # Runs of a group may differ in these settings: seeds, splits and paths.
@@ -173,7 +172,7 @@ def print_group(group: Group, title: str) -> None:
         spread = (std, f"{low} to {high}") if statistics.n > 1 else ("", "")
         table.add_row(f"{name} (%)" if in_percent else name, str(statistics.n), mean, *spread)
     say(f"\n{title}")
-    Console().print(table)
+    show(table)
     for protocol in group.protocols:
         say(protocol)
     differing = ", ".join(f"{key} ({number} values)" for key, number in group.repeated.items())
@@ -196,9 +195,9 @@ def _as_dict(group: Group) -> dict[str, Any]:
 
 def _write_csv(file: Path, groups: Sequence[Group]) -> None:
     """Write a row for each group and metric; NaN becomes an empty cell."""
-    with file.open("w", newline="", encoding="utf-8") as opened:
-        writer = csv.writer(opened)
-        writer.writerow(["group", "metric", *RunStatistics._fields])
-        for group, title in zip(groups, titles(groups), strict=True):
-            for name, statistics in group.statistics.items():
-                writer.writerow([title, name, *("" if math.isnan(value) else value for value in statistics)])
+    rows = [
+        [title, name, *("" if math.isnan(value) else value for value in statistics)]
+        for group, title in zip(groups, titles(groups), strict=True)
+        for name, statistics in group.statistics.items()
+    ]
+    write_rows(file, ["group", "metric", *RunStatistics._fields], rows)

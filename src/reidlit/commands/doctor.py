@@ -3,16 +3,16 @@
 from collections.abc import Iterator, Sequence
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from reidlit.commands._data import build_datamodule
 from reidlit.commands._settings import current_run
-from reidlit.console import say
+from reidlit.console import say, show
 from reidlit.data.datamodule import ReIDDataModule, count
 from reidlit.data.doctor import SEVERITIES, Entry, Examination, Finding, Severity, examine
 from reidlit.data.image_statistics import Spread
+from reidlit.escaping import for_terminal
 from reidlit.files import write_json
 from reidlit.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 from reidlit.visualize.contact_sheet import choose_rows, draw_contact_sheet
@@ -58,25 +58,24 @@ def run(cfg: DictConfig) -> None:
 
 def print_examination(datamodule: ReIDDataModule, examination: Examination) -> None:
     """Print the tables, and the findings with their first cases."""
-    console = Console()
     if examination.samples:
-        console.print(_splits(datamodule, examination))
+        show(_splits(datamodule, examination))
     if examination.sizes:
-        console.print(_sizes(examination))
+        show(_sizes(examination))
     if examination.pixels:
-        console.print(_pixels(examination.pixels.mean, examination.pixels.std))
+        show(_pixels(examination.pixels.mean, examination.pixels.std))
     for text in (datamodule.usage_notice, f"license: {datamodule.licence}", f"paper: {datamodule.paper}"):
         if text:
             say(text)
     say("")
     for finding in examination.findings:
         for line in _lines(finding):
-            console.print(line, soft_wrap=True)
+            say(line)
     say(", ".join(_plural(examination.number(severity), severity) for severity in SEVERITIES))
 
 
 def _splits(datamodule: ReIDDataModule, examination: Examination) -> Table:
-    table = Table(title=f"{datamodule.name} in {_printable(str(datamodule.directory))}")
+    table = Table(title=f"{datamodule.name} in {datamodule.directory}")
     for heading in ("split", "identities", datamodule.item_name, "cameras", "published"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split, samples in examination.samples.items():
@@ -113,25 +112,18 @@ def _pixels(mean: Sequence[float], std: Sequence[float]) -> Table:
 
 def _lines(finding: Finding) -> Iterator[Text]:
     """Yield the lines of a finding: its message and its first cases."""
-    yield Text.assemble((f"{finding.severity}: ", STYLES[finding.severity]), _printable(finding.message))
+    yield Text.assemble((f"{finding.severity}: ", STYLES[finding.severity]), for_terminal(finding.message))
     for entry in finding.entries[:SHOWN]:
-        yield Text(f"    {_case(entry)}")
+        yield Text(for_terminal(f"    {_case(entry)}"))
     if len(finding.entries) > SHOWN:
         yield Text(f"    and {len(finding.entries) - SHOWN} more in doctor.json")
 
 
 def _case(entry: Entry) -> str:
-    paths = [_printable(path) for path in entry.paths[:SHOWN_PATHS]]
+    paths = list(entry.paths[:SHOWN_PATHS])
     if len(entry.paths) > SHOWN_PATHS:
         paths.append(f"and {len(entry.paths) - SHOWN_PATHS} more")
     return f"{entry.about}: {', '.join(paths)}"
-
-
-def _printable(text: str) -> str:
-    """Escape characters that a terminal cannot show or would interpret."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
-    )
 
 
 def _plural(number: int, word: str) -> str:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from reidlit.commands._export_checks import check_difference, check_mean_ap
 from reidlit.commands._extractor import load
 from reidlit.commands._settings import current_run
 from reidlit.compat.torchreid.weight_names import write_torchreid
-from reidlit.console import say
+from reidlit.console import say, show
 from reidlit.data.image_files import images_in_folder
 from reidlit.data.splits import EvalSet
 from reidlit.export.formats import FORMATS, without_gradients, written_files
@@ -27,6 +26,7 @@ from reidlit.export.onnx import embedder
 from reidlit.export.parity import Difference, Speed, difference, speed
 from reidlit.export.quantize import PRECISIONS, to_fp16, to_int8
 from reidlit.files import write_json
+from reidlit.foreign_files import expanded
 from reidlit.inference.calibration import KEY
 from reidlit.inference.image_inputs import as_size, parse_image_size
 from reidlit.inference.loading import TrainedModel
@@ -73,7 +73,7 @@ def run(cfg: DictConfig) -> None:
     trained = load(cfg, parse_image_size(cfg.image_size))
     test_set = None if cfg.get("data") is None else _test_set(cfg)
     images = _images(cfg, test_set, trained.image_size)
-    base = Path(cfg.output).expanduser() if cfg.output else current_run().path / "model"
+    base = expanded(cfg.output) if cfg.output else current_run().path / "model"
     base.parent.mkdir(parents=True, exist_ok=True)
     metadata = _metadata(trained, cfg)
     exported = []
@@ -85,7 +85,7 @@ def run(cfg: DictConfig) -> None:
         else:
             exported.append(_export(cfg, name, base, trained, images, metadata, test_set))
     write_json(base.with_name(f"{base.name}.json"), metadata)
-    Console().print(_table(exported))
+    show(_table(exported))
     for file in exported:
         say(f"written: {file.path}")
     say(f"metadata: {base.with_name(f'{base.name}.json')}")

@@ -17,6 +17,7 @@ from reidlit.data.frame_sampling import eval_clips
 from reidlit.data.image_files import images_in_folder
 from reidlit.data.sample import Sample, first_frame, unlabelled_samples
 from reidlit.data.video import VideoDataModule
+from reidlit.foreign_files import expanded
 from reidlit.inference.extractor import FeatureExtractor
 from reidlit.inference.features import COLUMNS, Features, PartialFeatures, of_samples
 
@@ -32,7 +33,7 @@ def run(cfg: DictConfig) -> None:
     """
     check_one_source(cfg)
     extractor = build_extractor(cfg)
-    file = Path(cfg.output).expanduser() if cfg.output else current_run().path / "features.npz"
+    file = expanded(cfg.output) if cfg.output else current_run().path / "features.npz"
     datamodule = None if cfg.get("data") is None else build_datamodule(cfg)
     if cfg.frames and not isinstance(datamodule, VideoDataModule):
         raise ValueError("frames=true needs tracklets: give a video dataset, for example data=mars.")

@@ -14,6 +14,7 @@ from reidlit.compat.torchreid.command import command_line, comments, experiment,
 from reidlit.compat.torchreid.translate import complete_settings, translate
 from reidlit.config import options
 from reidlit.files import atomic_write
+from reidlit.foreign_files import expanded
 
 
 def run(cfg: DictConfig) -> None:
@@ -31,7 +32,7 @@ def run(cfg: DictConfig) -> None:
         flags = [word for folder in folders for word in ("--config-dir", folder)]
         sys.stdout.write(f"{text}\n{command_line(['reidlit', command, *flags], choices | settings)}\n")
     elif command == "train":
-        file = Path(str(cfg.output)).expanduser()
+        file = expanded(str(cfg.output))
         _check_output(file, folders)
         content, instructions = experiment(file, text, choices, settings, _compose)
         file.parent.mkdir(parents=True, exist_ok=True)

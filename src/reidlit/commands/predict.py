@@ -22,6 +22,7 @@ from reidlit.data.transforms import Resize
 from reidlit.data.transforms.pipeline import Pipeline
 from reidlit.engine.attributes import AttributeModule
 from reidlit.engine.joint_attributes import JointAttributeModule
+from reidlit.foreign_files import expanded
 from reidlit.inference.device import find_device
 from reidlit.tables import SUFFIXES, write_table
 
@@ -35,7 +36,7 @@ def run(cfg: DictConfig) -> None:
         ValueError: If `ckpt_path` is missing or is not an attribute model, neither or both of `data` and `images` are
             given, or an option is out of range.
     """
-    file = Path(cfg.output).expanduser() if cfg.output else current_run().path / "attributes.csv"
+    file = expanded(cfg.output) if cfg.output else current_run().path / "attributes.csv"
     _check(cfg, file)
     path = checkpoint_path(cfg.ckpt_path)
     if path is None:

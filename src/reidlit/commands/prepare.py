@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from reidlit.commands._data import build_datamodule
-from reidlit.console import say
+from reidlit.console import say, show
 from reidlit.data.archive import unpack
 from reidlit.data.datamodule import ReIDDataModule, Statistics
 from reidlit.data.download import fetch, file_name
@@ -28,7 +27,7 @@ def run(cfg: DictConfig) -> None:
         unpack(archive, part.directory)
     datamodule.prepare_data()
     rows = _verified(datamodule)
-    Console().print(_table(f"{datamodule.name} in {datamodule.directory}", rows, datamodule.item_name))
+    show(_table(f"{datamodule.name} in {datamodule.directory}", rows, datamodule.item_name))
     for part in datamodule.parts:
         if part.split_path:
             say(f"{part.name}: split saved in {part.split_path}")

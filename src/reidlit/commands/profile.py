@@ -8,13 +8,12 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from reidlit.commands._settings import current_run, plain
 from reidlit.config import option, options
-from reidlit.console import say
+from reidlit.console import PlainConsole, say, show
 from reidlit.engine.malloc import keep_freed_memory
 from reidlit.files import write_json
 from reidlit.help.conf_reader import read_choice
@@ -43,7 +42,7 @@ def run(cfg: DictConfig) -> None:
     if device.type == "cpu":
         keep_freed_memory()  # as in training and testing
     table = _table(settings["latency"])
-    console = Console()
+    console = PlainConsole()
     profiles: dict[str, Profile] = {}
     # Without auto-refresh, rendering does not disturb the measurements.
     with Live(table, console=console, auto_refresh=False, transient=True) as live:
@@ -132,7 +131,7 @@ def print_models() -> None:
     table.columns[0].no_wrap = True
     for name, row in papers().items():
         table.add_row(name, *row)
-    Console().print(table)
+    show(table)
     say(
         f"All timm networks are available as {TIMM}<name>. Profile one model with `reidlit profile model=<name>`, or "
         "several with a pattern such as model='osnet_*'."

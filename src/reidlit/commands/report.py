@@ -1,7 +1,6 @@
 """`reidlit report`: write the results of a run as one HTML page."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from reidlit.console import say
 from reidlit.data.datamodule import ReIDDataModule, count
 from reidlit.data.decode import decode
 from reidlit.data.sample import Sample, first_frame
+from reidlit.foreign_files import expanded
 from reidlit.runs.per_query import Columns, read_per_query
 from reidlit.runs.result import TestResult
 from reidlit.runs.result_tables import remarks, result_rows
@@ -45,7 +45,7 @@ def run(cfg: DictConfig) -> None:
         if not isinstance(cfg[name], int) or cfg[name] < (name == "top_k"):
             raise ValueError(f"{name}={cfg[name]} is invalid: must be an integer of at least {int(name == 'top_k')}.")
     folder = RunFolder.open(cfg.run)
-    output = Path(cfg.output).expanduser() if cfg.output else folder.path / "report.html"
+    output = expanded(cfg.output) if cfg.output else folder.path / "report.html"
     read = blurring(decode) if cfg.blur_faces else decode
     say(f"report: {write_report(build_report(folder, cfg), output, read)}")
 

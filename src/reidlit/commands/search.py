@@ -11,6 +11,7 @@ from reidlit.commands._search_results import Columns, draw_lists, list_nearest, 
 from reidlit.commands._settings import current_run
 from reidlit.console import say
 from reidlit.data.sample import unlabelled_samples
+from reidlit.foreign_files import expanded
 from reidlit.inference.extractor import FeatureExtractor
 from reidlit.inference.features import SUFFIXES, Features, of_samples
 from reidlit.inference.search.folder_gallery import gallery_of_folder
@@ -79,7 +80,7 @@ def open_gallery(cfg: DictConfig, path: Path) -> Gallery:
 
 def of_folder(cfg: DictConfig, folder: Path, extractor: FeatureExtractor) -> Gallery:
     """Embed a folder of images; embeddings of unchanged images are read from the index."""
-    file = Path(cfg.index).expanduser() if cfg.index else current_run().path / "gallery.npz"
+    file = expanded(cfg.index) if cfg.index else current_run().path / "gallery.npz"
     gallery, embedded, reused, _ = gallery_of_folder(folder, file, extractor, cfg.metric)
     say(f"gallery: {embedded:,} images embedded, {reused:,} reused; index={file}")
     return gallery
@@ -111,7 +112,7 @@ def _path(cfg: DictConfig, name: str) -> Path:
         raise ValueError(
             f"{name} is missing: give query=<image, folder or features> gallery=<folder, features or saved gallery>."
         )
-    path = Path(cfg[name]).expanduser()
+    path = expanded(cfg[name])
     if not path.exists():
         raise FileNotFoundError(f"{name}={cfg[name]} does not exist.")
     return path

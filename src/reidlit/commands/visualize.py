@@ -17,6 +17,7 @@ from reidlit.console import say
 from reidlit.data.decode import decode
 from reidlit.data.images import Read
 from reidlit.data.sample import Sample, first_frame, readable, unlabelled_samples
+from reidlit.foreign_files import expanded
 from reidlit.inference.image_inputs import as_size, parse_image_size
 from reidlit.inference.loading import TrainedModel
 from reidlit.labels import UNKNOWN
@@ -65,7 +66,7 @@ def _check(cfg: DictConfig) -> None:
     if cfg.images is not None:
         if not isinstance(cfg.images, str):
             raise ValueError(f"images={cfg.images} is invalid: must be one image or one folder.")
-        if not Path(cfg.images).expanduser().exists():
+        if not expanded(cfg.images).exists():
             raise FileNotFoundError(f"images={cfg.images} does not exist: give an image or a folder of images.")
     if cfg.method not in METHODS:
         raise ValueError(f"method={cfg.method} is invalid: must be one of {', '.join(METHODS)}.")

@@ -20,7 +20,9 @@ from typing import IO, NamedTuple, NoReturn, cast
 from tqdm import tqdm
 
 from reidlit.data.disk_space import check_free_space
+from reidlit.escaping import for_terminal
 from reidlit.files import atomic_path
+from reidlit.foreign_files import expanded
 
 CHUNK = 1 << 20  # bytes
 ENCRYPTED = 1  # flag of a zip member
@@ -54,14 +56,14 @@ def unpack(archive: str | Path, folder: Path) -> None:
         ValueError: If the archive is damaged, encrypted or of an unsupported format, or contains links, devices or
             paths outside the folder.
     """
-    source = Path(archive).expanduser()
+    source = expanded(archive)
     if not source.is_file():
         raise FileNotFoundError(f"archive={archive} does not exist.")
     with _readable_errors(source), _open_archive(source) as members:
         missing = _missing_members(members, folder, source)
         total = sum(member.size for member in missing.values())
         with tqdm(
-            total=total, desc=source.name, unit="B", unit_scale=True, unit_divisor=1024, disable=None
+            total=total, desc=for_terminal(source.name), unit="B", unit_scale=True, unit_divisor=1024, disable=None
         ) as progress:
             for target, member in missing.items():
                 _extract(member, target)

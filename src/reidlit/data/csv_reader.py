@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from reidlit.escaping import from_cell
+
 DELIMITERS = ",;\t"
 
 
@@ -35,7 +37,8 @@ def read_csv(
         unique: Titles that must be unique; `None` for all.
 
     Returns:
-        The titles and the lines that are not empty. Blanks at the ends of cells are kept.
+        The titles and the lines that are not empty. Blanks at the ends of cells are kept, and the apostrophe is removed that
+        reidlit writes before a text that a spreadsheet would run as a formula.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -51,10 +54,11 @@ def read_csv(
         )
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
-        titles = [title.strip().lower() if lower else title.strip() for title in next(reader)]
+        titles = [from_cell(title.strip().lower() if lower else title.strip()) for title in next(reader)]
         if repeated := next((t for t in (titles if unique is None else unique) if titles.count(t) > 1), None):
             raise ValueError(f"{file}, line 1: duplicate column {repeated!r}. Rename or remove one.")
-        lines = [_line(file, reader.line_num, titles, cells) for cells in reader if any(map(str.strip, cells))]
+        filled = (cells for cells in reader if any(map(str.strip, cells)))
+        lines = [_line(file, reader.line_num, titles, [from_cell(cell) for cell in cells]) for cells in filled]
     except csv.Error as error:
         raise ValueError(f"{file}, line {reader.line_num}: {error}.") from None
     return titles, lines

@@ -18,6 +18,7 @@ from reidlit.data.pack_writer import pack_once
 from reidlit.data.packed import FORM, Packed, pack_name
 from reidlit.data.sample import Draw, Sample
 from reidlit.data.splits import EvalSet, hold_out
+from reidlit.foreign_files import expanded
 
 MAX_WORKERS = 8  # one GPU cannot consume the images of more workers
 
@@ -139,7 +140,7 @@ class ReIDDataModule(pl.LightningDataModule):
 
     def __init__(self, root: str, **loading: Unpack[Loading]) -> None:
         super().__init__()
-        self.root = Path(root).expanduser()
+        self.root = expanded(root)
         self.loading = loading
         self.name = loading["name"] or self.name
         self.sources: list[ReIDDataModule] = [self]  # training datasets
@@ -227,7 +228,7 @@ class ReIDDataModule(pl.LightningDataModule):
             path for sample in samples for path in ((sample.path,) if isinstance(sample.path, str) else sample.path)
         ]
         name = pack_name(self.name, paths, self.directory)
-        return paths, Path(self.loading["pack_dir"]).expanduser() / name, self.directory
+        return paths, expanded(self.loading["pack_dir"]) / name, self.directory
 
     def setup(self, stage: str) -> None:
         """List the splits that a stage needs.

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from reidlit import __version__
 from reidlit.data.disk_space import check_free_space
+from reidlit.escaping import for_terminal
 
 CHUNK = 1 << 16  # bytes
 TIMEOUT = 30.0  # seconds without a byte
@@ -44,7 +45,9 @@ def fetch(url: str, target: Path, sha256: str | None = None) -> None:
         )
     pooch.get_logger().setLevel(logging.WARNING)
     # pooch replaces `total`, but requires a bar that is truthy, which a bar without a total is not.
-    with tqdm(desc=target.name, total=1, unit="B", unit_scale=True, unit_divisor=1024, disable=None) as progress:
+    with tqdm(
+        desc=for_terminal(target.name), total=1, unit="B", unit_scale=True, unit_divisor=1024, disable=None
+    ) as progress:
         downloader = pooch.HTTPDownloader(
             progressbar=progress,
             chunk_size=CHUNK,

@@ -8,6 +8,7 @@ import numpy as np
 
 from reidlit.data.attribute_tables import read_attributes
 from reidlit.data.matlab import read_mat, strings
+from reidlit.foreign_files import expanded
 from reidlit.labels import UNKNOWN
 
 PARTS = ("train", "test")
@@ -44,7 +45,7 @@ def read_identity_attributes(path: str | Path) -> IdentityAttributes:
         FileNotFoundError: If the file does not exist.
         ValueError: If the content is invalid.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     return _from_mat(file) if file.suffix.lower() == ".mat" else _from_csv(file)
 
 

@@ -4,6 +4,8 @@ import os
 import re
 from pathlib import Path, PurePath
 
+from reidlit.foreign_files import expanded
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 NUMBER = re.compile(r"([0-9]+)")
 
@@ -54,7 +56,7 @@ def images_in_folder(folder: str | Path, argument: str = "images") -> list[Path]
         FileNotFoundError: If the folder does not exist.
         ValueError: If `folder` is not a folder or contains no image files.
     """
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     if not path.exists():
         raise FileNotFoundError(f"{argument}={folder} does not exist: give a folder of images.")
     if not path.is_dir():

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from reidlit.data.csv_reader import Line, read_csv
 from reidlit.data.datamodule import ALL_SPLITS
 from reidlit.data.splits import drawn_order
+from reidlit.escaping import for_cell
 from reidlit.files import atomic_write
 
 TEST = "test"  # split of images that are divided randomly into query and gallery
@@ -151,7 +152,7 @@ def write_table(file: Path, rows: Sequence[Row]) -> None:
     text = io.StringIO(newline="")
     writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")  # quotes preserve leading blanks of a path
     writer.writerow([Row._fields[column] for column in columns])
-    writer.writerows([row[column] for column in columns] for row in rows)
+    writer.writerows([for_cell(row[column]) for column in columns] for row in rows)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(file, text.getvalue().encode())

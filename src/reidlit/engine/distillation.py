@@ -1,7 +1,6 @@
 """Knowledge distillation: a student network learns from labels and from a trained teacher network."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Unpack
 
 import torch
@@ -12,6 +11,7 @@ from reidlit.data.sample import Batch
 from reidlit.engine.base import ModuleOptions, Spec
 from reidlit.engine.distributed import gather
 from reidlit.engine.reid import ReIDModule
+from reidlit.foreign_files import expanded
 from reidlit.losses import WeightedSum
 from reidlit.losses.distillation import RelationalAngle, RelationalDistance, SoftTargets, softmax_logits
 from reidlit.models.output import ReIDOutput
@@ -35,7 +35,7 @@ class Teacher:
     """
 
     def __init__(self, path: str, device: torch.device) -> None:
-        file = Path(path).expanduser()
+        file = expanded(path)
         if not file.is_file():
             raise FileNotFoundError(f"engine.teacher={path} does not exist: pass a checkpoint of reidlit train.")
         content = read_checkpoint(file)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from reidlit.files import atomic_path
+from reidlit.foreign_files import expanded
 from reidlit.inference.extractor import FeatureExtractor
 from reidlit.inference.image_inputs import ImageInput
 from reidlit.metrics.distance import pairwise_distance
@@ -107,7 +108,7 @@ def stored(path: str | Path) -> Calibration | None:
         FileNotFoundError: If the file does not exist.
         ValueError: If the file cannot be read.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     if file.suffix == ".json":
         if not file.is_file():
             raise FileNotFoundError(f"calibration={path} does not exist: create it with reidlit test.")

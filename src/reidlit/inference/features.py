@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from reidlit.data.sample import Sample, first_frame
 from reidlit.files import atomic_path, atomic_write
+from reidlit.foreign_files import expanded
 
 SUFFIXES = (".npz", ".parquet")
 FLUSH = 64  # batches between two updates of the progress file
@@ -107,7 +108,7 @@ class Features:
             FileNotFoundError: If the file does not exist.
             ValueError: If the file is invalid or damaged.
         """
-        path = Path(file).expanduser()
+        path = expanded(file)
         if not path.is_file():
             raise FileNotFoundError(f"features={str(file)!r} does not exist: create it with reidlit extract.")
         try:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from reidlit.config import option, options
+from reidlit.foreign_files import expanded
 from reidlit.models.backbones import Backbone
 from reidlit.spec import build
 
@@ -185,7 +186,7 @@ def read_checkpoint(path: str | Path) -> Any:
         FileNotFoundError: If the file does not exist.
         ValueError: If the file is damaged, or contains other objects than tensors, numbers and containers.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     if not file.is_file():
         raise FileNotFoundError(f"{path} does not exist: pass the path of a weight file or checkpoint.")
     try:

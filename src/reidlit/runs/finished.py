@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reidlit.compat.torchreid.logs import is_log, read_log
+from reidlit.foreign_files import expanded
 from reidlit.runs.run_folder import HYDRA, METRICS, RunFolder
 
 SCORED_COMMANDS = ("train", "test")  # the commands that write metrics.json
@@ -47,7 +48,7 @@ def find_runs(folders: Sequence[str]) -> tuple[list[FinishedRun], list[str]]:
         raise ValueError(f"runs=[] is empty: {EXPECTED}")
     entries: dict[Path, FinishedRun | str] = {}
     for name in folders:
-        folder = Path(name).expanduser()
+        folder = expanded(name)
         if not folder.is_dir():
             raise FileNotFoundError(f"runs={name} is not a folder: {EXPECTED}")
         new_entries = dict(_entries_below(folder))

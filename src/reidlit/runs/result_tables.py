@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from rich.console import Console
 from rich.table import Table
 
+from reidlit.console import show
 from reidlit.metrics.verification import FPRS
 from reidlit.runs.result import TestResult
 
@@ -20,21 +20,18 @@ def print_results(results: Iterable[TestResult]) -> None:
     results = list(results)
     retrieval = [result for result in results if "mAP" in result.metrics]
     attributes = [result for result in results if "mA" in result.metrics]
-    console = Console()
     if retrieval:
-        console.print(_retrieval_table(retrieval))
+        show(_retrieval_table(retrieval))
         for protocol in dict.fromkeys(result.protocol for result in retrieval if result.protocol):
-            console.print(protocol, highlight=False)
+            show(protocol)
         for result in retrieval:
             for remark in remarks(result):
-                console.print(f"{result.prefix}: {remark}", highlight=False)
+                show(f"{result.prefix}: {remark}")
     if attributes:
-        console.print(
-            _attribute_table("attributes in percent", {result.prefix: result.metrics for result in attributes})
-        )
+        show(_attribute_table("attributes in percent", {result.prefix: result.metrics for result in attributes}))
         for result in attributes:
             if rows := _by_attribute(result):
-                console.print(_attribute_table(f"{result.prefix} in percent", rows))
+                show(_attribute_table(f"{result.prefix} in percent", rows))
 
 
 def result_rows(results: Sequence[TestResult]) -> list[list[str]]:

@@ -1,7 +1,6 @@
 """Run folder: paths of its files, and methods that write and read them."""
 
 import csv
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -9,11 +8,15 @@ from typing import Any, Literal, Self
 from omegaconf import DictConfig, OmegaConf
 
 from reidlit.files import atomic_write, write_json
+from reidlit.foreign_files import check_regular, expanded, read_json, reading
 from reidlit.runs.result import RunResult
-from reidlit.yaml_files import load_config
+from reidlit.runs.result_checks import check_metrics
+from reidlit.yaml_files import load_config, read_bounded, without_interpolations
 
 Status = Literal["finished", "failed", "unfinished"]
 METRICS, ERROR, HYDRA = "metrics.json", "error.txt", ".hydra"
+MAX_LINE = 10_000  # characters of an error
+REMEDY = "Repeat the run, or exclude this folder."
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class RunFolder:
             FileNotFoundError: If the folder does not exist.
             ValueError: If it is not a run folder.
         """
-        folder = cls(Path(path).expanduser())
+        folder = cls(expanded(path))
         if not folder.path.is_dir():
             raise FileNotFoundError(
                 f"{argument}={path} does not exist: pass the folder of a `reidlit train` or `reidlit test` run."
@@ -113,15 +116,28 @@ class RunFolder:
         write_json(self.metrics_file, result.to_json())
 
     def config(self) -> DictConfig:
-        """Read the configuration.
+        """Read the configuration, without resolving interpolations.
 
         Raises:
             ValueError: If the file cannot be read.
         """
-        config = load_config(self.settings_file)
+        config = load_config(self._own(self.settings_file))
         if not isinstance(config, DictConfig):
             raise ValueError(f"{self.settings_file} is invalid: must contain a mapping.")
         return config
+
+    def settings(self) -> dict[str, Any]:
+        """Read the configuration as a plain dict; interpolations that could reveal something remain as text.
+
+        Raises:
+            ValueError: If the file cannot be read.
+        """
+        with reading(self.settings_file, REMEDY):
+            return without_interpolations(self.config())
+
+    def config_text(self) -> str:
+        """Read the text of the configuration."""
+        return read_bounded(self._own(self.settings_file))
 
     def command(self) -> str:
         """Return the name of the command, such as `train`.
@@ -129,7 +145,9 @@ class RunFolder:
         Raises:
             ValueError: If the file written by Hydra cannot be read.
         """
-        name = OmegaConf.select(self._hydra_file("hydra.yaml"), "hydra.job.config_name")
+        name: Any = self._hydra_file("hydra.yaml")
+        for key in ("hydra", "job", "config_name"):
+            name = name.get(key) if isinstance(name, dict) else None
         if not isinstance(name, str):
             raise ValueError(f"{self.path / HYDRA / 'hydra.yaml'} is invalid: hydra.job.config_name is missing.")
         return name
@@ -140,22 +158,22 @@ class RunFolder:
         Raises:
             ValueError: If the file written by Hydra cannot be read.
         """
-        return read_overrides(OmegaConf.to_container(self._hydra_file("overrides.yaml"), resolve=False))
+        overrides = self._hydra_file("overrides.yaml")
+        if not isinstance(overrides, list):
+            raise ValueError(f"{self.path / HYDRA / 'overrides.yaml'} is invalid: must contain a list.")
+        return read_overrides(overrides)
 
     def metrics(self) -> dict[str, Any] | None:
         """Read `metrics.json`; return None if the run has not finished.
 
         Raises:
-            ValueError: If the file is corrupt.
+            ValueError: If the file is damaged, or a metric has another type than reidlit writes.
         """
         if not self.metrics_file.is_file():
             return None
-        try:
-            metrics = json.loads(self.metrics_file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{self.metrics_file} is corrupt ({error}).") from error
-        if not isinstance(metrics, dict):
-            raise ValueError(f"{self.metrics_file} is invalid: must contain a JSON object.")
+        metrics = read_json(self._own(self.metrics_file), REMEDY)
+        with reading(self.metrics_file, REMEDY):
+            check_metrics(metrics)
         return metrics
 
     def result(self) -> RunResult | None:
@@ -164,18 +182,28 @@ class RunFolder:
         return None if metrics is None else RunResult.from_json(metrics)
 
     def environment(self) -> dict[str, Any]:
-        """Read the environment; return an empty dict if the file does not exist."""
+        """Read the environment; return an empty dict if the file does not exist.
+
+        Raises:
+            ValueError: If the file is damaged.
+        """
         file = self.environment_file
-        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+        return read_json(self._own(file), REMEDY) if file.is_file() else {}
 
     def training_log(self) -> dict[str, tuple[list[float], list[float]]]:
-        """Read steps and values of each column of Lightning's CSV log; return an empty dict if it does not exist."""
+        """Read steps and values of each column of Lightning's CSV log; return an empty dict if it does not exist.
+
+        Raises:
+            ValueError: If the file is damaged.
+        """
         columns: dict[str, tuple[list[float], list[float]]] = {}
         file = self.path / "csv" / "metrics.csv"
         if not file.is_file():
             return columns
-        with file.open(newline="", encoding="utf-8") as opened:
+        with reading(file, REMEDY), self._own(file).open(newline="", encoding="utf-8") as opened:
             for row in csv.DictReader(opened):
+                if None in row:
+                    raise ValueError("a line has more values than the header")
                 for name, value in row.items():
                     if value and name not in ("step", "epoch"):
                         steps, values = columns.setdefault(name, ([], []))
@@ -187,7 +215,8 @@ class RunFolder:
         """Return the first line of the error of a failed sweep job, or None."""
         if not self.error_file.is_file():
             return None
-        return self.error_file.read_text(encoding="utf-8").partition("\n")[0]
+        with self._own(self.error_file).open(encoding="utf-8", errors="replace") as opened:
+            return opened.readline(MAX_LINE).rstrip("\n")
 
     def status(self) -> Status:
         """Return the status of the run: finished, failed or unfinished."""
@@ -196,10 +225,25 @@ class RunFolder:
         return "failed" if self.error_file.is_file() else "unfinished"
 
     def _hydra_file(self, name: str) -> Any:
+        """Read a file of Hydra as plain content, without resolving interpolations."""
+        file = self.path / HYDRA / name
         try:
-            return load_config(self.path / HYDRA / name)
+            config = load_config(self._own(file))
         except FileNotFoundError as error:
             raise ValueError(f"{self.path / HYDRA / name} is missing: the run folder is incomplete.") from error
+        return OmegaConf.to_container(config, resolve=False) if OmegaConf.is_config(config) else config
+
+    def _own(self, file: Path) -> Path:
+        """Return a file of this folder after checking that it is a regular file and not a link to somewhere else.
+
+        Raises:
+            FileNotFoundError: If it does not exist.
+            ValueError: If it is not a regular file inside the folder.
+        """
+        check_regular(file)
+        if not file.resolve().is_relative_to(self.path.resolve()):
+            raise ValueError(f"{file} is a link that leads out of the run folder. Replace it by the file itself.")
+        return file
 
 
 def read_overrides(overrides: Any) -> dict[str, str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from reidlit.foreign_files import expanded, reading
 from reidlit.overrides import format_override
 from reidlit.runs.result import RunResult
 from reidlit.runs.run_folder import HYDRA, RunFolder, Status
@@ -50,10 +50,8 @@ class SweepFolder:
     def origin(self) -> "SweepOrigin":
         """Read the command and the settings that started the sweep."""
         file = self.path / MULTIRUN
-        try:
+        with reading(file, "Pass the folder of a sweep."):
             return SweepOrigin.of(load_config(file))
-        except (OmegaConfBaseException, AttributeError, TypeError) as error:
-            raise ValueError(f"{file} is not the configuration of a sweep ({type(error).__name__}).") from error
 
 
 @dataclass(frozen=True)
@@ -100,17 +98,19 @@ class SweepOrigin:
     @classmethod
     def of(cls, config: Any) -> "SweepOrigin":
         """Extract the origin from the configuration of a sweep, including its `hydra` node."""
-        overrides = OmegaConf.to_container(config.hydra.overrides, resolve=False)
-        lists = overrides if isinstance(overrides, dict) else {"task": [], "hydra": []}
-        sweeper = config.hydra.sweeper
-        params = sweeper.get("params")
-        parameters = OmegaConf.to_container(params, resolve=False) if params else None
-        return cls(config.hydra.job.config_name, lists["task"], lists["hydra"], (sweeper._target_, parameters))
+        content = OmegaConf.to_container(config._get_node("hydra"), resolve=False)  # interpolations are not resolved
+        if not isinstance(content, dict):
+            raise TypeError("hydra is not a mapping")
+        overrides, sweeper, command = content["overrides"], content["sweeper"], content["job"]["config_name"]
+        parameters = sweeper.get("params") or None
+        if not all(isinstance(name, str) for name in (command, sweeper["_target_"])):
+            raise TypeError("the command or the sweeper is not a name")
+        return cls(command, list(overrides["task"]), list(overrides["hydra"]), (sweeper["_target_"], parameters))
 
     @property
     def command_line(self) -> str:
         """Command line that started the sweep."""
-        return " ".join(["reidlit", self.command, "-m", *self.task])
+        return " ".join(["reidlit", self.command, "-m", *map(str, self.task)])
 
 
 def resumed_arguments(command: str, arguments: Sequence[str]) -> list[str]:
@@ -129,7 +129,7 @@ def resumed_arguments(command: str, arguments: Sequence[str]) -> list[str]:
     resumes = [item for item in arguments if item.startswith(RESUME)]
     if not resumes:
         return list(arguments)
-    folder = SweepFolder(Path(resumes[-1].removeprefix(RESUME).strip("'\"")).expanduser())
+    folder = SweepFolder(expanded(resumes[-1].removeprefix(RESUME).strip("'\"")))
     if not folder.exists:
         raise FileNotFoundError(
             f"{resumes[-1]} is not a sweep folder: {MULTIRUN} is missing. Pass a folder such as "

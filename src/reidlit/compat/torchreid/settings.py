@@ -6,12 +6,12 @@ import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 from omegaconf import DictConfig
 
+from reidlit.foreign_files import expanded
 from reidlit.yaml_files import read_bounded
 
 Outcome = tuple[str, Any] | str  # an override as (key, value), or a remark
@@ -93,7 +93,7 @@ def read_settings(arguments: Sequence[str], table: Mapping[str, Row]) -> dict[st
 
 
 def _read_yaml(name: str) -> Mapping[Any, Any]:
-    file = Path(name).expanduser()
+    file = expanded(name)
     if not file.is_file():
         raise FileNotFoundError(f"{name} does not exist: pass a YAML file of Torchreid.")
     text = read_bounded(file)

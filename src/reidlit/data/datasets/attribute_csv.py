@@ -3,12 +3,12 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import ClassVar, Unpack
 
 from reidlit.data.attribute_data import ATTRIBUTE_SPLITS, AttributeDataModule, AttributeRow, AttributeTable
 from reidlit.data.attribute_tables import LabelledLine, read_attributes
 from reidlit.data.datamodule import Loading
+from reidlit.foreign_files import expanded
 
 COLUMNS = ("split", "pid")  # optional columns that are not attributes
 
@@ -57,7 +57,7 @@ class AttributeCSV(AttributeDataModule):
     ) -> None:
         if file is None:
             raise ValueError(f"data.file is missing: set it, for example data.file=people.csv. {self.how_to_obtain}")
-        self.file = Path(str(file)).expanduser()
+        self.file = expanded(str(file))
         self.name = self.file.stem
         super().__init__(str(self.file.parent if root is None else root), **loading)
         self.fractions = {"test": float(test_fraction), "val": float(loading["val_fraction"])}

@@ -6,6 +6,7 @@ from typing import Unpack
 from reidlit.data.datamodule import Loading
 from reidlit.data.datasets.custom import CustomData
 from reidlit.data.random_splits import Row, read_table
+from reidlit.foreign_files import expanded
 
 
 class CSVFile(CustomData):
@@ -43,7 +44,7 @@ class CSVFile(CustomData):
     ) -> None:
         if file is None:
             raise ValueError(f"data.file is missing: set it, for example data.file=people.csv. {self.how_to_obtain}")
-        self.file = Path(str(file)).expanduser()
+        self.file = expanded(str(file))
         self.name = self.file.stem
         start = self.file.parent if root is None else root
         super().__init__(str(start), test_fraction, split_seed, split_file, **loading)

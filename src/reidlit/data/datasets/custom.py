@@ -10,6 +10,7 @@ from typing import Unpack
 from reidlit.data.datamodule import ALL_SPLITS, Loading, ReIDDataModule, Split
 from reidlit.data.random_splits import TEST, Row, apply_table, draw_splits, is_decided, write_table
 from reidlit.data.sample import Sample
+from reidlit.foreign_files import expanded
 
 INTEGER = re.compile(r"-?[0-9]{1,18}")  # more digits may not fit into 64 bits
 SEEDS = 2**32  # number of seeds that NumPy's RandomState accepts
@@ -76,7 +77,7 @@ class CustomData(ReIDDataModule):
         if is_decided(self._rows):
             return None
         if self.split_file is not None:
-            return Path(self.split_file).expanduser()
+            return expanded(self.split_file)
         return Path("splits") / (f"{self.name}_seed{self.split_seed}.csv" if self.split_seed else f"{self.name}.csv")
 
     def prepare_data(self) -> None:

@@ -8,6 +8,7 @@ from reidlit.data.datamodule import Loading
 from reidlit.data.datasets.custom import CustomData
 from reidlit.data.image_files import SUFFIXES, list_folders, list_images, list_images_below
 from reidlit.data.random_splits import ROLES, Row
+from reidlit.foreign_files import expanded
 
 
 class Folder(CustomData):
@@ -47,7 +48,7 @@ class Folder(CustomData):
     ) -> None:
         if root is None:
             raise ValueError(f"data.root is missing: set it, for example data.root=crops. {self.how_to_obtain}")
-        path = Path(str(root)).expanduser()  # a name such as 2024 is an integer in the configuration
+        path = expanded(str(root))  # a name such as 2024 is an integer in the configuration
         self.name = path.name if path.name not in ("", "..") else path.resolve().name
         super().__init__(str(root), test_fraction, split_seed, split_file, **loading)
         self.camera_pattern = None if camera_pattern is None else _compile(camera_pattern)

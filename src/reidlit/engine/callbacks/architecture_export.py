@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytorch_lightning as pl
 from omegaconf import OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
-from rich.console import Console
 
 from reidlit.config import option, options
+from reidlit.console import say
 from reidlit.data.datamodule import ReIDDataModule
 from reidlit.engine.architecture_search import ArchitectureSearchModule
 from reidlit.files import atomic_write
@@ -57,12 +57,7 @@ class FoundArchitecture(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the architecture and the command that trains it."""
         layout = cast("ArchitectureSearchModule", pl_module).space.layout
-        Console().print(
-            f"Found: [{', '.join(layout)}]. Train it with: reidlit train --config-dir {self.folder} model={NAME}",
-            highlight=False,
-            soft_wrap=True,
-            markup=False,
-        )
+        say(f"Found: [{', '.join(layout)}]. Train it with: reidlit train --config-dir {self.folder} model={NAME}")
 
 
 def as_option(module: ArchitectureSearchModule, comment: str) -> str:

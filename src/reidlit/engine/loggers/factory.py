@@ -11,6 +11,7 @@ from pytorch_lightning.loggers import Logger
 from reidlit.engine.loggers.csv_log import CSVLog
 from reidlit.engine.loggers.run_name import options, run_name, sweep
 from reidlit.engine.loggers.wandb import RUN_FILE, WandbRun
+from reidlit.foreign_files import expanded
 
 
 def wandb_logger(
@@ -50,7 +51,7 @@ def wandb_logger(
         raise ValueError(f"logger.wandb.log_model={log_model} is invalid: must be false, true or all.")
     run_id = None
     if resume and ckpt_path and job_type in (None, "train"):
-        file = Path(save_dir) / "checkpoints" / "last.ckpt" if ckpt_path == "last" else Path(ckpt_path).expanduser()
+        file = Path(save_dir) / "checkpoints" / "last.ckpt" if ckpt_path == "last" else expanded(ckpt_path)
         run_id = _previous_id(file.resolve().parents[1], project)
     if tags is None:
         chosen = options()

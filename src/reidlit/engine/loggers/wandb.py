@@ -9,9 +9,9 @@ import wandb
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
-from rich.console import Console
 from wandb.errors import AuthenticationError, CommError
 
+from reidlit.console import say
 from reidlit.engine.loggers.run_name import essentials, options
 from reidlit.files import write_json
 from reidlit.models.weights import read_checkpoint
@@ -111,9 +111,7 @@ class WandbRun(WandbLogger):
             WandbRun.staging = None
         if run.offline and not run.disabled:
             command = f"wandb sync {Path(run.dir).parent}"
-            Console().print(
-                f"W&B run saved offline. Upload it with: {command}", highlight=False, soft_wrap=True, markup=False
-            )
+            say(f"W&B run saved offline. Upload it with: {command}")
 
     @rank_zero_only
     def _start(self) -> None:

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from reidlit.data.image_files import images_in_folder
+from reidlit.foreign_files import expanded
 from reidlit.inference.extractor import FeatureExtractor
 from reidlit.inference.search.gallery import Gallery
 
@@ -46,7 +47,7 @@ def gallery_of_folder(
         ValueError: If the folder contains no image, or the file belongs to other images, another model or another
             metric.
     """
-    root, index_file = Path(os.path.abspath(folder)), Path(file).expanduser()  # noqa: PTH100 - keep symbolic links
+    root, index_file = Path(os.path.abspath(folder)), expanded(file)  # noqa: PTH100 - keep symbolic links
     files = images_in_folder(root, "gallery")
     if index_file.is_file():
         gallery = Gallery.load(index_file, extractor=extractor)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from reidlit.foreign_files import expanded
 from reidlit.inference.device import find_device
 from reidlit.inference.extractor import FeatureExtractor
 from reidlit.inference.features import Features
@@ -188,7 +189,7 @@ class Gallery:
         Raises:
             ValueError: If the file does not end in .npz.
         """
-        path = Path(file).expanduser()
+        path = expanded(file)
         if path.suffix != ".npz":
             raise ValueError(f"file={str(file)!r} has an unsupported suffix: must end in .npz.")
         self._rows.save(path, {"fingerprint": self.fingerprint or "", "metric": self.metric})
@@ -217,7 +218,7 @@ class Gallery:
             FileNotFoundError: If the file does not exist.
             ValueError: If the file is invalid or damaged, or its fingerprint differs from the expected one.
         """
-        path = Path(file).expanduser()
+        path = expanded(file)
         if not path.is_file():
             raise FileNotFoundError(f"gallery={str(file)!r} does not exist: create it with Gallery.save.")
         rows, notes = GalleryRows.load(path, find_device(device))
