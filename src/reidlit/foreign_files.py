@@ -10,6 +10,7 @@ from typing import Any
 MAX_JSON = 2**26  # bytes; the metrics of a run have a few kilobytes
 # A file is refused if reading it needs more memory than this, and also this many times its own size.
 FREE_SIZE, MAX_RATIO = 2**28, 64
+MAX_DEPTH, MAX_VALUES = 100, 10**7
 
 
 @contextmanager
@@ -31,19 +32,19 @@ def reading(name: object, remedy: str) -> Iterator[None]:
         ...     {}["mAP"]
         Traceback (most recent call last):
         ...
-        ValueError: scores.json is damaged or invalid (KeyError: 'mAP'). Repeat the test.
+        ValueError: scores.json cannot be used (KeyError: 'mAP'). Repeat the test.
     """
     try:
         yield
     except Exception as error:
         if isinstance(error, (ValueError, OSError)) and str(name) in str(error):
             raise
-        raise ValueError(f"{name} is damaged or invalid ({summary(error)}). {remedy}") from error
+        raise ValueError(f"{name} cannot be used ({summary(error)}). {remedy}") from error
 
 
 def summary(error: BaseException) -> str:
-    """Return the type and the first line of an error."""
-    text = str(error).strip().partition("\n")[0][:300].rstrip(".")
+    """Return the message of an error in one line, with its type if the message alone may say too little."""
+    text = " ".join(str(error).split())[:300].rstrip(".")
     if not text or not isinstance(error, (ValueError, OSError)):
         text = f"{type(error).__name__}: {text}".rstrip(": ")
     return text
@@ -71,6 +72,28 @@ def read_json(file: Path, remedy: str) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise ValueError(f"it contains a {type(content).__name__} instead of an object")
         return content
+
+
+def check_nesting(content: Any) -> None:
+    """Refuse nested dicts and lists that are cyclic, deep, or huge because they contain the same part many times.
+
+    Raises:
+        ValueError: If it is so.
+    """
+    sizes: dict[int, int] = {}
+
+    def size(item: Any, depth: int) -> int:
+        if not isinstance(item, dict | list | tuple):
+            return 1
+        if depth > MAX_DEPTH:
+            raise ValueError("it is nested too deeply, or contains itself")
+        if id(item) not in sizes:
+            parts = item.values() if isinstance(item, dict) else item
+            sizes[id(item)] = 1 + sum(size(part, depth + 1) for part in parts)
+        return sizes[id(item)]
+
+    if size(content, 0) > MAX_VALUES:
+        raise ValueError(f"it has more than {MAX_VALUES:,} values")
 
 
 def check_regular(file: Path) -> None:

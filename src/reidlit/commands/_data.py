@@ -1,5 +1,6 @@
 """Construction of the dataset that a configuration names, or of the datasets of `data=multi`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from reidlit.data.video import VideoLoading
 
 RECIPES = ("train", "test")  # recipes in conf/transforms; the other keys are steps
 LISTS = ("sources", "targets")  # keys of conf/data/multi.yaml that name other datasets
+CHOICE = re.compile(r"\w[\w.-]*")  # a name of a YAML file, which must not lead out of the configuration folders
 
 
 @wrong_types_named()
@@ -66,6 +68,8 @@ def _option(entry: str | Mapping[str, Any], root: str) -> DictConfig:
             f"data.sources or data.targets contains {entry}: must be a name, or one name with its options."
         )
     name, changes = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
+    if not CHOICE.fullmatch(str(name)):
+        raise ValueError(f"data.sources or data.targets contains {name!r}, which is not a choice of data.")
     try:
         spec = compose(f"data/{name}").data
     except MissingConfigException as error:

@@ -47,5 +47,6 @@ def load(cfg: DictConfig, image_size: tuple[int, int] | None = None) -> TrainedM
 
 def _count_classes(weights: str) -> int:
     """Return the number of classes of the classifier in a weight file, or 1 if it has none."""
-    shapes = [tensor.shape for name, tensor in read_tensors(weights).items() if name.endswith(CLASSIFIERS)]
-    return int(shapes[0][0]) if shapes else 1
+    tensors = read_tensors(weights)
+    counts = [len(tensor) for name, tensor in tensors.items() if name.endswith(CLASSIFIERS) and tensor.numel()]
+    return counts[0] if counts else 1

@@ -15,7 +15,7 @@ from reidlit.engine.attributes import AttributeModule
 from reidlit.engine.base import AnyModule, NetworkModule
 from reidlit.engine.joint_attributes import JointAttributeModule
 from reidlit.engine.reid import ReIDModule
-from reidlit.models.weights import load_weights, read_checkpoint
+from reidlit.models.weights import load_weights, read_settings
 from reidlit.spec import TARGET, build, check_saved, locate
 
 
@@ -64,7 +64,7 @@ def load_tested_module(cfg: DictConfig, path: str | None) -> AnyModule:
     """
     if path is None:
         return _module_of_weights(cfg)
-    if "hyper_parameters" not in (read_checkpoint(path) or {}):
+    if "hyper_parameters" not in read_settings(path):
         raise ValueError(
             f"ckpt_path={path} is not a checkpoint of reidlit train. Test a weight file with weights={path} "
             "model=<name>."
@@ -96,8 +96,7 @@ def load_attribute_module(path: str) -> AttributeModule | JointAttributeModule:
 
 def attribute_class(path: str) -> type[AttributeModule | JointAttributeModule] | None:
     """Return the class of an attribute checkpoint, or None for other checkpoints; builds no object of the file."""
-    content = read_checkpoint(path)
-    settings = content.get("hyper_parameters") if isinstance(content, Mapping) else None
+    settings = read_settings(path).get("hyper_parameters")
     if not isinstance(settings, Mapping) or not settings.get("attributes"):
         return None
     check_saved(settings, path)

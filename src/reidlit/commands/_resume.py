@@ -1,6 +1,8 @@
 """Comparison of a training run with the checkpoint that it resumes."""
 
+import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -8,8 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 from reidlit.commands._settings import plain
 from reidlit.console import say
 from reidlit.engine.base import AnyModule, without_pretraining
-from reidlit.models.weights import read_checkpoint
+from reidlit.foreign_files import reading
+from reidlit.models.weights import read_settings
 
+CONNECTOR = "pytorch_lightning.trainer.connectors.checkpoint_connector"
 # Settings that a checkpoint records besides the hyperparameters of its module.
 RECORDED = (
     *("seed", "data", "sampler", "transforms.train", "engine._target_"),
@@ -49,7 +53,31 @@ def check_resumed(path: str, module: AnyModule) -> None:
     Raises:
         ValueError: If a setting differs that must not change, or the run is already complete.
     """
-    content = read_checkpoint(path) or {}
+    with reading(f"ckpt_path={path}", "Use a checkpoint that reidlit train has written."):
+        _compare(path, module)
+
+
+@contextmanager
+def restoring(path: str | None) -> Iterator[None]:
+    """Name the checkpoint if Lightning cannot restore the state of a run from it.
+
+    Raises:
+        ValueError: If an error occurs while the checkpoint `path` is restored; other errors are raised unchanged.
+    """
+    try:
+        yield
+    except Exception as error:
+        modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if path is None or CONNECTOR not in modules:
+            raise
+        with reading(
+            f"ckpt_path={path}", "Resume from an intact checkpoint, or start from its weights with weights=<file>."
+        ):
+            raise
+
+
+def _compare(path: str, module: AnyModule) -> None:
+    content = read_settings(path)
     saved = content.get("hyper_parameters", {})
     for name, difference, settings in module.resumed_with:
         if saved.get(name) != _comparable(name, module.hparams[name]):

@@ -4,19 +4,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from reidlit.commands._data import build_datamodule
+from reidlit.commands._run_dataset import dataset_of
 from reidlit.console import say
 from reidlit.data.datamodule import ReIDDataModule, count
 from reidlit.data.decode import decode
+from reidlit.data.images import Read
 from reidlit.data.sample import Sample, first_frame
-from reidlit.foreign_files import expanded
+from reidlit.foreign_files import expanded, reading
 from reidlit.runs.per_query import Columns, read_per_query
 from reidlit.runs.result import TestResult
 from reidlit.runs.result_tables import remarks, result_rows
 from reidlit.runs.run_folder import RunFolder
-from reidlit.spec import check_saved
 from reidlit.visualize.curves import camera_heat_map, cmc_curve, distance_histogram, roc_curve, training_curve
 from reidlit.visualize.faces import blurring
 from reidlit.visualize.ranked_list import ListedImage
@@ -31,8 +31,6 @@ LOGGED = {
     "learning rate": ("lr-",),
 }
 
-BUILT = ("data", "sampler", "transforms")  # settings from which the dataset of a run is built
-
 
 def run(cfg: DictConfig) -> None:
     """Write the page.
@@ -46,63 +44,51 @@ def run(cfg: DictConfig) -> None:
             raise ValueError(f"{name}={cfg[name]} is invalid: must be an integer of at least {int(name == 'top_k')}.")
     folder = RunFolder.open(cfg.run)
     output = expanded(cfg.output) if cfg.output else folder.path / "report.html"
-    read = blurring(decode) if cfg.blur_faces else decode
-    say(f"report: {write_report(build_report(folder, cfg), output, read)}")
+    report, read = build_report(folder, cfg)
+    say(f"report: {write_report(report, output, blurring(read) if cfg.blur_faces else read)}")
 
 
-def build_report(folder: RunFolder, cfg: DictConfig) -> Report:
-    """Collect the contents of the page from the files of a run.
+def build_report(folder: RunFolder, cfg: DictConfig) -> tuple[Report, Read]:
+    """Collect the contents of the page from the files of a run, and the function that reads its images.
 
     Raises:
-        ValueError: If the run has neither scores nor a training log.
+        ValueError: If the run has neither scores nor a training log, or a file is damaged.
     """
     result, logged = folder.result(), folder.training_log()
     if result is None and not logged:
         raise ValueError(
             f"run={folder.path} contains neither metrics.json nor csv/metrics.csv: wait until the run has finished."
         )
-    config = folder.config()
+    settings = folder.settings()
     tests = [] if result is None else [test for test in result if "mAP" in test.metrics]
     notes = [f"{test.prefix}: {remark}" for test in tests for remark in remarks(test)]
     notes += list(dict.fromkeys(test.protocol for test in tests if test.protocol))
-    datamodule, missing = dataset(config, cfg.data_root)
     queries = read_per_query(folder.per_query_file)
-    lists = image_results(queries, datamodule) if datamodule is not None else {}
-    return Report(
-        title=f"{_name(config)}: {folder.path.resolve().name}",
-        facts=_facts(tests),
-        results=result_rows(tests),
-        result_names=[test.prefix for test in tests],
-        remarks=[*notes, *missing],
-        plots=plots(tests, queries, logged),
-        queries=choose_queries(lists, cfg.queries, cfg.top_k, cfg.seed),
-        confusions=confused(lists)[: cfg.confusions],
-        sizes=[] if datamodule is None else sizes(datamodule),
-        config=OmegaConf.to_yaml(config),
-        environment=folder.environment(),
-    )
-
-
-def dataset(config: Any, root: str | None) -> tuple[ReIDDataModule | None, list[str]]:
-    """Return the dataset of a run, or None and a remark if it is not available.
-
-    Args:
-        config: Configuration of the run; it is changed.
-        root: Data root that replaces the one of the run.
-    """
     try:
-        specs = {name: OmegaConf.to_container(config[name], resolve=False) for name in BUILT if name in config}
-        check_saved(specs, "the run's config.yaml", ("reidlit.data", "albumentations"))
-        config.data.pack = None  # images are read from their original files
-        if root is not None:
-            config.data.root = root
-        datamodule = build_datamodule(config)
-        datamodule.setup("test")
+        data = dataset_of(settings, cfg.data_root)
     except (OSError, ValueError) as error:
-        return None, [
+        data = None
+        notes.append(
             f"Images are not shown, because the dataset of the run is not available: {str(error).splitlines()[0]}"
-        ]
-    return datamodule, []
+        )
+    with reading(folder.settings_file, "Repeat the run."):
+        title = f"{_name(settings)}: {folder.path.resolve().name}"
+    with reading(f"run={folder.path}", "Repeat the run, or delete the damaged file."):
+        lists = {} if data is None else image_results(queries, data.datamodule)
+        report = Report(
+            title=title,
+            facts=_facts(tests),
+            results=result_rows(tests),
+            result_names=[test.prefix for test in tests],
+            remarks=notes,
+            plots=plots(tests, queries, logged),
+            queries=choose_queries(lists, cfg.queries, cfg.top_k, cfg.seed),
+            confusions=confused(lists)[: cfg.confusions],
+            sizes=[] if data is None else sizes(data.datamodule),
+            config=folder.config_text(),
+            environment=folder.environment(),
+        )
+    return report, decode if data is None else data.confined(decode)
 
 
 def image_results(
@@ -225,11 +211,13 @@ def _verification(tests: Sequence[TestResult]) -> list[Plot]:
     if not measured:
         return []
     caption = "; ".join(f"{test.prefix}: AUC {100 * test.metrics['AUC']:.2f}%" for test in measured)
-    drawn = [Plot("ROC", roc_curve({test.prefix: test.metrics["roc"] for test in measured}), caption)]
+    curves = {test.prefix: test.metrics["roc"] for test in measured if "roc" in test.metrics}
+    drawn = [Plot("ROC", roc_curve(curves), caption)] if curves else []
     for test in measured:
         if histogram := test.metrics.get("histogram"):
             svg = distance_histogram(histogram, test.metrics.get("thresholds", {}).get("EER"))
-            caption = f"equal error rate {100 * test.metrics['EER']:.2f}%"
+            eer = test.metrics.get("EER")
+            caption = "" if eer is None else f"equal error rate {100 * eer:.2f}%"
             drawn.append(Plot(f"Pair distances, {test.prefix}", svg, caption))
     return drawn
 
@@ -256,10 +244,11 @@ def sizes(datamodule: ReIDDataModule) -> list[list[str]]:
 
 
 def _facts(tests: Sequence[TestResult]) -> dict[str, str]:
-    return {test.named(name): f"{100 * test.metrics[name]:.2f}%" for test in tests for name in ("mAP", "rank1")}
+    values = {test.named(name): test.metrics.get(name) for test in tests for name in ("mAP", "rank1")}
+    return {name: f"{100 * value:.2f}%" for name, value in values.items() if value is not None}
 
 
-def _name(config: Any) -> str:
+def _name(settings: Mapping[str, Any]) -> str:
     """Return the name of the weights or of the backbone, or a placeholder."""
-    model = config.get("model") or {}
+    model = settings.get("model") or {}
     return str(model.get("weights") or (model.get("backbone") or {}).get("name") or "reidlit")

@@ -11,6 +11,7 @@ from reidlit.commands._data import build_datamodule, training_summary
 from reidlit.commands._errors import interruptible, wrong_types_named
 from reidlit.commands._evaluation import evaluate_module, publish
 from reidlit.commands._modules import build_module, initialize, module_class
+from reidlit.commands._resume import restoring
 from reidlit.commands._settings import checkpoint_path, current_run, plain, with_settings
 from reidlit.commands._trainer import build_trainer, refuse_parallel_sweep
 from reidlit.console import say
@@ -106,7 +107,8 @@ def fit(trainer: pl.Trainer, module: AnyModule, datamodule: ReIDDataModule, ckpt
     remedy = "add ckpt_path=last to the same command to resume."
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         remedy = f"resume the sweep with reidlit train {RESUME}{HydraConfig.get().sweep.dir}"
-    with interruptible(trainer, "train", f"The last checkpoint is in {current_run().checkpoints}; {remedy}"):
+    message = f"The last checkpoint is in {current_run().checkpoints}; {remedy}"
+    with restoring(ckpt_path), interruptible(trainer, "train", message):
         trainer.fit(module, datamodule, ckpt_path=ckpt_path)
 
 

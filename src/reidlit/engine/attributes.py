@@ -10,6 +10,7 @@ from torch import Tensor
 from reidlit.data.attribute_data import AttributeBatch, AttributeDataModule
 from reidlit.data.datamodule import ReIDDataModule
 from reidlit.engine.base import NetworkModule, Resumed, Spec
+from reidlit.foreign_files import reading
 from reidlit.metrics.attribute_metric import AttributeMetric, AttributeScores
 from reidlit.models.output import ReIDOutput
 from reidlit.models.weights import read_checkpoint
@@ -127,8 +128,9 @@ class AttributeModule(NetworkModule[AttributeMetric, AttributeBatch]):
         The Trainer is not used here, because its averaging callback would restore the weights from before averaging.
         """
         content = read_checkpoint(path)
-        self.load_state_dict(content["state_dict"])
-        return TestResult("val", None, finite(content[SCORES]))
+        with reading(path, "Test another checkpoint of this run with `reidlit test`."):
+            self.load_state_dict(content["state_dict"])
+            return TestResult("val", None, finite(content[SCORES]))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the scores of the last validation, on which checkpoint selection is based; see `NetworkModule`."""

@@ -18,9 +18,11 @@ from reidlit.data.datamodule import ReIDDataModule
 from reidlit.data.sample import Batch
 from reidlit.engine.optim import build_optimizer
 from reidlit.engine.schedules import build_scheduler
+from reidlit.foreign_files import reading
+from reidlit.inference.loading import saved_size
 from reidlit.losses import WeightedSum
 from reidlit.models.model import ReIDModel
-from reidlit.models.weights import load_weights, read_checkpoint
+from reidlit.models.weights import load_weights, read_checkpoint, settings_of, tensors_of
 from reidlit.runs.metric_values import finite
 from reidlit.runs.result import Stage, TestResult, metric_name
 from reidlit.spec import accepts, build, check_saved
@@ -110,12 +112,16 @@ class NetworkModule(pl.LightningModule, Generic[MetricT, BatchT]):
             ValueError: If it cannot be read, or contains specs that are not trusted; see `reidlit.spec.check_saved`.
         """
         content = read_checkpoint(checkpoint_path)
-        if isinstance(content, Mapping):
-            saved = content.get("hyper_parameters")
-            if isinstance(saved, Mapping):
-                saved = {key: value for key, value in saved.items() if key not in changes}
-            check_saved({**content, "hyper_parameters": saved}, checkpoint_path)
-        return super().load_from_checkpoint(checkpoint_path, *args, **changes)
+        tensors_of(content, checkpoint_path)  # refuses tensors that cannot be weights
+        content = settings_of(content, checkpoint_path)
+        saved = content.get("hyper_parameters")
+        if isinstance(saved, Mapping):
+            saved = {key: value for key, value in saved.items() if key not in changes}
+        check_saved({**content, "hyper_parameters": saved}, checkpoint_path)
+        with reading(checkpoint_path, "Use a checkpoint that reidlit train has written."):
+            module = super().load_from_checkpoint(checkpoint_path, *args, **changes)
+            saved_size(module.hparams)
+        return module
 
     @classmethod
     @abstractmethod

@@ -15,7 +15,7 @@ from reidlit.foreign_files import expanded
 from reidlit.losses import WeightedSum
 from reidlit.losses.distillation import RelationalAngle, RelationalDistance, SoftTargets, softmax_logits
 from reidlit.models.output import ReIDOutput
-from reidlit.models.weights import read_checkpoint
+from reidlit.models.weights import read_settings
 
 TERMS = ("soft_targets", "relational_distance", "relational_angle")
 
@@ -38,8 +38,7 @@ class Teacher:
         file = expanded(path)
         if not file.is_file():
             raise FileNotFoundError(f"engine.teacher={path} does not exist: pass a checkpoint of reidlit train.")
-        content = read_checkpoint(file)
-        if not isinstance(content, dict) or "hyper_parameters" not in content:
+        if "hyper_parameters" not in read_settings(file):
             raise ValueError(
                 f"engine.teacher={path} is not a checkpoint of reidlit train: it does not contain the spec of the "
                 "network."

@@ -1,6 +1,5 @@
 """Verification of image pairs with calibrated distance thresholds."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,11 +10,11 @@ import torch
 from numpy.typing import ArrayLike
 
 from reidlit.files import atomic_path
-from reidlit.foreign_files import expanded
+from reidlit.foreign_files import expanded, read_json, reading
 from reidlit.inference.extractor import FeatureExtractor
 from reidlit.inference.image_inputs import ImageInput
-from reidlit.metrics.distance import pairwise_distance
-from reidlit.models.weights import read_checkpoint
+from reidlit.metrics.distance import METRICS, pairwise_distance
+from reidlit.models.weights import read_checkpoint, read_settings
 
 KEY = "calibration"  # key in a checkpoint
 
@@ -66,13 +65,25 @@ class Calibration:
         """Create a calibration from the result of `as_dict`.
 
         Raises:
-            ValueError: If keys are missing or unknown.
+            ValueError: If keys are missing or unknown, or a value has another type.
         """
         try:
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
-            return Calibration(**values)
+            calibration = Calibration(**values)
         except TypeError as error:
             raise ValueError(f"The calibration has missing or unknown keys: {error}.") from error
+        is_valid = (
+            isinstance(calibration.dataset, str)
+            and calibration.metric in METRICS
+            and isinstance(calibration.normalize, bool)
+            and isinstance(calibration.flip, bool)
+            and _are_numbers(calibration.fpr)
+            and _are_numbers(calibration.threshold)
+            and len(calibration.fpr) == len(calibration.threshold)
+        )
+        if not is_valid:
+            raise ValueError("The calibration has a value of another type than `as_dict` returns.")
+        return calibration
 
     @staticmethod
     def of_test(dataset: str, metrics: Mapping[str, Any], evaluation: Mapping[str, Any]) -> "Calibration | None":
@@ -101,6 +112,10 @@ class Calibration:
         )
 
 
+def _are_numbers(values: object) -> bool:
+    return isinstance(values, tuple) and all(type(value) in (int, float) for value in values)
+
+
 def stored(path: str | Path) -> Calibration | None:
     """Read the calibration in a checkpoint or JSON file; None if a checkpoint has none.
 
@@ -112,15 +127,13 @@ def stored(path: str | Path) -> Calibration | None:
     if file.suffix == ".json":
         if not file.is_file():
             raise FileNotFoundError(f"calibration={path} does not exist: create it with reidlit test.")
-        try:
-            return Calibration.from_dict(json.loads(file.read_text(encoding="utf-8")))
-        except (ValueError, AttributeError) as error:
-            raise ValueError(
-                f"calibration={path} is invalid ({error}): must be a calibration file of reidlit test."
-            ) from error
-    content = read_checkpoint(file)
-    calibration = content.get(KEY) if isinstance(content, dict) else None
-    return Calibration.from_dict(calibration) if isinstance(calibration, dict) else None
+        with reading(f"calibration={path}", "It must be a calibration file of reidlit test."):
+            return Calibration.from_dict(read_json(file, "Repeat the test."))
+    calibration = read_settings(file).get(KEY)
+    if not isinstance(calibration, dict):
+        return None
+    with reading(path, "Repeat `reidlit test ckpt_path=<file> calibrate=true`."):
+        return Calibration.from_dict(calibration)
 
 
 def store(path: Path, calibration: Calibration) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 
 from reidlit.data.sample import Sample, first_frame
 from reidlit.files import atomic_path, atomic_write
-from reidlit.foreign_files import expanded
+from reidlit.foreign_files import expanded, read_arrays, reading
+from reidlit.tables import read_parquet
 
 SUFFIXES = (".npz", ".parquet")
 FLUSH = 64  # batches between two updates of the progress file
@@ -111,13 +111,10 @@ class Features:
         path = expanded(file)
         if not path.is_file():
             raise FileNotFoundError(f"features={str(file)!r} does not exist: create it with reidlit extract.")
-        try:
-            return Features(**(_read_npz if _suffix(path) == ".npz" else _read_parquet)(path))
-        except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"features={str(file)!r} is invalid or damaged ({str(error).splitlines()[0]}): create it with reidlit "
-                "extract."
-            ) from error
+        with reading(f"features={str(file)!r}", "Create it with reidlit extract."):
+            features = Features(**(_read_npz if _suffix(path) == ".npz" else _read_parquet)(path))
+            _check_types(features)
+            return features
 
     def _write_parquet(self, file: Path) -> None:
         import pyarrow as pa  # imported here because it is slow and .npz files do not need it
@@ -220,22 +217,29 @@ def _suffix(file: Path) -> str:
     return file.suffix
 
 
+def _check_types(features: Features) -> None:
+    """Check the types of columns that come from a file.
+
+    Raises:
+        ValueError: If a column has another type than `Features.save` writes.
+    """
+    kinds = {"embedding": "f", "path": "U", "pid": "iu", "camid": "iu", "split": "U", "tracklet": "iu"}
+    for name, kind in kinds.items():
+        column = getattr(features, name)
+        if len(features) and (column.ndim != 1 + (name == "embedding") or column.dtype.kind not in kind):
+            raise ValueError(f"{name} has shape {column.shape} and dtype {column.dtype}")
+
+
 def _read_npz(file: Path) -> dict[str, Any]:
-    with np.load(file, allow_pickle=False) as content:
-        return {name: content[name] for name in COLUMNS} | {"fingerprint": str(content["fingerprint"])}
+    content = read_arrays(file, (*COLUMNS, "fingerprint"))
+    return content | {"fingerprint": str(content["fingerprint"])}
 
 
 def _read_parquet(file: Path) -> dict[str, Any]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(file)
-        fingerprint = (table.schema.metadata or {})[b"fingerprint"].decode()
-        lists = table["embedding"].combine_chunks()
-        embedding = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), -1)
-    except (pa.ArrowInvalid, AttributeError) as error:
-        raise OSError(str(error)) from error
+    table = read_parquet(file)
+    fingerprint = (table.schema.metadata or {})[b"fingerprint"].decode()
+    lists = table["embedding"].combine_chunks()
+    embedding = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), -1)
     columns = {name: table[name].to_numpy(zero_copy_only=False) for name in COLUMNS if name != "embedding"}
     texts = {name: columns[name].astype(str) for name in ("path", "split")}
     return {**columns, **texts, "embedding": embedding, "fingerprint": fingerprint}

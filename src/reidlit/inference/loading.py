@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from reidlit.foreign_files import reading
 from reidlit.models.build import build_model
 from reidlit.models.model import ReIDModel
-from reidlit.models.weights import load_embedding_weights, read_checkpoint
+from reidlit.models.weights import load_embedding_weights, read_settings
 from reidlit.spec import build, check_saved
 
 DEFAULT_SIZE = (256, 128)  # height and width in pixels
-TRAINING_STATE = ("state_dict", "optimizer_states", "loops")  # checkpoint keys that inference does not need
 
 
 class TrainedModel(NamedTuple):
@@ -43,14 +43,15 @@ def load_trained(
         ValueError: If the file cannot be read, names untrusted classes, lacks weights of the embedding, or needs
             `model_name`.
     """
-    content = read_checkpoint(model_path)
-    settings = content.get("hyper_parameters") if isinstance(content, dict) else None
+    content = read_settings(model_path)
+    settings = content.get("hyper_parameters")
     if isinstance(settings, dict) and "model" in settings:
         check_saved(settings, model_path)
-        size = image_size or (int(settings["image_size"][0]), int(settings["image_size"][1]))
-        classes = settings["pids"] if "pids" in settings else settings["attributes"]
-        model: ReIDModel = build(fitted(settings["model"], size), num_classes=len(classes))
-        metadata = {key: value for key, value in content.items() if key not in TRAINING_STATE}
+        with reading(model_path, "Use a checkpoint that reidlit train has written."):
+            size = image_size or saved_size(settings)
+            classes = settings["pids"] if "pids" in settings else settings["attributes"]
+            model: ReIDModel = build(fitted(settings["model"], size), num_classes=len(classes))
+        metadata = {key: value for key, value in content.items() if key != "loops"}
     elif model_name is None:
         raise ValueError(
             f"model_path={str(model_path)!r} contains only weights: set model_name to its architecture, for example "
@@ -61,6 +62,18 @@ def load_trained(
         model = build_model(model_name, num_classes=1, image_size=size)
     load_embedding_weights(model, model_path, f"model_path={str(model_path)!r}")
     return TrainedModel(model.eval(), size, metadata)
+
+
+def saved_size(settings: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the image size in the hyperparameters of a checkpoint.
+
+    Raises:
+        ValueError: If it is missing or not a height and a width in pixels.
+    """
+    size = settings.get("image_size")
+    if not isinstance(size, list | tuple) or len(size) != 2 or not all(type(n) is int and 0 < n < 2**16 for n in size):
+        raise ValueError(f"image_size={size} is not a height and a width in pixels")
+    return size[0], size[1]
 
 
 def fitted(spec: Mapping[str, Any], image_size: Sequence[int]) -> dict[str, Any]:

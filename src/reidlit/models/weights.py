@@ -4,7 +4,6 @@ import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from reidlit.config import option, options
-from reidlit.foreign_files import expanded
+from reidlit.foreign_files import check_nesting, check_zip, expanded, reading
 from reidlit.models.backbones import Backbone
 from reidlit.spec import build
 
+TRAINING_STATE = ("state_dict", "optimizer_states", "lr_schedulers", "callbacks")  # keys of large parts of a checkpoint
 WRAPPERS = ("state_dict", "model")  # keys of the tensors in files of Torchreid and Lightning, and of fast-reid
 PREFIXES = ("module.", "model.")  # added by DataParallel, and by a LightningModule
 COUNTER = "num_batches_tracked"
+DTYPES = (
+    *(torch.float32, torch.float16, torch.bfloat16, torch.float64),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+)
 # Tensors that a file may contain and an embedding does not need: classifiers, losses and normalization constants.
 NOT_EMBEDDING = re.compile(
     r"(.*\.)?(fc|head|head\.fc|head_dist|last_linear|logits|classifier\w*(\.\d+)*|heads\.(weight|cls_layer\.\w+))\.(weight|bias)"
@@ -166,17 +170,38 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         FileNotFoundError: If the file does not exist.
         ValueError: If the file cannot be read safely or contains no tensors.
     """
-    content: Any = read_checkpoint(path)
+    return tensors_of(read_checkpoint(path), path)
+
+
+def tensors_of(content: Any, path: str | Path) -> dict[str, Tensor]:
+    """Return the tensors in the content of a file; see `read_tensors`."""
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    items = content.items() if isinstance(content, Mapping) else ()
+    tensors = {name: value for name, value in items if isinstance(name, str) and isinstance(value, Tensor)}
     if not tensors:
         raise ValueError(
             f"{path} contains no tensors: must be a state dict, or a checkpoint with a state dict under "
             f"{' or '.join(map(repr, WRAPPERS))}."
         )
+    for name, tensor in tensors.items():
+        if problem := _problem(tensor):
+            raise ValueError(
+                f"{path} contains the tensor {name} {problem}. Convert it to a dense tensor of float32 numbers."
+            )
     return tensors
+
+
+def _problem(tensor: Tensor) -> str | None:
+    """Return why a tensor of a file cannot be a weight, or None."""
+    if tensor.is_quantized or tensor.layout is not torch.strided or tensor.dtype not in DTYPES:
+        return f"of {tensor.dtype} with layout {tensor.layout}, which is not supported"
+    if tensor.device.type != "cpu":
+        return f"on the device {tensor.device}, so it has no values"
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return f"of shape {tuple(tensor.shape)}, whose values are not all in the file"
+    return None
 
 
 def read_checkpoint(path: str | Path) -> Any:
@@ -189,16 +214,34 @@ def read_checkpoint(path: str | Path) -> Any:
     file = expanded(path)
     if not file.is_file():
         raise FileNotFoundError(f"{path} does not exist: pass the path of a weight file or checkpoint.")
-    try:
-        # Torchreid stores the rank-1 accuracy as a NumPy scalar. These globals can only create numbers.
-        with torch.serialization.safe_globals(_numpy_scalar_globals()):
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, KeyError, AttributeError, ValueError) as error:
-        reason = str(error).split("\n")[0]
-        raise ValueError(
-            f"{path} is not a readable weight file ({reason}). It must be written by torch.save and contain only "
-            "tensors, numbers and containers, because other objects could run code."
-        ) from error
+    remedy = (
+        "It must be written by torch.save and contain only tensors, numbers and containers, because other objects could run "
+        "code."
+    )
+    # Torchreid stores the rank-1 accuracy as a NumPy scalar. These globals can only create numbers.
+    with reading(path, remedy), torch.serialization.safe_globals(_numpy_scalar_globals()):
+        check_zip(file)
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """Return the content of a checkpoint without its training state; an empty dict for a file of another kind.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file cannot be read, or its settings are nested too deeply or too large.
+    """
+    return settings_of(read_checkpoint(path), path)
+
+
+def settings_of(content: Any, path: str | Path) -> dict[str, Any]:
+    """Return the settings in the content of a file; see `read_settings`."""
+    if not isinstance(content, Mapping):
+        return {}
+    settings = {key: value for key, value in content.items() if isinstance(key, str) and key not in TRAINING_STATE}
+    with reading(path, "Use a checkpoint that reidlit train has written."):
+        check_nesting(settings)
+    return settings
 
 
 def _numpy_scalar_globals() -> list[Any]:

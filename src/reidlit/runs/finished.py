@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reidlit.compat.torchreid.logs import is_log, read_log
-from reidlit.foreign_files import expanded
+from reidlit.foreign_files import expanded, reading
 from reidlit.runs.run_folder import HYDRA, METRICS, RunFolder
 
 SCORED_COMMANDS = ("train", "test")  # the commands that write metrics.json
@@ -71,7 +71,7 @@ def _entries_below(top: Path) -> Iterator[tuple[Path, FinishedRun | str]]:
                 yield folder.resolve(), entry
         elif METRICS in files:
             yield folder.resolve(), f"{folder} was skipped: {HYDRA}/ is missing, so its settings are unknown."
-        for log in filter(is_log, files):
+        for log in (name for name in filter(is_log, files) if _is_own(folder / name, top)):
             yield (folder / log).resolve(), _read_torchreid(folder / log, top)
 
 
@@ -87,9 +87,15 @@ def _read(folder: RunFolder) -> FinishedRun | str | None:
     return None
 
 
+def _is_own(log: Path, top: Path) -> bool:
+    """Return True for a regular file that is not a link out of the searched folder."""
+    return log.is_file() and log.resolve().is_relative_to(top.resolve())
+
+
 def _read_torchreid(log: Path, top: Path) -> FinishedRun | str:
     """Read a Torchreid log. If it contains no settings, the folder serves as its only setting."""
-    settings, metrics = read_log(log)
+    with reading(log, "Exclude this log."):
+        settings, metrics = read_log(log)
     if not metrics:
         return f"{log} was skipped: it contains no results."
     return FinishedRun(log, f"torchreid {log.name.partition('.')[0]}", settings or {"folder": str(top)}, metrics)

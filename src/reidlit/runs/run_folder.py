@@ -1,6 +1,7 @@
 """Run folder: paths of its files, and methods that write and read them."""
 
 import csv
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -10,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from reidlit.files import atomic_write, write_json
 from reidlit.foreign_files import check_regular, expanded, read_json, reading
 from reidlit.runs.result import RunResult
-from reidlit.runs.result_checks import check_metrics
+from reidlit.runs.result_checks import LARGEST, check_metrics
 from reidlit.yaml_files import load_config, read_bounded, without_interpolations
 
 Status = Literal["finished", "failed", "unfinished"]
@@ -209,6 +210,8 @@ class RunFolder:
                         steps, values = columns.setdefault(name, ([], []))
                         steps.append(float(row["step"]))
                         values.append(float(value))
+                        if LARGEST < max(abs(steps[-1]), abs(values[-1])) < math.inf:
+                            raise ValueError("a value is too large to be drawn")
         return columns
 
     def error(self) -> str | None:

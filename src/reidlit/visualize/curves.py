@@ -42,7 +42,7 @@ def cmc_curve(first_match: Mapping[str, NDArray[Any]], ranks: int = 20) -> str:
     for color, (name, ranked) in zip(_cycle(len(first_match)), first_match.items(), strict=True):
         hits = [(ranked <= rank).astype(np.float64) for rank in xs]
         bounds = np.array([interval(hit) for hit in hits])
-        axes.plot(xs, [100 * hit.mean() for hit in hits], color=color, marker="o", markersize=3, label=name)
+        axes.plot(xs, [100 * hit.mean() for hit in hits], color=color, marker="o", markersize=3, label=_plain(name))
         axes.fill_between(xs, 100 * bounds[:, 0], 100 * bounds[:, 1], color=color, alpha=0.2, linewidth=0)
     axes.set_xticks([1, *range(5, ranks + 1, 5)])
     return _svg(_with_legend(figure, axes, len(first_match) > 1))
@@ -57,7 +57,9 @@ def cmc_figure(curves: Mapping[str, Values]) -> Figure:
     figure, axes = _axes("rank", "queries with a match (%)")
     for color, (name, curve) in zip(_cycle(len(curves)), curves.items(), strict=True):
         percentages = 100 * np.asarray(curve, np.float64)
-        axes.plot(np.arange(1, len(percentages) + 1), percentages, color=color, marker="o", markersize=3, label=name)
+        axes.plot(
+            np.arange(1, len(percentages) + 1), percentages, color=color, marker="o", markersize=3, label=_plain(name)
+        )
     longest = max(len(curve) for curve in curves.values())
     axes.set_xticks([1, *range(5, longest + 1, 5)])
     return _with_legend(figure, axes, len(curves) > 1)
@@ -77,7 +79,7 @@ def roc_figure(curves: Mapping[str, Mapping[str, Values]]) -> Figure:
     figure, axes = _axes("false positive rate", "true positive rate (%)")
     for color, (name, curve) in zip(_cycle(len(curves)), curves.items(), strict=True):
         tpr = np.array([np.nan if value is None else value for value in curve["tpr"]], np.float64)
-        axes.plot(curve["fpr"], 100 * tpr, color=color, label=name)
+        axes.plot(curve["fpr"], 100 * tpr, color=color, label=_plain(name))
     axes.set_xscale("log")
     return _with_legend(figure, axes, len(curves) > 1)
 
@@ -142,8 +144,13 @@ def training_curve(label: str, curves: Mapping[str, tuple[Values, Values]]) -> s
     """
     figure, axes = _axes("step", label)
     for color, (name, (steps, values)) in zip(_cycle(len(curves)), curves.items(), strict=True):
-        axes.plot(steps, values, color=color, linewidth=1.2, label=name, marker="." if len(steps) < 3 else None)
+        axes.plot(steps, values, color=color, linewidth=1.2, label=_plain(name), marker="." if len(steps) < 3 else None)
     return _svg(_with_legend(figure, axes, len(curves) > 1))
+
+
+def _plain(name: str) -> str:
+    """Return a name in a form that Matplotlib does not read as a formula."""
+    return name.replace("$", r"\$")
 
 
 def _cycle(count: int) -> list[str]:

@@ -1,6 +1,5 @@
 """Factories for the CSV and W&B loggers of the configuration group `logger`."""
 
-import json
 from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path
@@ -11,7 +10,7 @@ from pytorch_lightning.loggers import Logger
 from reidlit.engine.loggers.csv_log import CSVLog
 from reidlit.engine.loggers.run_name import options, run_name, sweep
 from reidlit.engine.loggers.wandb import RUN_FILE, WandbRun
-from reidlit.foreign_files import expanded
+from reidlit.foreign_files import expanded, read_json
 
 
 def wandb_logger(
@@ -73,8 +72,9 @@ def wandb_logger(
 def _previous_id(run: Path, project: str) -> str | None:
     """Return the id of the W&B run of a run folder; None if it has no run in this project."""
     file = run / RUN_FILE
-    previous = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return str(previous["id"]) if previous.get("project") == project else None
+    previous = read_json(file, "Delete it to start a new W&B run.") if file.is_file() else {}
+    is_same = previous.get("project") == project and isinstance(previous.get("id"), str)
+    return str(previous["id"]) if is_same else None
 
 
 def csv_logger(save_dir: str) -> CSVLog:

@@ -14,7 +14,7 @@ from wandb.errors import AuthenticationError, CommError
 from reidlit.console import say
 from reidlit.engine.loggers.run_name import essentials, options
 from reidlit.files import write_json
-from reidlit.models.weights import read_checkpoint
+from reidlit.models.weights import read_settings
 
 RUN_FILE = "wandb_run.json"  # file in the run folder that contains the id of the W&B run
 STAGING = "WANDB_DATA_DIR"  # environment variable for the folder of files that are not uploaded yet
@@ -149,7 +149,7 @@ class WandbRun(WandbLogger):
         if not file.is_file() or self._logged_model_time.get(path) == file.stat().st_mtime:
             return
         self._logged_model_time[path] = file.stat().st_mtime
-        content = read_checkpoint(path) or {}
+        content = read_settings(path)
         step = content.get("global_step")
         metadata = {"file": file.name, "epoch": content.get("epoch"), "step": step, **self._checkpoints[path]}
         if step == self._tested_step:

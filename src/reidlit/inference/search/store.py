@@ -1,8 +1,6 @@
 """Embeddings, labels and paths of a gallery, in memory and in a `.npz` file."""
 
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from reidlit.files import atomic_path
+from reidlit.foreign_files import read_arrays, reading
 from reidlit.labels import UNKNOWN
 from reidlit.metrics.inputs import as_labels, squared_norms
 
@@ -20,11 +19,6 @@ Integers = NDArray[np.int64]
 ABOUT = np.dtype([(name, "<i8") for name in ("id", "pid", "camid", "stamp")])
 PIECE = 2**16  # rows per piece; larger matrix products are not faster
 FORMAT = 1  # version of the file format
-# Errors raised while reading a truncated, modified or foreign archive.
-READ_ERRORS = (
-    *(OSError, KeyError, IndexError, TypeError, ValueError, EOFError, NotImplementedError, RuntimeError, MemoryError),
-    *(zipfile.BadZipFile, zlib.error),
-)
 
 
 class Piece(NamedTuple):
@@ -142,15 +136,8 @@ class GalleryRows:
         Raises:
             ValueError: If the file is invalid or damaged.
         """
-        try:
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = dict(archive)
-            return cls._from_arrays(arrays, device)
-        except READ_ERRORS as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(
-                f"gallery={str(file)!r} is invalid or damaged ({reason}): must be a file of Gallery.save."
-            ) from error
+        with reading(f"gallery={str(file)!r}", "It must be a file of Gallery.save."):
+            return cls._from_arrays(read_arrays(file), device)
 
     @classmethod
     def _from_arrays(
