@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from reidlit.tables import write_table
+from reidlit.data.csv_reader import read_csv
+from reidlit.tables import read_parquet, write_table
 
 
 def csv_rows(path):
@@ -155,3 +156,27 @@ def test_pyarrow_is_imported_on_first_use():
     code = "import sys, reidlit.tables; print('pyarrow' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "False"
+
+
+def test_csv_cells_are_no_formulas(tmp_path):
+    names = ["=1+1", "+a", "-a", "@a", "'=a", "a", "-1"]
+    write_table(tmp_path / "a.csv", {"=name": np.array(names), "value": np.array([-1.5, 2, 3, 4, 5, 6, 7])})
+    (header, _), *rows = csv_rows(tmp_path / "a.csv")
+    assert header == "'=name"
+    assert [name for name, _ in rows] == ["'=1+1", "'+a", "'-a", "'@a", "''=a", "a", "-1"]
+    assert float(rows[0][1]) == -1.5
+    _, lines = read_csv(tmp_path / "a.csv", lambda titles: "'=name" in titles, "the column =name")
+    assert [line.cells["=name"] for line in lines] == names
+
+
+@pytest.mark.parametrize("change", ["claims rows", "repeats a long text"])
+def test_parquet_that_expands_is_refused(change, tmp_path):
+    file = tmp_path / "a.parquet"
+    if change == "claims rows":
+        column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(2**26, np.int8)), pa.array([0.5]))
+    else:
+        column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(2**14, np.int8)), pa.array(["x" * 2**20]))
+    parquet.write_table(pa.table({"ap": column}), file)
+    assert file.stat().st_size < 2**22
+    with pytest.raises(ValueError, match="GB"):
+        read_parquet(file)

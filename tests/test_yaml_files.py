@@ -1,8 +1,9 @@
 import os
 
 import pytest
+from omegaconf import OmegaConf
 
-from reidlit.yaml_files import MAX_BYTES, load_config, read_bounded
+from reidlit.yaml_files import MAX_BYTES, load_config, read_bounded, without_interpolations
 
 
 def test_values_and_interpolations_are_kept(tmp_path):
@@ -43,3 +44,42 @@ def test_special_and_missing_files_are_refused(tmp_path):
         read_bounded(tmp_path / "fifo.yaml")
     with pytest.raises(FileNotFoundError, match=r"none\.yaml"):
         read_bounded(tmp_path / "none.yaml")
+
+
+def test_only_references_and_data_folders_are_resolved(monkeypatch):
+    monkeypatch.setenv("SECRET", "password")
+    monkeypatch.setenv("REIDLIT_DATA", "/data")
+    settings = {
+        "a": {"height": 256, "again": "${.height}", "up": "${..b.0}", "both": "${a.height} x ${b.1}"},
+        "b": [1, "two"],
+        "copy": "${a}",
+        "root": "${oc.env:REIDLIT_DATA,data}",
+        "packs": "${oc.env:REIDLIT_PACKS,packed}",
+        "text": [
+            "${oc.env:SECRET}",
+            "${oc.env:${name}}",
+            "${hydra:runtime.output_dir}",
+            "${nowhere}",
+            "${oc.env:HOME,x}",
+        ],
+        "name": "SECRET",
+    }
+    found = without_interpolations(OmegaConf.create(settings))
+    assert found["a"] == {"height": 256, "again": 256, "up": 1, "both": "256 x two"} == found["copy"]
+    assert (found["root"], found["packs"]) == ("/data", "packed")
+    assert found["text"] == [settings["text"][0], "${oc.env:SECRET}", *settings["text"][2:]]
+    assert "password" not in str(found)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"a": "${b}", "b": "${a}"},
+        {"a": {"b": "${a}"}},
+        {"a0": "x", **{f"a{n}": f"${{a{n - 1}}}${{a{n - 1}}}" for n in range(1, 60)}},
+        {"a0": ["x"], **{f"a{n}": [f"${{a{n - 1}}}"] * 2 for n in range(1, 40)}},
+    ],
+)
+def test_cyclic_and_expanding_references_are_refused(content):
+    with pytest.raises(ValueError, match="cyclic or too large"):
+        without_interpolations(OmegaConf.create(content))

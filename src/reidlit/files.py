@@ -1,11 +1,21 @@
 """Atomic file writes."""
 
 import json
+import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
+LEFTOVER = re.compile(r"\..*\.[0-9a-f]{32}\.part(\..*)?")
+_cleaned: set[Path] = set()  # folders whose leftovers this process has removed
 
 
 @contextmanager
@@ -13,7 +23,7 @@ def atomic_path(file: Path, shared: bool = True) -> Iterator[Path]:
     """Yield a temporary path next to `file` that replaces `file` when the block ends without an error.
 
     Readers see either the previous file or the complete new one. After an error, the temporary file is removed and
-    `file` is unchanged.
+    `file` is unchanged. Temporary files that killed processes left in the folder are removed as well.
 
     Args:
         file: Path of the file to write; its folder must exist.
@@ -28,10 +38,38 @@ def atomic_path(file: Path, shared: bool = True) -> Iterator[Path]:
     unique = f".{uuid.uuid4().hex}" if shared else ""
     part = file.with_name(f".{file.stem}{unique}.part{file.suffix}")
     try:
-        yield part
-        part.replace(file)
+        with _marked_as_written(part) if shared else nullcontext():
+            yield part
+            part.replace(file)
+    except OSError as error:
+        if error.filename == str(part):
+            error.filename = str(file)
+        raise
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _marked_as_written(part: Path) -> Iterator[None]:
+    """Lock a temporary file until the block ends, and remove those in its folder that no process has locked."""
+    if fcntl is None:
+        yield
+        return
+    with part.open("wb") as opened:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if part.parent not in _cleaned:
+            _cleaned.add(part.parent)
+            _remove_leftovers(part.parent)
+        yield
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for entry in os.scandir(folder):
+        if LEFTOVER.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+            with suppress(OSError), open(entry.path, "rb") as opened:  # noqa: PTH123 - a path of scandir is a text
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while another process is writing the file
+                os.unlink(entry.path)  # noqa: PTH108
 
 
 def atomic_write(file: Path, data: bytes | str) -> None:

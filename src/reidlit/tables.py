@@ -49,16 +49,31 @@ def read_parquet(path: Path) -> Any:
         metadata, schema = file.metadata, file.schema_arrow
         groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
         chunks = [group.column(column) for group in groups for column in range(group.num_columns)]
+        texts = [field.name for field in schema if _is_text(field.type)]
         check_unpacked_size(path, sum(8 * chunk.num_values + chunk.total_uncompressed_size for chunk in chunks))
-    texts = [field.name for field in schema if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)]
     table = parquet.read_table(path, read_dictionary=texts)  # a repeated text is in memory only once
-    for name in texts:
-        longest = max(
-            (len(text) for chunk in table[name].chunks for text in chunk.dictionary.to_pylist() if text), default=0
-        )
-        check_unpacked_size(path, longest * len(table))
-        table = table.set_column(table.column_names.index(name), name, table[name].cast(pa.string()))
+    for index, name in enumerate(table.column_names):
+        if pa.types.is_dictionary(table[name].type):
+            values = table[name].type.value_type
+            lengths = (
+                [len(text) for chunk in table[name].chunks for text in chunk.dictionary.to_pylist() if text]
+                if _is_text(values)
+                else []
+            )
+            check_unpacked_size(path, max(lengths, default=0) * len(table))
+            table = table.set_column(index, name, table[name].cast(values))
     return table
+
+
+def _is_text(data_type: Any) -> bool:
+    from pyarrow import types
+
+    return bool(
+        types.is_string(data_type)
+        or types.is_large_string(data_type)
+        or types.is_binary(data_type)
+        or types.is_large_binary(data_type)
+    )
 
 
 def _check(columns: Mapping[str, NDArray[Any]]) -> None:

@@ -56,15 +56,6 @@ def without_interpolations(config: DictConfig) -> dict[str, Any]:
     return dict(_Resolution(content).resolved(content, ()))
 
 
-def escaped(content: Any) -> Any:
-    """Return plain content in a form that OmegaConf does not interpolate."""
-    if isinstance(content, dict):
-        return {key: escaped(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [escaped(value) for value in content]
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", content) if isinstance(content, str) else content
-
-
 class _Resolution:
     """Resolution of the references in plain content, of bounded depth and size."""
 
@@ -81,7 +72,7 @@ class _Resolution:
             depth: Number of enclosing values and references.
         """
         self.size += 1 + (len(value) if isinstance(value, str) else 0)
-        if depth > MAX_DEPTH or self.size > 8 * MAX_BYTES:
+        if depth > MAX_DEPTH or self.size > MAX_BYTES:
             raise ValueError("its references are cyclic or too large")
         if isinstance(value, dict):
             return {key: self.resolved(item, (*place, str(key)), depth + 1) for key, item in value.items()}

@@ -148,7 +148,7 @@ def tensors(change):
 
     def write(file):
         content = torch.load(file, weights_only=True)
-        inner = content["state_dict"] if "state_dict" in content else content
+        inner = content.get("state_dict", content)
         change(inner)
         torch.save(content, file)
 
@@ -276,8 +276,12 @@ RESUMED = {  # state that only resuming reads
         for kind, value in {"number": -3, "list": [1], "text": "x", "null": None, "dict": {"a": 1}}.items()
     },
     "loop as text": checkpoint(lambda content: content["loops"].update(fit_loop="x")),
-    "progress as text": checkpoint(lambda content: content["loops"]["fit_loop"]["epoch_progress"]["current"].update(processed="x")),
-    "progress without counts": checkpoint(lambda content: content["loops"]["fit_loop"]["epoch_progress"].update(current={})),
+    "progress as text": checkpoint(
+        lambda content: content["loops"]["fit_loop"]["epoch_progress"]["current"].update(processed="x")
+    ),
+    "progress without counts": checkpoint(
+        lambda content: content["loops"]["fit_loop"]["epoch_progress"].update(current={})
+    ),
 }
 
 
@@ -321,15 +325,16 @@ ARRAYS = {
 FEATURES = {
     **ARRAYS,
     **{f"no {name}": arrays(**{name: None}) for name in ("path", "pid", "camid", "split", "tracklet", "fingerprint")},
-    **{
-        f"{name} as float": arrays(**{name: np.zeros(3)}) for name in ("path", "pid", "camid", "split", "tracklet")
-    },
+    **{f"{name} as float": arrays(**{name: np.zeros(3)}) for name in ("path", "pid", "camid", "split", "tracklet")},
     "pids as text": arrays(pid=np.array(["a", "b", "c"])),
     "path as bytes": arrays(path=np.array([b"\xff"] * 3)),
 }
 GALLERY = {
     **ARRAYS,
-    **{f"no {name}": arrays(**{name: None}) for name in ("about", "paths", "format", "next_id", "metric", "fingerprint")},
+    **{
+        f"no {name}": arrays(**{name: None})
+        for name in ("about", "paths", "format", "next_id", "metric", "fingerprint")
+    },
     "another metric": arrays(metric=np.array("hamming")),
     "list of metrics": arrays(metric=np.array(["euclidean", "cosine"])),
     "text as format": arrays(format=np.array("x")),

@@ -48,5 +48,7 @@ def load(cfg: DictConfig, image_size: tuple[int, int] | None = None) -> TrainedM
 def _count_classes(weights: str) -> int:
     """Return the number of classes of the classifier in a weight file, or 1 if it has none."""
     tensors = read_tensors(weights)
-    counts = [len(tensor) for name, tensor in tensors.items() if name.endswith(CLASSIFIERS) and tensor.numel()]
+    counts = [
+        len(tensor) for name, tensor in tensors.items() if name.endswith(CLASSIFIERS) and tensor.ndim and len(tensor)
+    ]
     return counts[0] if counts else 1

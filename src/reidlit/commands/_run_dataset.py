@@ -13,7 +13,6 @@ from reidlit.data.datamodule import ReIDDataModule
 from reidlit.data.images import Read
 from reidlit.foreign_files import expanded, reading
 from reidlit.spec import check_saved
-from reidlit.yaml_files import escaped
 
 BUILT = ("data", "sampler", "transforms")  # settings from which the dataset of a run is built
 FILES = (".file", ".split_file")  # settings that name a file, relative to the working directory
@@ -73,6 +72,9 @@ def _trusted(settings: Mapping[str, Any], root: str | None, top: Path) -> DictCo
         ValueError: If they do.
     """
     specs = {name: settings[name] for name in BUILT}
+    if root is not None and isinstance(specs["data"], dict):
+        specs["data"] = {**specs["data"], "root": root}
+    _check_texts(specs)
     check_saved(specs, SETTINGS, ("reidlit.data", "albumentations"))
     data = dict(specs["data"])
     saved = data.get("root")
@@ -84,7 +86,23 @@ def _trusted(settings: Mapping[str, Any], root: str | None, top: Path) -> DictCo
         data["root"] = str(top)
     data["pack"] = None  # images are read from their original files
     _check_paths({name: value for name, value in data.items() if name not in ("root", "pack_dir")}, top)
-    return OmegaConf.create(escaped({**specs, "data": data, "seed": settings.get("seed", 0)}))
+    return OmegaConf.create({**specs, "data": data, "seed": settings.get("seed", 0)})
+
+
+def _check_texts(value: Any) -> None:
+    """Refuse texts that would be interpolated when objects are built, and could reveal the environment.
+
+    Raises:
+        ValueError: If there is one at any depth.
+    """
+    if isinstance(value, Mapping):
+        for item in value.values():
+            _check_texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_texts(item)
+    elif isinstance(value, str) and "${" in value:
+        raise ValueError(f"{SETTINGS} contains the interpolation {value}, which is not resolved.")
 
 
 def _check_paths(value: Any, root: Path, name: str = "data") -> None:

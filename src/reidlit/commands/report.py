@@ -45,7 +45,13 @@ def run(cfg: DictConfig) -> None:
     folder = RunFolder.open(cfg.run)
     output = expanded(cfg.output) if cfg.output else folder.path / "report.html"
     report, read = build_report(folder, cfg)
-    say(f"report: {write_report(report, output, blurring(read) if cfg.blur_faces else read)}")
+    try:
+        write_report(report, output, blurring(read) if cfg.blur_faces else read)
+    except OSError as error:
+        raise OSError(
+            f"output={output} cannot be written ({error}). Choose another file with output=<file.html>."
+        ) from error
+    say(f"report: {output}")
 
 
 def build_report(folder: RunFolder, cfg: DictConfig) -> tuple[Report, Read]:
@@ -63,7 +69,8 @@ def build_report(folder: RunFolder, cfg: DictConfig) -> tuple[Report, Read]:
     tests = [] if result is None else [test for test in result if "mAP" in test.metrics]
     notes = [f"{test.prefix}: {remark}" for test in tests for remark in remarks(test)]
     notes += list(dict.fromkeys(test.protocol for test in tests if test.protocol))
-    queries = read_per_query(folder.per_query_file)
+    has_queries = folder.per_query_file.exists()
+    queries = read_per_query(folder.own(folder.per_query_file)) if has_queries else {}
     try:
         data = dataset_of(settings, cfg.data_root)
     except (OSError, ValueError) as error:

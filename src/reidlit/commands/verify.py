@@ -50,7 +50,7 @@ def _calibration(cfg: DictConfig) -> Calibration:
     calibration = None if source is None else stored(source)
     if calibration is None:
         raise ValueError(
-            "No threshold is available: give threshold=<number>, or calibration=<calibration.json of reidlit test>. "
-            "To store thresholds in a checkpoint, run `reidlit test ckpt_path=<file> calibrate=true`."
+            f"No threshold is available{'' if source is None else f' in {source}'}: give threshold=<number>, or "
+            "calibration=<calibration.json of reidlit test>. To store thresholds in a checkpoint, run `reidlit test ckpt_path=<file> calibrate=true`."
         )
     return calibration

@@ -127,8 +127,9 @@ def stored(path: str | Path) -> Calibration | None:
     if file.suffix == ".json":
         if not file.is_file():
             raise FileNotFoundError(f"calibration={path} does not exist: create it with reidlit test.")
-        with reading(f"calibration={path}", "It must be a calibration file of reidlit test."):
-            return Calibration.from_dict(read_json(file, "Repeat the test."))
+        remedy = "It must be a calibration file of reidlit test."
+        with reading(file, remedy):
+            return Calibration.from_dict(read_json(file, remedy))
     calibration = read_settings(file).get(KEY)
     if not isinstance(calibration, dict):
         return None

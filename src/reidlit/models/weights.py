@@ -129,6 +129,8 @@ def load_weights(model: nn.Module, path: str | Path, strict: bool = True) -> Loa
 def fitting_architecture(path: str | Path) -> str | None:
     """Return the choice of conf/model that has exactly the embedding weights of a file, or None."""
     file = read_tensors(path)
+    if not any(tensor.ndim > 1 and tensor.numel() for tensor in file.values()):
+        return None  # not the weights of a network
     for choice in options("model"):
         try:
             with torch.device("meta"):

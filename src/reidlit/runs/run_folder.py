@@ -122,7 +122,7 @@ class RunFolder:
         Raises:
             ValueError: If the file cannot be read.
         """
-        config = load_config(self._own(self.settings_file))
+        config = load_config(self.own(self.settings_file))
         if not isinstance(config, DictConfig):
             raise ValueError(f"{self.settings_file} is invalid: must contain a mapping.")
         return config
@@ -138,7 +138,7 @@ class RunFolder:
 
     def config_text(self) -> str:
         """Read the text of the configuration."""
-        return read_bounded(self._own(self.settings_file))
+        return read_bounded(self.own(self.settings_file))
 
     def command(self) -> str:
         """Return the name of the command, such as `train`.
@@ -172,7 +172,7 @@ class RunFolder:
         """
         if not self.metrics_file.is_file():
             return None
-        metrics = read_json(self._own(self.metrics_file), REMEDY)
+        metrics = read_json(self.own(self.metrics_file), REMEDY)
         with reading(self.metrics_file, REMEDY):
             check_metrics(metrics)
         return metrics
@@ -189,7 +189,7 @@ class RunFolder:
             ValueError: If the file is damaged.
         """
         file = self.environment_file
-        return read_json(self._own(file), REMEDY) if file.is_file() else {}
+        return read_json(self.own(file), REMEDY) if file.is_file() else {}
 
     def training_log(self) -> dict[str, tuple[list[float], list[float]]]:
         """Read steps and values of each column of Lightning's CSV log; return an empty dict if it does not exist.
@@ -201,7 +201,7 @@ class RunFolder:
         file = self.path / "csv" / "metrics.csv"
         if not file.is_file():
             return columns
-        with reading(file, REMEDY), self._own(file).open(newline="", encoding="utf-8") as opened:
+        with reading(file, REMEDY), self.own(file).open(newline="", encoding="utf-8") as opened:
             for row in csv.DictReader(opened):
                 if None in row:
                     raise ValueError("a line has more values than the header")
@@ -218,7 +218,7 @@ class RunFolder:
         """Return the first line of the error of a failed sweep job, or None."""
         if not self.error_file.is_file():
             return None
-        with self._own(self.error_file).open(encoding="utf-8", errors="replace") as opened:
+        with self.own(self.error_file).open(encoding="utf-8", errors="replace") as opened:
             return opened.readline(MAX_LINE).rstrip("\n")
 
     def status(self) -> Status:
@@ -231,12 +231,12 @@ class RunFolder:
         """Read a file of Hydra as plain content, without resolving interpolations."""
         file = self.path / HYDRA / name
         try:
-            config = load_config(self._own(file))
+            config = load_config(self.own(file))
         except FileNotFoundError as error:
             raise ValueError(f"{self.path / HYDRA / name} is missing: the run folder is incomplete.") from error
         return OmegaConf.to_container(config, resolve=False) if OmegaConf.is_config(config) else config
 
-    def _own(self, file: Path) -> Path:
+    def own(self, file: Path) -> Path:
         """Return a file of this folder after checking that it is a regular file and not a link to somewhere else.
 
         Raises:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from reidlit.escaping import for_terminal
 from reidlit.metrics.intervals import interval
 
 Values = Sequence[float] | NDArray[Any]
@@ -149,8 +150,8 @@ def training_curve(label: str, curves: Mapping[str, tuple[Values, Values]]) -> s
 
 
 def _plain(name: str) -> str:
-    """Return a name in a form that Matplotlib does not read as a formula."""
-    return name.replace("$", r"\$")
+    """Return a name without characters that cannot be drawn, in a form that Matplotlib does not read as a formula."""
+    return for_terminal(name).replace("$", r"\$")
 
 
 def _cycle(count: int) -> list[str]:

@@ -8,7 +8,7 @@ from typing import ClassVar, Unpack
 from reidlit.data.attribute_data import ATTRIBUTE_SPLITS, AttributeDataModule, AttributeRow, AttributeTable
 from reidlit.data.attribute_tables import LabelledLine, read_attributes
 from reidlit.data.datamodule import Loading
-from reidlit.foreign_files import expanded
+from reidlit.foreign_files import expanded, reading
 
 COLUMNS = ("split", "pid")  # optional columns that are not attributes
 
@@ -81,7 +81,9 @@ class AttributeCSV(AttributeDataModule):
             raise ValueError(f"{self.file} contains no images. {self.how_to_obtain}")
         splits = self._splits(lines)
         paths = [self.directory / line.fields["path"] for line in lines]
-        if missing := [path for path in paths if not path.is_file()]:
+        with reading(self.file, "Correct its paths."):
+            missing = [path for path in paths if not path.is_file()]
+        if missing:
             raise FileNotFoundError(
                 f"{self.file} lists {len(missing)} images that do not exist, such as {str(missing[0])!r}. Relative "
                 f"paths start from {str(self.directory)!r}; set data.root to change this."

@@ -6,7 +6,7 @@ from typing import Unpack
 from reidlit.data.datamodule import Loading
 from reidlit.data.datasets.custom import CustomData
 from reidlit.data.random_splits import Row, read_table
-from reidlit.foreign_files import expanded
+from reidlit.foreign_files import expanded, reading
 
 
 class CSVFile(CustomData):
@@ -57,7 +57,8 @@ class CSVFile(CustomData):
             ValueError: If the table is invalid.
         """
         rows = read_table(self.file)
-        missing = [row.path for row in rows if not (self.directory / row.path).is_file()]
+        with reading(self.file, "Correct its paths."):
+            missing = [row.path for row in rows if not (self.directory / row.path).is_file()]
         if missing:
             raise FileNotFoundError(
                 f"{self.file} lists {len(missing)} images that do not exist, such as {missing[0]!r}. Relative paths "

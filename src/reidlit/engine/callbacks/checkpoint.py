@@ -60,6 +60,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Read a checkpoint to resume from."""
         checkpoint: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only)
+        _check_counts(checkpoint.get("loops", {}))
         if "fit_loop" in checkpoint.get("loops", {}):
             _end_epoch(checkpoint["loops"]["fit_loop"])
         for state in checkpoint.get("callbacks", {}).values():
@@ -77,6 +78,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             and file.parent.resolve() in self._folders
         ):
             file.unlink()
+
+
+def _check_counts(state: Any) -> None:
+    """Check that the state of loops consists of numbers; other values would end the training later, without the file's name.
+
+    Raises:
+        TypeError: If there is another value at any depth.
+    """
+    parts = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
+    for part in parts:
+        _check_counts(part)
+    if not isinstance(state, dict | list | tuple | int | float | None):
+        raise TypeError(f"the state of the loops contains a {type(state).__name__}")
 
 
 def _confine(state: dict[str, Any], folder: Path) -> None:

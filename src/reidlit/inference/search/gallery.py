@@ -223,6 +223,8 @@ class Gallery:
             raise FileNotFoundError(f"gallery={str(file)!r} does not exist: create it with Gallery.save.")
         rows, notes = GalleryRows.load(path, find_device(device))
         metric: Any = notes.get("metric")
+        if metric not in METRICS:
+            raise ValueError(f"gallery={str(file)!r} has metric={metric!r}: must be one of {', '.join(METRICS)}.")
         gallery = cls(notes.get("fingerprint"), None, metric, index, effort, device)
         gallery._rows = rows
         for name, expected in (("fingerprint", fingerprint), ("extractor", extractor and extractor.fingerprint)):
