@@ -20,6 +20,7 @@ FLOORS = {
     "escaping": 0,
     "foreign_files": 0,
     "labels": 0,
+    "locks": 0,
     "overrides": 0,
     "spec": 0,
     "console": 1,

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from difflib import get_close_matches
 from importlib import import_module
 from itertools import pairwise
@@ -107,6 +107,7 @@ def _launch(name: str, argv: list[str]) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    from reidlit.commands._folder_lock import folders_released, job_folder_locked
     from reidlit.commands._optuna_sweeper import register
     from reidlit.runs.sweep import resumed_arguments
 
@@ -125,11 +126,13 @@ def _launch(name: str, argv: list[str]) -> None:
         with explained(name):
             trust_chosen(cfg)
             hydra_cfg = HydraConfig.get()
-            if hydra_cfg.mode is RunMode.MULTIRUN and "sweep" in hydra_cfg.callbacks:
-                from reidlit.commands._sweep_job import run_job
+            is_job = hydra_cfg.mode is RunMode.MULTIRUN
+            with job_folder_locked(Path(hydra_cfg.runtime.output_dir)) if is_job else nullcontext():
+                if is_job and "sweep" in hydra_cfg.callbacks:
+                    from reidlit.commands._sweep_job import run_job
 
-                return run_job(name, task, cfg)
-            result: float | None = task(cfg)
+                    return run_job(name, task, cfg)
+                result: float | None = task(cfg)
         return result
 
     try:
@@ -138,7 +141,8 @@ def _launch(name: str, argv: list[str]) -> None:
         sys.exit(for_terminal(f"reidlit {name}: {error}"))
     register()
     try:
-        hydra.main(config_path=str(CONFIG_DIR), config_name=name, version_base="1.3")(run)()
+        with folders_released():
+            hydra.main(config_path=str(CONFIG_DIR), config_name=name, version_base="1.3")(run)()
     except KeyboardInterrupt:  # while a launcher waits for its jobs
         sys.stderr.write(f"\nreidlit {name}: interrupted.\n")
         sys.exit(130)

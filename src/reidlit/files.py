@@ -1,4 +1,4 @@
-"""Atomic file writes."""
+"""Atomic file writes, and the version of a file."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,19 @@ def atomic_write(file: Path, data: bytes | str) -> None:
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
     """Write `content` as indented JSON atomically."""
     atomic_write(file, json.dumps(content, indent=2) + "\n")
+
+
+def file_version(path: str | Path) -> tuple[int, int]:
+    """Return the size in bytes and the modification time in ns of a file, -1 for both if it is missing."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - half the time of Path.stat
+    except FileNotFoundError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
+def file_stamp(path: str | Path) -> int:
+    """Return a nonzero number that changes with the version of a file, to recognize what was computed from it."""
+    size, mtime_ns = file_version(path)
+    digest = blake2b(f"{size} {mtime_ns}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True) or 1

@@ -62,11 +62,15 @@ def test_fp16_and_int8_files_are_smaller_and_normalized(checkpoint, reidlit, tmp
 
 
 @pytest.mark.slow
-def test_file_that_differs_is_deleted(checkpoint, reidlit, tmp_path):
+def test_file_that_differs_is_not_written(checkpoint, reidlit, tmp_path):
+    (tmp_path / "out" / ".model.part").mkdir(parents=True)
+    (tmp_path / "out" / ".model.part" / "model.onnx").write_bytes(b"left by a killed process")
+    (tmp_path / "out" / "model.onnx").write_bytes(b"previous file")
     done = reidlit("export", f"ckpt_path={checkpoint}", "max_difference=0", f"output={tmp_path}/out/model")
     assert done.status == 1
     assert "max_difference=0" in done.err
-    assert list((tmp_path / "out").iterdir()) == []
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.onnx"]
+    assert (tmp_path / "out" / "model.onnx").read_bytes() == b"previous file"
 
 
 @pytest.mark.parametrize("name", mostly_slow(TORCHREID, {"osnet_x0_25", "osnet_ain_x0_25"}))

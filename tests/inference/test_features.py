@@ -1,5 +1,8 @@
 """Storage of features in files."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -82,3 +85,22 @@ def test_interrupted_extraction_resumes(tmp_path):
         assert other.done == 0
     PartialFeatures.clear(file)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("frames", [False, True])
+@pytest.mark.parametrize("change", ["size", "time"])
+def test_embeddings_of_replaced_images_are_not_reused(change, frames, tmp_path):
+    paths = [str(tmp_path / f"{n}.jpg") for n in range(6)]
+    for path in paths:
+        Path(path).write_bytes(b"image")
+    samples = list(zip(paths[::2], paths[1::2], strict=True)) if frames else paths
+    file = tmp_path / "features.npz"
+    PartialFeatures(file, samples, 4, "abc").fill([(range(len(samples)), np.ones((len(samples), 4)))])
+    assert PartialFeatures(file, samples, 4, "abc").done == len(samples)
+    if change == "size":
+        status = Path(paths[3]).stat()
+        Path(paths[3]).write_bytes(b"another image")
+        os.utime(paths[3], ns=(status.st_atime_ns, status.st_mtime_ns))
+    else:
+        os.utime(paths[3], ns=(1, 1))
+    assert PartialFeatures(file, samples, 4, "abc").done == 0

@@ -34,6 +34,7 @@ def publish(
     module: AnyModule,
     datamodule: ReIDDataModule,
     calibrated: Path | None = None,
+    version: tuple[int, int] | None = None,
 ) -> None:
     """Write and print the results of a run, on the main process only.
 
@@ -43,12 +44,13 @@ def publish(
         module: Module that was tested.
         datamodule: Data module with the test sets.
         calibrated: Checkpoint that also stores the thresholds for `reidlit verify`, in addition to `calibration.json`.
+        version: `file_version` of that checkpoint when it was loaded; None if this run has written it.
     """
     if not trainer.is_global_zero:
         return
     folder = current_run()
     if not getattr(module, "ensemble", False):  # a checkpoint is used as a single network, which needs other thresholds
-        _calibrate(folder, result, module, calibrated)
+        _calibrate(folder, result, module, calibrated, version)
     tested = {test.dataset: module.metrics[test.dataset] for test in result.tests}
     metrics = {name: metric for name, metric in tested.items() if isinstance(metric, ReIDMetric) and name is not None}
     write_per_query(folder.per_query_file, metrics, datamodule.test_sets)
@@ -64,7 +66,13 @@ def announce(folder: RunFolder) -> None:
         say(f"{name}: {path}")
 
 
-def _calibrate(folder: RunFolder, result: RunResult, module: AnyModule, checkpoint: Path | None) -> None:
+def _calibrate(
+    folder: RunFolder,
+    result: RunResult,
+    module: AnyModule,
+    checkpoint: Path | None,
+    version: tuple[int, int] | None,
+) -> None:
     """Store the thresholds measured on the first test set."""
     if not result.tests:
         return
@@ -73,5 +81,5 @@ def _calibrate(folder: RunFolder, result: RunResult, module: AnyModule, checkpoi
     if calibration is None:
         return
     write_json(folder.calibration_file, calibration.as_dict())
-    if checkpoint is not None and checkpoint.is_file():
-        store(checkpoint, calibration)
+    if checkpoint is not None and checkpoint.is_file() and not store(checkpoint, calibration, version):
+        say(f"calibration: not stored in {checkpoint}, which another process has replaced since it was loaded")

@@ -31,7 +31,7 @@ def check_difference(cfg: DictConfig, path: Path, difference: Difference) -> Non
     cosine = cosine if cfg.min_cosine is None else cfg.min_cosine
     if difference.largest > largest or difference.cosine < cosine:
         raise ValueError(
-            f"{path} was deleted because it differs from the model: largest difference {difference.largest:.2g} "
+            f"{path} was not written because it differs from the model: largest difference {difference.largest:.2g} "
             f"(max_difference={largest:g}), smallest cosine {difference.cosine:.5f} (min_cosine={cosine:g})."
         )
 
@@ -47,7 +47,7 @@ def check_mean_ap(
     before, after = mean_ap(test_set, trained, model), mean_ap(test_set, trained, file)
     if before - after > cfg.max_mAP_loss:
         raise ValueError(
-            f"{path} was deleted because its mAP is {100 * after:.2f}%, but the model's is {100 * before:.2f}% "
+            f"{path} was not written because its mAP is {100 * after:.2f}%, but the model's is {100 * before:.2f}% "
             f"(max_mAP_loss={cfg.max_mAP_loss:g})."
         )
     return f"{100 * before:.2f} to {100 * after:.2f}"

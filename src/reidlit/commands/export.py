@@ -1,7 +1,9 @@
 """`reidlit export`: convert a trained model to files for other runtimes and compare them with the model."""
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +32,7 @@ from reidlit.foreign_files import expanded
 from reidlit.inference.calibration import KEY
 from reidlit.inference.image_inputs import as_size, parse_image_size
 from reidlit.inference.loading import TrainedModel
+from reidlit.locks import locked
 
 TORCHREID = "torchreid"
 HEADINGS = (
@@ -66,60 +69,78 @@ def run(cfg: DictConfig) -> None:
 
     Raises:
         ValueError: If a setting is invalid, the model cannot be exported to a format, or a file differs from the model
-            by more than its limit. The file is deleted.
+            by more than its limit. That file is not written.
+        BlockingIOError: If another process is writing the files.
     """
     formats = [cfg.format] if isinstance(cfg.format, str) else list(cfg.format)
     _check(formats, cfg.precision)
-    trained = load(cfg, parse_image_size(cfg.image_size))
-    test_set = None if cfg.get("data") is None else _test_set(cfg)
-    images = _images(cfg, test_set, trained.image_size)
     base = expanded(cfg.output) if cfg.output else current_run().path / "model"
-    base.parent.mkdir(parents=True, exist_ok=True)
-    metadata = _metadata(trained, cfg)
-    exported = []
-    for name in formats:
-        if name == TORCHREID:
-            path = base.with_name(f"{base.name}.pth")
-            write_torchreid(trained.model, path)
-            exported.append(ExportedFile(name, path))
-        else:
-            exported.append(_export(cfg, name, base, trained, images, metadata, test_set))
-    write_json(base.with_name(f"{base.name}.json"), metadata)
+    with locked(base, wait=False, name="output"), _part_folder(base) as part:
+        exported = _write(cfg, formats, base, part)
     show(_table(exported))
     for file in exported:
         say(f"written: {file.path}")
     say(f"metadata: {base.with_name(f'{base.name}.json')}")
 
 
+def _write(cfg: DictConfig, formats: Sequence[str], base: Path, part: Path) -> list[ExportedFile]:
+    """Write the files of all formats, each first into the folder `part`."""
+    trained = load(cfg, parse_image_size(cfg.image_size))
+    test_set = None if cfg.get("data") is None else _test_set(cfg)
+    images = _images(cfg, test_set, trained.image_size)
+    metadata = _metadata(trained, cfg)
+    exported = []
+    for name in formats:
+        if name == TORCHREID:
+            write_torchreid(trained.model, part / f"{base.name}.pth")
+            file = ExportedFile(name, base.with_name(f"{base.name}.pth"))
+        else:
+            file = _export(cfg, name, base, part, trained, images, metadata, test_set)
+        for written in written_files(part / file.path.name):
+            written.replace(base.with_name(written.name))
+        exported.append(file)
+    write_json(base.with_name(f"{base.name}.json"), metadata)
+    return exported
+
+
+@contextmanager
+def _part_folder(base: Path) -> Iterator[Path]:
+    """Yield an empty folder next to the output, for files that are not complete and compared yet."""
+    folder = base.with_name(f".{base.name}.part")
+    shutil.rmtree(folder, ignore_errors=True)  # left by a killed process
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _export(
     cfg: DictConfig,
     name: str,
     base: Path,
+    part: Path,
     trained: TrainedModel,
     images: Tensor,
     metadata: dict[str, Any],
     test_set: EvalSet | None,
 ) -> ExportedFile:
-    """Export to one format and compare the file with the model; delete the file on failure."""
+    """Export to one format in the folder `part`, and compare the file with the model."""
     export_format = FORMATS[name]
-    path = base.with_name(f"{base.name}{export_format.suffix}")
+    target = base.with_name(f"{base.name}{export_format.suffix}")
+    path = part / target.name
     module = embedder(trained.model, trained.image_size, cfg.normalize)
     model = without_gradients(module)
-    try:
-        export_format.write(module, path, trained.image_size, json.dumps(metadata))
-        if cfg.precision == "fp16":
-            to_fp16(path)
-        if cfg.precision == "int8":
-            to_int8(path, images)
-        file = export_format.load(path)
-        differences = difference(file, model, trained.image_size, images)
-        check_difference(cfg, path, differences)
-        mean_ap = "" if test_set is None else check_mean_ap(cfg, path, test_set, trained, model, file)
-    except BaseException:
-        for written in written_files(path):
-            written.unlink()
-        raise
-    return ExportedFile(name, path, differences, speed(file, path, trained.image_size), mean_ap)
+    export_format.write(module, path, trained.image_size, json.dumps(metadata))
+    if cfg.precision == "fp16":
+        to_fp16(path)
+    if cfg.precision == "int8":
+        to_int8(path, images)
+    file = export_format.load(path)
+    differences = difference(file, model, trained.image_size, images)
+    check_difference(cfg, target, differences)
+    mean_ap = "" if test_set is None else check_mean_ap(cfg, target, test_set, trained, model, file)
+    return ExportedFile(name, target, differences, speed(file, path, trained.image_size), mean_ap)
 
 
 def _check(formats: Sequence[str], precision: str) -> None:

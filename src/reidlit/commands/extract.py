@@ -15,11 +15,12 @@ from reidlit.commands._settings import current_run
 from reidlit.console import say
 from reidlit.data.frame_sampling import eval_clips
 from reidlit.data.image_files import images_in_folder
-from reidlit.data.sample import Sample, first_frame, unlabelled_samples
+from reidlit.data.sample import Sample, unlabelled_samples
 from reidlit.data.video import VideoDataModule
 from reidlit.foreign_files import expanded
 from reidlit.inference.extractor import FeatureExtractor
 from reidlit.inference.features import COLUMNS, Features, PartialFeatures, of_samples
+from reidlit.locks import locked
 
 Columns = dict[str, np.ndarray]
 
@@ -30,10 +31,16 @@ def run(cfg: DictConfig) -> None:
     Raises:
         ValueError: If neither or both of `data` and `images` are given, there are no images, or `frames` is used with a
             dataset of images.
+        BlockingIOError: If another process is writing the file.
     """
     check_one_source(cfg)
-    extractor = build_extractor(cfg)
     file = expanded(cfg.output) if cfg.output else current_run().path / "features.npz"
+    with locked(file, wait=False, name="output"):
+        _extract(cfg, file)
+
+
+def _extract(cfg: DictConfig, file: Path) -> None:
+    extractor = build_extractor(cfg)
     datamodule = None if cfg.get("data") is None else build_datamodule(cfg)
     if cfg.frames and not isinstance(datamodule, VideoDataModule):
         raise ValueError("frames=true needs tracklets: give a video dataset, for example data=mars.")
@@ -95,7 +102,7 @@ def _embed_tracklets(
     extractor: FeatureExtractor, samples: dict[str, list[Sample]], seq_len: int, file: Path
 ) -> Features:
     listed = [sample for each in samples.values() for sample in each]
-    partial = _resume(file, [first_frame(sample.path) for sample in listed], extractor, f"tracklets of {seq_len}")
+    partial = _resume(file, [sample.path for sample in listed], extractor, f"tracklets of {seq_len}")
 
     def stream() -> Iterator[tuple[range, Any]]:
         positions = range(partial.done, len(listed))
@@ -107,7 +114,9 @@ def _embed_tracklets(
     return Features(np.array(partial.embedding), **_columns(samples), fingerprint=extractor.fingerprint)
 
 
-def _resume(file: Path, paths: Sequence[str], extractor: FeatureExtractor, unit: str) -> PartialFeatures:
+def _resume(
+    file: Path, paths: Sequence[str | tuple[str, ...]], extractor: FeatureExtractor, unit: str
+) -> PartialFeatures:
     """Open the partial embeddings of an interrupted run for `file`, or create them."""
     partial = PartialFeatures(file, paths, extractor.embedding_size, f"{extractor.fingerprint} {unit}")
     if partial.done:

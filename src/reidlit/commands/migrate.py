@@ -15,6 +15,7 @@ from reidlit.compat.torchreid.translate import complete_settings, translate
 from reidlit.config import options
 from reidlit.files import atomic_write
 from reidlit.foreign_files import expanded
+from reidlit.locks import locked
 
 
 def run(cfg: DictConfig) -> None:
@@ -33,10 +34,11 @@ def run(cfg: DictConfig) -> None:
         sys.stdout.write(f"{text}\n{command_line(['reidlit', command, *flags], choices | settings)}\n")
     elif command == "train":
         file = expanded(str(cfg.output))
-        _check_output(file, folders)
-        content, instructions = experiment(file, text, choices, settings, _compose)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(file, content)
+        with locked(file, name="output"):
+            _check_output(file, folders)
+            content, instructions = experiment(file, text, choices, settings, _compose)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(file, content)
         sys.stdout.write(f"# Wrote {file}. Run it with:\n{instructions}\n")
     else:
         raise ValueError(f"output={cfg.output} is for training, but test.evaluate is True: omit output.")

@@ -24,6 +24,7 @@ from reidlit.engine.attributes import AttributeModule
 from reidlit.engine.joint_attributes import JointAttributeModule
 from reidlit.foreign_files import expanded
 from reidlit.inference.device import find_device
+from reidlit.locks import locked
 from reidlit.tables import SUFFIXES, write_table
 
 PROBABILITY = "_probability"  # suffix of column names
@@ -38,6 +39,11 @@ def run(cfg: DictConfig) -> None:
     """
     file = expanded(cfg.output) if cfg.output else current_run().path / "attributes.csv"
     _check(cfg, file)
+    with locked(file, wait=False, name="output"):
+        _predict(cfg, file)
+
+
+def _predict(cfg: DictConfig, file: Path) -> None:
     path = checkpoint_path(cfg.ckpt_path)
     if path is None:
         raise ValueError(

@@ -13,6 +13,7 @@ from reidlit.data.decode import decode
 from reidlit.data.images import Read
 from reidlit.data.sample import Sample, first_frame
 from reidlit.foreign_files import expanded, reading
+from reidlit.locks import locked
 from reidlit.runs.per_query import Columns, read_per_query
 from reidlit.runs.result import TestResult
 from reidlit.runs.result_tables import remarks, result_rows
@@ -44,13 +45,14 @@ def run(cfg: DictConfig) -> None:
             raise ValueError(f"{name}={cfg[name]} is invalid: must be an integer of at least {int(name == 'top_k')}.")
     folder = RunFolder.open(cfg.run)
     output = expanded(cfg.output) if cfg.output else folder.path / "report.html"
-    report, read = build_report(folder, cfg)
-    try:
-        write_report(report, output, blurring(read) if cfg.blur_faces else read)
-    except OSError as error:
-        raise OSError(
-            f"output={output} cannot be written ({error}). Choose another file with output=<file.html>."
-        ) from error
+    with locked(output, wait=False, name="output"):
+        report, read = build_report(folder, cfg)
+        try:
+            write_report(report, output, blurring(read) if cfg.blur_faces else read)
+        except OSError as error:
+            raise OSError(
+                f"output={output} cannot be written ({error}). Choose another file with output=<file.html>."
+            ) from error
     say(f"report: {output}")
 
 

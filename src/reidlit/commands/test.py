@@ -19,6 +19,7 @@ from reidlit.data.attribute_data import AttributeDataModule
 from reidlit.data.datamodule import ReIDDataModule
 from reidlit.engine.attributes import AttributeModule
 from reidlit.engine.base import AnyModule
+from reidlit.files import file_version
 from reidlit.inference.features import Features
 from reidlit.metrics import evaluate
 from reidlit.runs.metric_values import protocol_line, retrieval_metrics
@@ -42,12 +43,14 @@ def run(cfg: DictConfig) -> float:
     refuse_invalid_source(cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     path = checkpoint_path(cfg.ckpt_path)
+    version = file_version(path) if path else None
     module = load_tested_module(cfg, path)
     cfg = settle(cfg, module, path)
     datamodule = prepare_data(cfg, module)
     trainer = build_trainer(cfg)
     result = RunResult(evaluate_module(trainer, module, datamodule))
-    publish(result, trainer, module, datamodule, calibrated=Path(path) if path and cfg.calibrate else None)
+    calibrated = Path(path) if path and cfg.calibrate else None
+    publish(result, trainer, module, datamodule, calibrated, version)
     return math.nan if result.score is None else result.score
 
 

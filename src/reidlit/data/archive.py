@@ -23,6 +23,7 @@ from reidlit.data.disk_space import check_free_space
 from reidlit.escaping import for_terminal
 from reidlit.files import atomic_path
 from reidlit.foreign_files import expanded
+from reidlit.locks import locked
 
 CHUNK = 1 << 20  # bytes
 ENCRYPTED = 1  # flag of a zip member
@@ -44,7 +45,7 @@ def unpack(archive: str | Path, folder: Path) -> None:
 
     All names and sizes are checked before anything is written, and each file is written atomically. Existing files of
     the expected size are kept, so an interrupted extraction can be repeated. If two members have the same name, the
-    last one is used, as in tar. Names that are neither ASCII nor UTF-8 are decoded as code page 437.
+    last one is used, as in tar. If another process is unpacking into the folder, wait for that process. Names that are neither ASCII nor UTF-8 are decoded as code page 437.
 
     Args:
         archive: Path of a .zip, .tar, .tar.gz, .tgz, .tar.bz2 or .tar.xz file. The format is detected from the content.
@@ -59,7 +60,7 @@ def unpack(archive: str | Path, folder: Path) -> None:
     source = expanded(archive)
     if not source.is_file():
         raise FileNotFoundError(f"archive={archive} does not exist.")
-    with _readable_errors(source), _open_archive(source) as members:
+    with locked(folder), _readable_errors(source), _open_archive(source) as members:
         missing = _missing_members(members, folder, source)
         total = sum(member.size for member in missing.values())
         with tqdm(

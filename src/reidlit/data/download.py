@@ -14,6 +14,7 @@ from tqdm import tqdm
 from reidlit import __version__
 from reidlit.data.disk_space import check_free_space
 from reidlit.escaping import for_terminal
+from reidlit.locks import locked
 
 CHUNK = 1 << 16  # bytes
 TIMEOUT = 30.0  # seconds without a byte
@@ -24,7 +25,8 @@ MISSING = (404, 410)  # HTTP status codes
 def fetch(url: str, target: Path, sha256: str | None = None) -> None:
     """Download a file unless it exists.
 
-    The file is written atomically. An existing file with a different checksum is replaced.
+    The file is written atomically. An existing file with a different checksum is replaced. If another process is
+    downloading the file, wait for that process.
 
     Args:
         url: Address with the scheme http or https. Redirects to other schemes, or from https to http, are rejected.
@@ -45,9 +47,12 @@ def fetch(url: str, target: Path, sha256: str | None = None) -> None:
         )
     pooch.get_logger().setLevel(logging.WARNING)
     # pooch replaces `total`, but requires a bar that is truthy, which a bar without a total is not.
-    with tqdm(
-        desc=for_terminal(target.name), total=1, unit="B", unit_scale=True, unit_divisor=1024, disable=None
-    ) as progress:
+    with (
+        locked(target),
+        tqdm(
+            desc=for_terminal(target.name), total=1, unit="B", unit_scale=True, unit_divisor=1024, disable=None
+        ) as progress,
+    ):
         downloader = pooch.HTTPDownloader(
             progressbar=progress,
             chunk_size=CHUNK,

@@ -17,12 +17,12 @@ from reidlit.data.packed import (
     VERSION,
     Packed,
     blocks,
-    file_version,
     path_key,
     path_prefix,
     relative_path,
 )
-from reidlit.files import atomic_path
+from reidlit.files import atomic_path, file_version
+from reidlit.locks import locked
 
 
 def pack(paths: Sequence[str], file: Path, root: str | Path, progress: bool = False) -> None:
@@ -44,7 +44,7 @@ def pack(paths: Sequence[str], file: Path, root: str | Path, progress: bool = Fa
         raise ValueError(f"paths is empty: must contain at least one image to write the pack {str(file)!r}.")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(file) as part:
+        with locked(file) as is_locked, atomic_path(file, shared=not is_locked) as part:
             _write(list(dict.fromkeys(paths)), part, path_prefix(root), progress)
     except FileNotFoundError:
         raise
@@ -56,18 +56,25 @@ def pack(paths: Sequence[str], file: Path, root: str | Path, progress: bool = Fa
 
 
 def pack_once(paths: Sequence[str], file: Path, root: str | Path, progress: bool = False) -> bool:
-    """Write a pack unless an up-to-date pack exists; see `pack`.
+    """Write a pack unless an up-to-date pack exists; see `pack`. If another process is writing it, wait for that process.
 
     Returns:
         True if the pack was written.
     """
-    try:
-        if Packed(file, root).is_current(paths):
+    if _is_current(paths, file, root):
+        return False
+    with locked(file):
+        if _is_current(paths, file, root):
             return False
-    except (FileNotFoundError, ValueError):  # missing or damaged
-        pass
-    pack(paths, file, root, progress)
+        pack(paths, file, root, progress)
     return True
+
+
+def _is_current(paths: Sequence[str], file: Path, root: str | Path) -> bool:
+    try:
+        return Packed(file, root).is_current(paths)
+    except (FileNotFoundError, ValueError):  # missing or damaged
+        return False
 
 
 def _write(paths: Sequence[str], part: Path, prefix: str, progress: bool) -> None:

@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 import PIL
 
+from reidlit.files import file_version
+
 Array = np.ndarray[Any, Any]
 
 VERSION = "1"  # version of the file layout
@@ -117,15 +119,6 @@ def pack_name(name: str, paths: Sequence[str], root: str | Path) -> str:
     keys = np.fromiter({path_key(path, prefix) for path in paths}, np.uint64)
     keys.sort()
     return f"{name}-{FORM}-{hashlib.blake2b(keys.tobytes(), digest_size=4).hexdigest()}.arrow"
-
-
-def file_version(path: str) -> tuple[int, int]:
-    """Return the size in bytes and the modification time in ns of a file, -1 for both if it is missing."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 - half the time of Path.stat
-    except FileNotFoundError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
 
 
 def path_prefix(root: str | Path) -> str:

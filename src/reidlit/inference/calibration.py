@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from numpy.typing import ArrayLike
 
-from reidlit.files import atomic_path
+from reidlit.files import atomic_path, file_version
 from reidlit.foreign_files import expanded, read_json, reading
 from reidlit.inference.extractor import FeatureExtractor
 from reidlit.inference.image_inputs import ImageInput
+from reidlit.locks import locked
 from reidlit.metrics.distance import METRICS, pairwise_distance
 from reidlit.models.weights import read_checkpoint, read_settings
 
@@ -137,11 +138,24 @@ def stored(path: str | Path) -> Calibration | None:
         return Calibration.from_dict(calibration)
 
 
-def store(path: Path, calibration: Calibration) -> None:
-    """Add a calibration to a checkpoint; the file is replaced atomically."""
-    content = read_checkpoint(path)
-    with atomic_path(path) as temporary:
-        torch.save({**content, KEY: calibration.as_dict()}, temporary)
+def store(path: Path, calibration: Calibration, version: tuple[int, int] | None = None) -> bool:
+    """Add a calibration to a checkpoint; the file is replaced atomically.
+
+    Args:
+        path: Checkpoint.
+        calibration: Thresholds of the model in the checkpoint.
+        version: `file_version` of the checkpoint that was calibrated; None if no other process writes the checkpoint.
+
+    Returns:
+        False if the checkpoint has been replaced since then, for example by a training that still runs.
+    """
+    with locked(path) as is_locked:
+        if version not in (None, file_version(path)):
+            return False
+        content = read_checkpoint(path)
+        with atomic_path(path, shared=not is_locked) as temporary:
+            torch.save({**content, KEY: calibration.as_dict()}, temporary)
+    return True
 
 
 class Verdict(NamedTuple):

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reidlit.data.sample import Sample, first_frame
-from reidlit.files import atomic_path, atomic_write
+from reidlit.files import atomic_path, atomic_write, file_stamp
 from reidlit.foreign_files import expanded, read_arrays, reading
+from reidlit.locks import locked
 from reidlit.tables import read_parquet
 
 SUFFIXES = (".npz", ".parquet")
@@ -94,7 +95,7 @@ class Features:
         """
         suffix = _suffix(file)
         file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(file) as temporary:
+        with locked(file) as is_locked, atomic_path(file, shared=not is_locked) as temporary:
             if suffix == ".npz":
                 np.savez(temporary, fingerprint=self.fingerprint, **{name: getattr(self, name) for name in COLUMNS})
             else:
@@ -146,22 +147,22 @@ class PartialFeatures:
 
     Args:
         file: File of the finished features. The partial embeddings are stored next to it.
-        paths: Image paths.
+        paths: Image paths, or the frames of each tracklet.
         size: Size D of an embedding.
         fingerprint: Fingerprint of the extractor.
 
     Attributes:
-        done: Number of stored embeddings of the same images by the same extractor.
+        done: Number of stored embeddings of the same versions of the same images by the same extractor.
         embedding: Embeddings (N, D), float32, memory-mapped.
     """
 
-    def __init__(self, file: Path, paths: Sequence[str], size: int, fingerprint: str) -> None:
+    def __init__(self, file: Path, paths: Sequence[str | tuple[str, ...]], size: int, fingerprint: str) -> None:
         self.data, self.progress_file = _partial_files(file)
         file.parent.mkdir(parents=True, exist_ok=True)
         self.metadata: dict[str, Any] = {
             "images": len(paths),
-            "first": paths[0],
-            "last": paths[-1],
+            "first": first_frame(paths[0]),
+            "last": first_frame(paths[-1]),
             "hash": _digest(paths),
             "size": size,
             "fingerprint": fingerprint,
@@ -204,10 +205,12 @@ def _partial_files(file: Path) -> tuple[Path, Path]:
     return file.with_name(f".{file.name}.embedding"), file.with_name(f".{file.name}.json")
 
 
-def _digest(paths: Sequence[str]) -> str:
+def _digest(paths: Sequence[str | tuple[str, ...]]) -> str:
+    """Return a hash of the names and versions of all images."""
     digest = hashlib.blake2b(digest_size=8)
     for path in paths:
-        digest.update(os.fsencode(path) + b"\0")
+        for frame in (path,) if isinstance(path, str) else path:
+            digest.update(os.fsencode(frame) + f"\0{file_stamp(frame)}\0".encode())
     return digest.hexdigest()
 
 

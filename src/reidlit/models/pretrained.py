@@ -9,6 +9,7 @@ from urllib.error import URLError
 import torch
 from torch.hub import download_url_to_file
 
+from reidlit.locks import locked
 from reidlit.models.backbones import IMAGENET_MEAN, IMAGENET_STD
 from reidlit.models.model import ReIDModel
 from reidlit.models.weights import load_embedding_weights
@@ -104,8 +105,9 @@ def fetch(name: str) -> Path:
         return file
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        # Downloads to a temporary file, which replaces the target only when it is complete.
-        download_url_to_file(url, os.fspath(file), hash_prefix=digest, progress=False)
+        with locked(file):
+            if not file.is_file():  # downloads to a temporary file, which replaces the target only when it is complete
+                download_url_to_file(url, os.fspath(file), hash_prefix=digest, progress=False)
     except (URLError, OSError, RuntimeError) as error:
         raise ValueError(
             f"pretrained=True: the ImageNet weights {name!r} cannot be downloaded from {url} ({error}). Connect to the "

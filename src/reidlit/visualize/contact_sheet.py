@@ -12,6 +12,7 @@ from reidlit.data.datamodule import Split, count
 from reidlit.data.decode import decode
 from reidlit.data.images import Read
 from reidlit.data.sample import Sample
+from reidlit.files import atomic_path
 from reidlit.visualize.ranked_list import CAPTION, FRAME, GAP, HEADER, HEIGHT, INK, PAPER, QUERY, WIDTH
 
 LABEL = 96  # width of the label column in pixels
@@ -131,7 +132,8 @@ def draw_contact_sheet(rows: Sequence[Row], path: Path, title: str = "", read: R
         for column, tile in enumerate(row.tiles):
             _draw(sheet, draw, (LABEL + column * cell[0], top), tile, read)
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    with atomic_path(path) as part:
+        sheet.save(part)
     return path
 
 

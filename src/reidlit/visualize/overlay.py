@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from reidlit.files import atomic_path
 from reidlit.visualize.ranked_list import CAPTION, GAP, HEADER, HEIGHT, INK, PAPER, WIDTH
 
 COLUMNS = 4  # panels per row
@@ -103,7 +104,8 @@ def draw_maps(panels: Sequence[MapPanel], path: Path, title: str = "") -> Path:
         row, column = divmod(number, columns)
         _draw(sheet, draw, (GAP + column * cell[0], HEADER + row * cell[1]), panel)
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    with atomic_path(path) as part:
+        sheet.save(part)
     return path
 
 

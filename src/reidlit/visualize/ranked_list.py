@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from reidlit.data.decode import decode
 from reidlit.data.images import Read
+from reidlit.files import atomic_path
 
 HEIGHT, WIDTH = 160, 80  # size of an image in pixels
 FRAME, GAP, CAPTION, HEADER = 4, 8, 34, 30
@@ -79,7 +80,8 @@ def draw_ranked_lists(lists: Sequence[RankedList], path: Path, title: str = "", 
     """
     picture = sheet(lists, title, read)
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    with atomic_path(path) as part:
+        picture.save(part)
     return path
 
 

@@ -130,6 +130,17 @@ def test_random_split_is_stored_outside_the_data_and_reused(tmp_path):
         folder(root, test_fraction=0.25, **options).prepare_data()
 
 
+def test_split_that_another_process_has_written_meanwhile_is_compared(tmp_path):
+    root = lay_out(tmp_path / "crops", *FLAT)
+    same, other = folder(root), folder(root, test_fraction=0.25)
+    drawn = [all_ids(data) for data in (same, other)]
+    assert drawn[0] != drawn[1]
+    folder(root).prepare_data()
+    same.prepare_data()
+    with pytest.raises(ValueError, match=r"test_fraction=0\.5 .*split_seed=0 test_fraction=0\.25"):
+        other.prepare_data()
+
+
 def test_each_seed_has_its_own_split_file(tmp_path):
     root = lay_out(tmp_path / "crops", *FLAT)
     for seed in range(4):

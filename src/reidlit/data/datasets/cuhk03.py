@@ -17,6 +17,7 @@ from reidlit.data.matlab import read_mat, strings
 from reidlit.data.sample import Sample
 from reidlit.data.splits import check_split_id
 from reidlit.files import atomic_write
+from reidlit.locks import locked
 
 NAME = FileName("CUHK03", "2_017_1_03.png", r"([1-5])_([0-9]{3})_([12])_[0-9]{2}\.png\Z")
 CLASSIC_SPLITS = 20
@@ -106,7 +107,8 @@ class CUHK03(ReIDDataModule):
             ValueError: If `cuhk-03.mat` is damaged.
         """
         if self.release.is_file():
-            self._extract()
+            with locked(self.images):
+                self._extract()
         super().prepare_data()
 
     def _extract(self) -> None:

@@ -11,6 +11,7 @@ from reidlit.data.datamodule import ALL_SPLITS, Loading, ReIDDataModule, Split
 from reidlit.data.random_splits import TEST, Row, apply_table, draw_splits, is_decided, write_table
 from reidlit.data.sample import Sample
 from reidlit.foreign_files import expanded
+from reidlit.locks import locked
 
 INTEGER = re.compile(r"-?[0-9]{1,18}")  # more digits may not fit into 64 bits
 SEEDS = 2**32  # number of seeds that NumPy's RandomState accepts
@@ -61,6 +62,7 @@ class CustomData(ReIDDataModule):
         if not 0 <= split_seed < SEEDS:
             raise ValueError(f"data.split_seed={split_seed} is invalid: must be between 0 and {SEEDS - 1}.")
         self.test_fraction, self.split_seed, self.split_file = float(test_fraction), split_seed, split_file
+        self._is_new_split = False  # whether the random split is not stored yet
 
     def rows(self) -> list[Row]:
         """List all images in any order, with their predefined splits, if any.
@@ -87,9 +89,14 @@ class CustomData(ReIDDataModule):
             FileNotFoundError: If the data does not exist.
             ValueError: If no split can be drawn or written, or the existing file is for other images or settings.
         """
-        rows = self._split_rows
-        if self.split_path is not None and not self.split_path.exists():
-            write_table(self.split_path, rows)
+        rows, path = self._split_rows, self.split_path
+        if path is not None and self._is_new_split:
+            with locked(path, name="data.split_file"):
+                if path.exists():  # another process has written it since the split was drawn
+                    apply_table(path, self._rows, self._settings)
+                else:
+                    write_table(path, rows)
+            self._is_new_split = False
         super().prepare_data()
 
     @property
@@ -151,13 +158,18 @@ class CustomData(ReIDDataModule):
             )
         if path is None:
             return self._rows
-        settings = f"split_seed={self.split_seed} test_fraction={self.test_fraction}"
         if path.exists():
-            return apply_table(path, self._rows, settings)
+            return apply_table(path, self._rows, self._settings)
+        self._is_new_split = True
         return [
-            row._replace(drawn_with=settings)
+            row._replace(drawn_with=self._settings)
             for row in draw_splits(self._rows, self.test_fraction, self.split_seed, self.item_name)
         ]
+
+    @property
+    def _settings(self) -> str:
+        """Settings of the random split, as its file records them."""
+        return f"split_seed={self.split_seed} test_fraction={self.test_fraction}"
 
     @cached_property
     def _samples(self) -> list[Sample]:

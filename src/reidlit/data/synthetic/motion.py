@@ -18,6 +18,7 @@ from reidlit.data.synthetic.occluders import Occluder, draw_occluders, draw_pass
 from reidlit.data.synthetic.pedestrians import Key, Pedestrians, claim, draw_clutter, write_missing
 from reidlit.data.synthetic.people import draw_gait
 from reidlit.data.synthetic.walking import Walk
+from reidlit.locks import locked
 
 # Version of the tracklets: raise it with every change that alters them, so that old files are not mixed with new ones.
 VERSION = 1
@@ -162,8 +163,9 @@ class Tracklets:
             ValueError: If a key names no tracklet, or if `folder` holds tracklets of another seed, size or length.
         """
         size = {"height": self.pedestrians.height, "width": self.pedestrians.width, "frames": self.frames}
-        claim(folder, {"tracklets": VERSION, "seed": self.pedestrians.seed, **size})
-        return [write_missing(self.files(folder, *key), self.draw, key) for key in keys]
+        with locked(folder):
+            claim(folder, {"tracklets": VERSION, "seed": self.pedestrians.seed, **size})
+            return [write_missing(self.files(folder, *key), self.draw, key) for key in keys]
 
     def _start(self, key: Key) -> tuple[np.random.Generator, int]:
         """Return the random number generator of a tracklet and its length, the first number drawn from it."""

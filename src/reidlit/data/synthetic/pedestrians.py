@@ -21,6 +21,7 @@ from reidlit.data.synthetic.figures import Pose, Position, draw_person
 from reidlit.data.synthetic.occluders import draw_leaves, draw_pole, draw_railing, leaf_colour
 from reidlit.data.synthetic.people import WARDROBE, Person, draw_identity, shade
 from reidlit.files import atomic_write
+from reidlit.locks import locked
 
 # Increase this version with every change of the images, so that old and new files are not mixed.
 VERSION = 1
@@ -194,7 +195,8 @@ class Pedestrians:
     def write(self, folder: Path, keys: Iterable[tuple[int, int, int]]) -> list[Path]:
         """Write images as JPEG files, except those that already exist.
 
-        Files are written atomically, so several processes can write to the same folder, and a killed run can resume.
+        Files are written atomically, so a killed run can resume. If another process is writing to the folder, wait for
+        that process.
 
         Args:
             folder: Destination folder; created if missing.
@@ -206,5 +208,8 @@ class Pedestrians:
         Raises:
             ValueError: If a key is out of range, or `folder` contains images of another seed or size.
         """
-        claim(folder, {"version": VERSION, "seed": self.seed, "height": self.height, "width": self.width})
-        return [write_missing([folder / self.file_name(*key)], lambda *key: [self.draw(*key)], key)[0] for key in keys]
+        with locked(folder):
+            claim(folder, {"version": VERSION, "seed": self.seed, "height": self.height, "width": self.width})
+            return [
+                write_missing([folder / self.file_name(*key)], lambda *key: [self.draw(*key)], key)[0] for key in keys
+            ]

@@ -11,6 +11,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from reidlit.files import atomic_path
+from reidlit.locks import locked
 
 SUFFIX = ".ckpt"
 # Keys under which callbacks such as ModelCheckpoint store paths.
@@ -43,7 +44,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         torch.save(checkpoint, buffer)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(target, shared=False) as part, part.open("wb") as file:
+            with locked(target), atomic_path(target, shared=False) as part, part.open("wb") as file:
                 file.write(buffer.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())

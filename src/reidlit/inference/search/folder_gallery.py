@@ -2,16 +2,18 @@
 
 import os
 import time
-from hashlib import blake2b
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from reidlit.data.image_files import images_in_folder
+from reidlit.files import file_stamp
 from reidlit.foreign_files import expanded
 from reidlit.inference.extractor import FeatureExtractor
 from reidlit.inference.search.gallery import Gallery
+from reidlit.locks import locked
 
 SAVE_EVERY = 120.0  # seconds between two saves
 
@@ -34,7 +36,7 @@ def gallery_of_folder(
     """Embed the new and changed images in a folder and save the gallery.
 
     Images with an unchanged size and modification time are not embedded again. Finished embeddings are saved even if an
-    image is corrupt or the program is interrupted.
+    image is corrupt or the program is interrupted. If another process is updating the file, wait for that process.
 
     Args:
         folder: Folder of images, searched recursively.
@@ -49,12 +51,24 @@ def gallery_of_folder(
     """
     root, index_file = Path(os.path.abspath(folder)), expanded(file)  # noqa: PTH100 - keep symbolic links
     files = images_in_folder(root, "gallery")
+    with locked(index_file, name="index"):
+        return _updated(root, files, index_file, extractor, metric)
+
+
+def _updated(
+    root: Path,
+    files: Sequence[Path],
+    index_file: Path,
+    extractor: FeatureExtractor,
+    metric: Literal["euclidean", "cosine"] | None,
+) -> FolderGallery:
+    """Read the gallery file, update it for `files`, and save it."""
     if index_file.is_file():
         gallery = Gallery.load(index_file, extractor=extractor)
         _check(gallery, index_file, root, metric)
     else:
         gallery = Gallery(extractor=extractor, metric=metric or "euclidean")
-    current_stamps = {str(path): _stamp(path) for path in files}
+    current_stamps = {str(path): file_stamp(path) for path in files}
     ids, stamps = gallery.ids, gallery.stamps.tolist()
     paths = gallery.about(ids).paths.tolist()
     outdated = np.array(
@@ -92,10 +106,3 @@ def _check(gallery: Gallery, file: Path, folder: Path, metric: str | None) -> No
     prefix = os.path.join(folder, "")  # noqa: PTH118 - adds the separator at the end
     if (gallery.stamps == 0).any() or not all(path.startswith(prefix) for path in gallery.about(gallery.ids).paths):
         raise ValueError(f"index={str(file)!r} does not belong to the images in {folder}: choose another file.")
-
-
-def _stamp(file: Path) -> int:
-    """Return a nonzero number that changes with the size or modification time of a file."""
-    status = file.stat()
-    digest = blake2b(f"{status.st_size} {status.st_mtime_ns}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little", signed=True) or 1

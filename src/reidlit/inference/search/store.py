@@ -13,6 +13,7 @@ from torch import Tensor
 from reidlit.files import atomic_path
 from reidlit.foreign_files import read_arrays, reading
 from reidlit.labels import UNKNOWN
+from reidlit.locks import locked
 from reidlit.metrics.inputs import as_labels, squared_norms
 
 Integers = NDArray[np.int64]
@@ -124,7 +125,11 @@ class GalleryRows:
             "paths": paths,
         }
         arrays["embedding"] = self._embedding[: len(self)].cpu().numpy()
-        with atomic_path(file) as temporary, temporary.open("wb") as stream:
+        with (
+            locked(file) as is_locked,
+            atomic_path(file, shared=not is_locked) as temporary,
+            temporary.open("wb") as stream,
+        ):
             np.savez(stream, **arrays)
             stream.flush()
             os.fsync(stream.fileno())  # otherwise a power failure could leave an incomplete file under the new name
