@@ -91,7 +91,9 @@ def test_nested_locks_of_one_output(tmp_path):
         with locked(tmp_path / "a", wait=False) as is_locked:
             assert is_locked
         with pytest.raises(subprocess.TimeoutExpired):  # still held after the inner block
-            subprocess.run([sys.executable, "-c", COUNT, str(tmp_path / "a")], timeout=1, stderr=subprocess.DEVNULL)
+            subprocess.run(
+                [sys.executable, "-c", COUNT, str(tmp_path / "a")], check=True, timeout=1, capture_output=True
+            )
     assert list(tmp_path.iterdir()) == []
 
 

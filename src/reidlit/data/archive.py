@@ -60,14 +60,20 @@ def unpack(archive: str | Path, folder: Path) -> None:
     source = expanded(archive)
     if not source.is_file():
         raise FileNotFoundError(f"archive={archive} does not exist.")
-    with locked(folder), _readable_errors(source), _open_archive(source) as members:
+    with _readable_errors(source), _open_archive(source) as members:
         missing = _missing_members(members, folder, source)
         total = sum(member.size for member in missing.values())
-        with tqdm(
-            total=total, desc=for_terminal(source.name), unit="B", unit_scale=True, unit_divisor=1024, disable=None
-        ) as progress:
+        if not missing:
+            return
+        with (
+            locked(folder),
+            tqdm(
+                total=total, desc=for_terminal(source.name), unit="B", unit_scale=True, unit_divisor=1024, disable=None
+            ) as progress,
+        ):
             for target, member in missing.items():
-                _extract(member, target)
+                if not _is_unpacked(target, member):  # another process may have unpacked it meanwhile
+                    _extract(member, target)
                 progress.update(member.size)
 
 
@@ -142,7 +148,7 @@ def _missing_members(members: Iterable[Member], folder: Path, source: Path) -> d
         target = folder / name
         names.add(name)
         missing.pop(target, None)  # an earlier member of the same name
-        if not (target.is_file() and target.stat().st_size == member.size):
+        if not _is_unpacked(target, member):
             missing[target] = member
             needed += member.size
         # Checked per member, because reading a decompression bomb to its end takes hours.
@@ -150,6 +156,10 @@ def _missing_members(members: Iterable[Member], folder: Path, source: Path) -> d
     if both := names.intersection(parent for name in names for parent in name.parents):
         _reject(str(min(both)), "both a file and a folder")
     return missing
+
+
+def _is_unpacked(target: Path, member: Member) -> bool:
+    return target.is_file() and target.stat().st_size == member.size
 
 
 def safe_name(name: str, folder: Path) -> PurePosixPath:
