@@ -150,7 +150,7 @@ def read_arrays(file: Path, names: Sequence[str] | None = None) -> dict[str, Any
     check_regular(file)
     check_zip(file)
     with np.load(file, allow_pickle=False) as content:
-        if not isinstance(content, np.lib.npyio.NpzFile):
+        if not isinstance(content, np.lib.npyio.NpzFile) or content.zip is None:
             raise ValueError("it is not a .npz file")
         for member in content.zip.infolist():
             with content.zip.open(member) as stream:

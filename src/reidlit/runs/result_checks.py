@@ -53,7 +53,7 @@ def _is_interval(value: Any) -> bool:
 
 
 def _is_roc(value: Any) -> bool:
-    columns = [value.get(name) for name in ("fpr", "tpr", "threshold")] if isinstance(value, dict) else []
+    columns: list[Any] = [value.get(name) for name in ("fpr", "tpr", "threshold")] if isinstance(value, dict) else []
     return (
         bool(columns)
         and all(map(_are_numbers, columns))
@@ -63,7 +63,9 @@ def _is_roc(value: Any) -> bool:
 
 
 def _is_histogram(value: Any) -> bool:
-    columns = [value.get(name) for name in ("edges", "positive", "negative")] if isinstance(value, dict) else []
+    columns: list[Any] = (
+        [value.get(name) for name in ("edges", "positive", "negative")] if isinstance(value, dict) else []
+    )
     if not columns or not all(map(_are_known_numbers, columns)):
         return False
     edges, positive, negative = columns
@@ -73,7 +75,8 @@ def _is_histogram(value: Any) -> bool:
 def _is_table_of_cameras(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
-    rows, columns = value.get("q_camids"), value.get("g_camids")
+    rows: Any = value.get("q_camids")
+    columns: Any = value.get("g_camids")
     if not _are_known_numbers(rows) or not _are_known_numbers(columns) or len(rows) * len(columns) > MAX_PAIRS:
         return False
     tables = [table for name, table in value.items() if name not in ("q_camids", "g_camids")]

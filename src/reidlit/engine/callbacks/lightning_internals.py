@@ -37,7 +37,8 @@ def pending_metrics(trainer: pl.Trainer) -> tuple[dict[str, float], int]:
     """
     loop = trainer.fit_loop.epoch_loop
     step = loop._batches_that_stepped
-    batches, epochs = loop.batch_progress.current, trainer.fit_loop.epoch_progress.current
+    batches: Any = loop.batch_progress.current
+    epochs: Any = trainer.fit_loop.epoch_progress.current
     connector = trainer._logger_connector
     if trainer.state.fn != TrainerFn.FITTING or trainer.validating or trainer._results is None:
         return {}, step
