@@ -22,6 +22,8 @@ from reidlit.runs.finished import find_runs
 from reidlit.runs.per_query import read_per_query
 from reidlit.runs.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = OmegaConf.create({"data_root": "/nowhere", "queries": 3, "top_k": 3, "confusions": 3, "seed": 1})
 
 

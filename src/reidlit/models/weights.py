@@ -3,6 +3,7 @@
 import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -129,20 +130,24 @@ def load_weights(model: nn.Module, path: str | Path, strict: bool = True) -> Loa
 def fitting_architecture(path: str | Path) -> str | None:
     """Return the choice of conf/model that has exactly the embedding weights of a file, or None."""
     file = read_tensors(path)
-    if not any(tensor.ndim > 1 and tensor.numel() for tensor in file.values()):
-        return None  # not the weights of a network
     for choice in options("model"):
-        try:
-            with torch.device("meta"):
-                model = build({**option("model", choice), "pretrained": False}, num_classes=1)
-        except (ValueError, TypeError, RuntimeError, NotImplementedError):
-            continue  # needs an option, such as the name of a timm network
-        state, renames = model.state_dict(), renames_of(model)
-        tensors = {reidlit_name(name, renames, state): tensor for name, tensor in file.items()}
-        names = {name for name in (*state, *tensors) if not _is_dispensable(name, renames[""])}
-        if all(name in state and name in tensors and state[name].shape == tensors[name].shape for name in names):
+        shapes, renames = _architecture(choice)
+        tensors = {reidlit_name(name, renames, shapes): tuple(tensor.shape) for name, tensor in file.items()}
+        names = {name for name in (*shapes, *tensors) if not _is_dispensable(name, renames[""])} if shapes else set()
+        if names and all(shapes.get(name) == tensors.get(name) for name in names):
             return choice
     return None
+
+
+@cache
+def _architecture(choice: str) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """Return the shapes of a model's tensors and its renames; no shapes if the choice cannot be built without options."""
+    try:
+        with torch.device("meta"):
+            model = build({**option("model", choice), "pretrained": False}, num_classes=1)
+    except (ValueError, TypeError, RuntimeError, NotImplementedError):
+        return {}, {"": ""}  # needs an option, such as the name of a timm network
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, renames_of(model)
 
 
 def load_embedding_weights(model: nn.Module, path: str | Path, setting: str) -> None:
