@@ -153,9 +153,9 @@ EVERY = tampered.METRICS | tampered.YAML | tampered.WEIGHTS | tampered.CHECKPOIN
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("command", "kind"), COMMAND_CASES)
-def test_commands_end_with_one_message(command, kind, run, reidlit):
-    arguments, name, _ = COMMANDS[command]
+@pytest.mark.parametrize(("name_of_command", "kind"), COMMAND_CASES)
+def test_commands_end_with_one_message(name_of_command, kind, run, reidlit):
+    arguments, name, _ = COMMANDS[name_of_command]
     file = run.path / name
     kinds = tampered.METRICS if name == "metrics.json" else EVERY
     kinds[kind](file)
