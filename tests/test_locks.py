@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from helpers.lock_holder import holding
+from helpers.lock_holder import holding, waiting_for
 from reidlit import locks
 from reidlit.locks import locked
 
@@ -55,11 +55,12 @@ def test_second_process_is_refused_with_the_holder(inside, tmp_path):
         assert is_locked
 
 
-def test_second_process_waits(tmp_path, capfd):
-    with holding(tmp_path / "a.npz", seconds=1) as holder:
-        with locked(tmp_path / "a.npz", name="index") as is_locked:
-            assert is_locked
-        assert holder.wait() == 0
+def test_second_process_waits(tmp_path, capfd, monkeypatch):
+    with (
+        waiting_for(tmp_path / "a.npz", monkeypatch) as holder,
+        locked(tmp_path / "a.npz", name="index") as is_locked,
+    ):
+        assert is_locked
     printed = capfd.readouterr().err
     assert f"process {holder.pid} " in printed
     assert f"index={tmp_path / 'a.npz'}" in printed
